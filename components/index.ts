@@ -1,0 +1,6 @@
+/** The public components. */
+export { Primary, type PrimaryArgs } from "./primary";
+export { ReplicationSlot, type ReplicationSlotArgs } from "./replicationSlot";
+export { StreamingSecondary, type StreamingSecondaryArgs } from "./streamingSecondary";
+export type { Cluster, Member, NodeArgs, ReplicationSource } from "./types";
+export { generatedPassword } from "./commands";

@@ -1,0 +1,56 @@
+/** Names that the program, the commands and the tests agree on. */
+
+/** The Pulumi project, and the prefix of every Docker object. */
+export const PROJECT = "postgres-replica";
+
+/** Labels on every container, volume and network of a stack. */
+export const LABELS = {
+  project: "postgres-replica.project",
+  stack: "postgres-replica.stack",
+  node: "postgres-replica.node",
+} as const;
+
+/** The role that standbys stream with (the guide's name). */
+export const REPLICATION_ROLE = "replica_user";
+/** The role that applications use; it owns the application database. */
+export const APP_ROLE = "app";
+/** The guide's sample database. */
+export const SAMPLE_DATABASE = "ecommerce";
+/** The port on which PostgreSQL listens inside every container. */
+export const CONTAINER_PORT = 5432;
+/** Where a node's volume is mounted; the cluster itself is in `data` below it. */
+export const NODE_ROOT = "/var/lib/pgnode";
+
+const DNS_LABEL = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** A node's name is its DNS name in the network and its `application_name`, so it has to be a DNS label. */
+export function isNodeName(name: string): boolean {
+  return DNS_LABEL.test(name);
+}
+
+/**
+ * The physical slot through which a node streams, on whichever server is primary.
+ * PostgreSQL allows only `[a-z0-9_]`, so the one other character of a DNS label is replaced.
+ */
+export function slotName(node: string): string {
+  if (!isNodeName(node)) {
+    throw new Error(`"${node}" is not a node name: expected a DNS label such as pg1`);
+  }
+  return node.replace(/-/g, "_");
+}
+
+/** The Docker names of a stack. */
+export function networkName(stack: string): string {
+  return `${PROJECT}-${stack}`;
+}
+export function containerName(stack: string, node: string): string {
+  return `${PROJECT}-${stack}-${node}`;
+}
+export function volumeName(stack: string, node: string): string {
+  return `${containerName(stack, node)}-data`;
+}
+
+/** The labels of one Docker object, as a plain record. */
+export function labelsOf(stack: string, node?: string): Record<string, string> {
+  return { [LABELS.project]: PROJECT, [LABELS.stack]: stack, ...(node === undefined ? {} : { [LABELS.node]: node }) };
+}
