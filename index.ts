@@ -37,7 +37,9 @@ for (const { name, port, address } of others) {
 }
 
 /** Every node: where clients reach it, and its container. */
-export const nodes = Object.fromEntries(settings.nodes.map((n) => [n.name, { host: n.address, port: n.port, container: containerName(stack, n.name) }]));
+export const nodes = Object.fromEntries(
+  settings.nodes.map((n) => [n.name, { host: n.address, port: n.port, container: containerName(stack, n.name) }]),
+);
 /** For writes: whoever is primary. */
 export const writerUrl = applicationUrl(settings, appPassword, settings.nodes, "read-write");
 /** For reads: a standby, or the primary when there is none. */

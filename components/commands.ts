@@ -72,19 +72,22 @@ export function birthCommand(
   const labels = Object.entries(labelsOf(args.cluster.stack, args.node))
     .map(([key, value]) => `--label ${shellWord(`${key}=${value}`)}`)
     .join(" ");
-  const create = pulumi
-    .all([args.image, args.volume, args.network])
-    .apply(([image, volume, network]) =>
-      [
-        // A helper that an interrupted run left behind would work on the same volume.
-        `docker rm -f -v ${helper} >/dev/null 2>&1 || true`,
-        `exec docker run --rm -i --name ${helper} ${labels} --user 0:0 --entrypoint sh` +
-          (network === undefined ? " --network none" : ` --network ${shellWord(network)}`) +
-          ` -v ${shellWord(volume)}:${NODE_ROOT} ${passOn(environment)} ${shellWord(image)}` +
-          ` -c 'cat >/tmp/pgnode && exec sh /tmp/pgnode ${args.action}'`,
-      ].join("\n"),
-    );
-  return local(name, { ...args, environment }, { create, stdin: PGNODE_SCRIPT }, { ...opts, ignoreChanges: ["create", "stdin", "environment", "logging"] });
+  const create = pulumi.all([args.image, args.volume, args.network]).apply(([image, volume, network]) =>
+    [
+      // A helper that an interrupted run left behind would work on the same volume.
+      `docker rm -f -v ${helper} >/dev/null 2>&1 || true`,
+      `exec docker run --rm -i --name ${helper} ${labels} --user 0:0 --entrypoint sh` +
+        (network === undefined ? " --network none" : ` --network ${shellWord(network)}`) +
+        ` -v ${shellWord(volume)}:${NODE_ROOT} ${passOn(environment)} ${shellWord(image)}` +
+        ` -c 'cat >/tmp/pgnode && exec sh /tmp/pgnode ${args.action}'`,
+    ].join("\n"),
+  );
+  return local(
+    name,
+    { ...args, environment },
+    { create, stdin: PGNODE_SCRIPT },
+    { ...opts, ignoreChanges: ["create", "stdin", "environment", "logging"] },
+  );
 }
 
 /** Runs `pgnode ACTION` in a node's running container. */
@@ -127,13 +130,17 @@ export function sqlCommand(
   args: BaseArgs & { containers: pulumi.Input<string[]>; sql: pulumi.Input<string>; deleteSql?: pulumi.Input<string> },
   opts: pulumi.CustomResourceOptions,
 ): command.local.Command {
-  const create = pulumi.output(args.containers).apply((containers) =>
-    onPrimary(containers, `echo "no primary among ${containers.join(", ")}.$said" >&2; exit 1`),
-  );
+  const create = pulumi
+    .output(args.containers)
+    .apply((containers) => onPrimary(containers, `echo "no primary among ${containers.join(", ")}.$said" >&2; exit 1`));
   const deletion =
     args.deleteSql === undefined
       ? {}
-      : { delete: pulumi.output(args.containers).apply((containers) => `PGNODE_SQL=$PGNODE_DELETE_SQL PGNODE_TIMEOUT=5\n${onPrimary(containers, "exit 0")}`) };
+      : {
+          delete: pulumi
+            .output(args.containers)
+            .apply((containers) => `PGNODE_SQL=$PGNODE_DELETE_SQL PGNODE_TIMEOUT=5\n${onPrimary(containers, "exit 0")}`),
+        };
   const environment: Environment = {
     PGNODE_SQL: args.sql,
     ...(args.deleteSql === undefined ? {} : { PGNODE_DELETE_SQL: args.deleteSql }),

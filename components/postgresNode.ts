@@ -95,7 +95,12 @@ export function postgresContainer(
 export function configuration(name: string, args: NodeArgs, opts: pulumi.CustomResourceOptions): command.local.Command {
   return nodeCommand(
     name,
-    { cluster: args.cluster, action: "configure", container: memberOf(args.cluster, args.node).container, environment: nodeEnvironment(args) },
+    {
+      cluster: args.cluster,
+      action: "configure",
+      container: memberOf(args.cluster, args.node).container,
+      environment: nodeEnvironment(args),
+    },
     opts,
   );
 }

@@ -1,5 +1,5 @@
 import type * as command from "@pulumi/command";
-import * as docker from "@pulumi/docker";
+import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { conninfo, hostLists } from "../core/conninfo";
 import { NODE_ROOT, REPLICATION_ROLE } from "../core/names";
@@ -76,7 +76,14 @@ export class Primary extends pulumi.ComponentResource {
   private createCluster(name: string, args: PrimaryArgs, volume: docker.Volume): command.local.Command {
     return birthCommand(
       `${name}-init`,
-      { cluster: args.cluster, action: "init", node: args.node, image: args.image, volume: volume.name, environment: nodeEnvironment(args) },
+      {
+        cluster: args.cluster,
+        action: "init",
+        node: args.node,
+        image: args.image,
+        volume: volume.name,
+        environment: nodeEnvironment(args),
+      },
       { parent: this, dependsOn: [volume] },
     );
   }
@@ -85,7 +92,9 @@ export class Primary extends pulumi.ComponentResource {
   private createRoles(name: string, args: PrimaryArgs, container: docker.Container): command.local.Command {
     const sql = pulumi
       .all([args.superuserPassword, args.replicationPassword, args.appPassword])
-      .apply(([superuser, replication, app]) => rolesSql({ superuser, replication, app, database: args.database, monitoring: args.sampleDatabase ?? false }));
+      .apply(([superuser, replication, app]) =>
+        rolesSql({ superuser, replication, app, database: args.database, monitoring: args.sampleDatabase ?? false }),
+      );
     return sqlCommand(
       `${name}-roles`,
       { cluster: args.cluster, containers: this.containers(args), sql: pulumi.secret(sql) },

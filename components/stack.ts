@@ -1,5 +1,15 @@
 import * as pulumi from "@pulumi/pulumi";
-import { checkPassword, CONFIG_NAMESPACE, ConfigError, generatesPasswords, parseConfig, requireSecrets, SECRET_KEYS, type SecretKey, type StackConfig } from "../core/config";
+import {
+  checkPassword,
+  CONFIG_NAMESPACE,
+  ConfigError,
+  generatesPasswords,
+  parseConfig,
+  requireSecrets,
+  SECRET_KEYS,
+  type SecretKey,
+  type StackConfig,
+} from "../core/config";
 import { libpqUrl, type SessionAttributes } from "../core/conninfo";
 import { currentDockerHost } from "../core/dockerHost";
 import { APP_ROLE, CONTAINER_PORT, containerName } from "../core/names";
@@ -29,7 +39,9 @@ export function readSettings(): Settings {
     const secretKeys = new Set(JSON.parse(process.env["PULUMI_CONFIG_SECRET_KEYS"] ?? "[]") as string[]);
     for (const key of SECRET_KEYS) {
       if (raw[key] && !secretKeys.has(`${CONFIG_NAMESPACE}${key}`)) {
-        throw new ConfigError(`config key "${key}" is plain text; allowed is a secret. Set it with: pulumi config set --stack ${config.stack} --secret ${key}`);
+        throw new ConfigError(
+          `config key "${key}" is plain text; allowed is a secret. Set it with: pulumi config set --stack ${config.stack} --secret ${key}`,
+        );
       }
     }
     requireSecrets(config.stack, (key) => Boolean(raw[key]));
@@ -41,7 +53,12 @@ function clusterOf(config: StackConfig): Cluster {
   return {
     stack: config.stack,
     // In the nodes' own network every one is reached by its name, on PostgreSQL's own port.
-    members: config.nodes.map((n) => ({ name: n.name, host: n.name, port: CONTAINER_PORT, container: containerName(config.stack, n.name) })),
+    members: config.nodes.map((n) => ({
+      name: n.name,
+      host: n.name,
+      port: CONTAINER_PORT,
+      container: containerName(config.stack, n.name),
+    })),
     dockerHost: config.nodes[0]?.dockerHost ?? currentDockerHost(),
     settings: {
       parameters: config.parameters,
@@ -68,7 +85,12 @@ export function password(settings: Settings, key: SecretKey): pulumi.Output<stri
 }
 
 /** A libpq URL for the application's role, over the ports that are published on the Docker host. */
-export function applicationUrl(settings: Settings, appPassword: pulumi.Input<string>, nodes: readonly StackConfig["nodes"][number][], target?: SessionAttributes): pulumi.Output<string> {
+export function applicationUrl(
+  settings: Settings,
+  appPassword: pulumi.Input<string>,
+  nodes: readonly StackConfig["nodes"][number][],
+  target?: SessionAttributes,
+): pulumi.Output<string> {
   return pulumi.secret(
     pulumi.output(appPassword).apply((secret) =>
       libpqUrl({
@@ -102,7 +124,6 @@ export function lagCheck(cluster: Cluster, node: string): LagCheck {
     thresholdBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   };
 }
-
 
 function oneLine<T>(action: () => T): T {
   try {

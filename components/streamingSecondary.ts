@@ -36,7 +36,12 @@ export class StreamingSecondary extends pulumi.ComponentResource {
     const container = postgresContainer(`${name}-container`, { ...args, volume: volume.name }, { ...child, dependsOn: [backup] });
     const streaming = nodeCommand(
       `${name}-streaming`,
-      { cluster: args.cluster, action: "streaming", container: member.container, environment: { PGNODE_SLOT: slotName(args.node), PGNODE_NAME: args.node } },
+      {
+        cluster: args.cluster,
+        action: "streaming",
+        container: member.container,
+        environment: { PGNODE_SLOT: slotName(args.node), PGNODE_NAME: args.node },
+      },
       { parent: this, dependsOn: [container] },
     );
     configuration(`${name}-config`, args, { parent: this, dependsOn: [streaming] });
@@ -52,7 +57,16 @@ export class StreamingSecondary extends pulumi.ComponentResource {
     const environment = { ...nodeEnvironment(args), PGNODE_SOURCE: args.source.conninfo };
     return birthCommand(
       `${name}-basebackup`,
-      { cluster: args.cluster, action: "clone", node: args.node, image: args.image, volume, network: args.network, environment, logging: "stderr" },
+      {
+        cluster: args.cluster,
+        action: "clone",
+        node: args.node,
+        image: args.image,
+        volume,
+        network: args.network,
+        environment,
+        logging: "stderr",
+      },
       { parent: this, dependsOn: [...args.source.ready, args.slot] },
     );
   }

@@ -87,7 +87,11 @@ const node = z.strictObject({
   name: z.string({ error: "a DNS label such as pg1" }).refine(isNodeName, {
     error: "a DNS label: a lower-case letter, then letters, digits and hyphens, at most 63",
   }),
-  port: z.coerce.number({ error: "a TCP port, 1 to 65535" }).int("a TCP port, 1 to 65535").min(1, "a TCP port, 1 to 65535").max(65535, "a TCP port, 1 to 65535"),
+  port: z.coerce
+    .number({ error: "a TCP port, 1 to 65535" })
+    .int("a TCP port, 1 to 65535")
+    .min(1, "a TCP port, 1 to 65535")
+    .max(65535, "a TCP port, 1 to 65535"),
   dockerHost: z
     .string()
     .regex(/^(unix|tcp|ssh|npipe):\/\/./, "a Docker host such as ssh://user@host or unix:///var/run/docker.sock")
@@ -104,8 +108,14 @@ const parameterValue = z
   .refine((value) => !/[\r\n\0]/.test(value), { error: "a value on one line" });
 
 const schema = z.strictObject({
-  nodes: z.array(node, { error: "a list of nodes, each with name and port" }).min(1, "at least one node").default(() => node.array().parse(DEFAULTS.nodes)),
-  image: z.string().regex(/^[a-z0-9][a-z0-9._/:@-]*$/, "an image name such as postgres:17").default(DEFAULTS.image),
+  nodes: z
+    .array(node, { error: "a list of nodes, each with name and port" })
+    .min(1, "at least one node")
+    .default(() => node.array().parse(DEFAULTS.nodes)),
+  image: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9._/:@-]*$/, "an image name such as postgres:17")
+    .default(DEFAULTS.image),
   parameters: z.record(z.string(), parameterValue, { error: "an object of PostgreSQL settings" }).default({}),
   allowedSubnets: z
     .array(z.string().refine(isSubnet, { error: "a CIDR range such as 192.168.1.0/24, or samenet" }), { error: "a list of CIDR ranges" })
@@ -144,7 +154,9 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
 function fail(key: string, value: unknown, allowed: string, fix?: string): never {
   const shown = value === undefined ? "nothing" : JSON.stringify(value);
   const top = key.split(/[.[]/)[0] ?? key;
-  throw new ConfigError(`config key "${key}" is ${shown}; allowed is ${allowed}. ${fix ?? `Mend ${top} in the stack's Pulumi.<stack>.yaml.`}`);
+  throw new ConfigError(
+    `config key "${key}" is ${shown}; allowed is ${allowed}. ${fix ?? `Mend ${top} in the stack's Pulumi.<stack>.yaml.`}`,
+  );
 }
 
 /** The key that the user most likely meant: the one that shares the most letters. */
@@ -188,7 +200,12 @@ function refuseDuplicates(nodes: readonly NodeConfig[]): void {
 export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>>): StackConfig {
   for (const key of Object.keys(raw)) {
     if (!CONFIG_KEYS.includes(key)) {
-      fail(key, raw[key] === undefined ? undefined : "set", `one of ${CONFIG_KEYS.join(", ")}`, `Did you mean ${nearest(key)}? Remove it with: pulumi config rm ${key}`);
+      fail(
+        key,
+        raw[key] === undefined ? undefined : "set",
+        `one of ${CONFIG_KEYS.join(", ")}`,
+        `Did you mean ${nearest(key)}? Remove it with: pulumi config rm ${key}`,
+      );
     }
   }
   const plain: Record<string, unknown> = {};
@@ -234,7 +251,12 @@ function fromText(key: string, value: unknown): unknown {
   try {
     return JSON.parse(value) as unknown;
   } catch {
-    return fail(key, value, "a list or an object, not text", `Set it in Pulumi.<stack>.yaml, or with: pulumi config set --path '${key}...' VALUE`);
+    return fail(
+      key,
+      value,
+      "a list or an object, not text",
+      `Set it in Pulumi.<stack>.yaml, or with: pulumi config set --path '${key}...' VALUE`,
+    );
   }
 }
 
@@ -250,7 +272,10 @@ function refuseParameters(parameters: Readonly<Record<string, string>>): void {
   }
 }
 
-function parseSynchronous(raw: { mode?: "any" | "first" | undefined; count?: number | undefined }, nodes: number): SynchronousConfig | undefined {
+function parseSynchronous(
+  raw: { mode?: "any" | "first" | undefined; count?: number | undefined },
+  nodes: number,
+): SynchronousConfig | undefined {
   if (raw.mode === undefined && raw.count === undefined) {
     return undefined;
   }
@@ -283,7 +308,9 @@ export function requireSecrets(stack: string, present: (key: SecretKey) => boole
 /** Checks a password's characters. The message never holds the password. @throws ConfigError */
 export function checkPassword(key: SecretKey, password: string): string {
   if (!isUsablePassword(password)) {
-    throw new ConfigError(`config key "${key}" is a secret of ${password.length} characters; allowed is at least one, and no line break or control character. Set it with: printf %s 'PASSWORD' | pulumi config set --secret ${key}`);
+    throw new ConfigError(
+      `config key "${key}" is a secret of ${password.length} characters; allowed is at least one, and no line break or control character. Set it with: printf %s 'PASSWORD' | pulumi config set --secret ${key}`,
+    );
   }
   return password;
 }

@@ -47,6 +47,5 @@ export function passfile(user: string, password: string): string {
 
 /** What PostgreSQL cannot store or transmit in a password file: a line break or a NUL ends the field. */
 export function isUsablePassword(password: string): boolean {
-  // eslint-disable-next-line no-control-regex
   return password.length > 0 && !/[\u0000-\u001f\u007f]/.test(password);
 }

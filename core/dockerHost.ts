@@ -18,9 +18,14 @@ export function currentDockerHost(env: NodeJS.ProcessEnv = process.env): string 
   if (context === undefined || context === "default") {
     return DEFAULT_HOST;
   }
-  const shown = spawnSync("docker", ["context", "inspect", context, "--format", "{{.Endpoints.docker.Host}}"], { encoding: "utf8", timeout: 10_000 });
+  const shown = spawnSync("docker", ["context", "inspect", context, "--format", "{{.Endpoints.docker.Host}}"], {
+    encoding: "utf8",
+    timeout: 10_000,
+  });
   if (shown.status !== 0) {
-    throw new Error(`the Docker context "${context}" cannot be read: ${(shown.stderr || String(shown.error)).trim()}. Choose another with: docker context use default`);
+    throw new Error(
+      `the Docker context "${context}" cannot be read: ${(shown.stderr || String(shown.error)).trim()}. Choose another with: docker context use default`,
+    );
   }
   return shown.stdout.trim() || DEFAULT_HOST;
 }

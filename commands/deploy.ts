@@ -1,0 +1,127 @@
+import execa from "execa";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "fs";
+import { join } from "path";
+import { docker } from "./docker";
+import { UserError } from "./errors";
+import { checkPorts, reconcile, releaseStaleLocks } from "./preflight";
+import { setup } from "./setup";
+import { ensureStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
+import { LABELS, PROJECT } from "../core/names";
+
+const say = (line: string): void => console.error(line);
+
+/** `npm run up`: set-up where something is missing, then `pulumi up`. Returns the exit code. */
+export async function up(stack: string): Promise<number> {
+  const config = readStackConfig(stack);
+  await setup(config.image);
+  await ensureStack(stack);
+  await releaseStaleLocks(stack, say);
+  const [refresh] = await Promise.all([reconcile(config, say), checkPorts(config)]);
+  if (refresh) {
+    say("something of the stack is gone from Docker; the state is refreshed first");
+  }
+  const code = await pulumi(stack, ["up", "--yes", "--skip-preview", ...(refresh ? ["--refresh"] : [])]);
+  if (code === 0) {
+    const urls = config.nodes.map((n) => `${n.name} ${n.address}:${n.port}`).join(", ");
+    say(
+      `\nStack ${stack} is up: ${urls}. Next: npm run verify, npm run status. Connect: eval "$(npm run -s env)"; psql "$(pulumi stack output writerUrl --show-secrets)"`,
+    );
+  }
+  return code;
+}
+
+/** `npm run down`: `pulumi destroy`, then a look that Docker holds nothing of the stack any more. */
+export async function down(stack: string): Promise<number> {
+  const config = readStackConfig(stack);
+  await setup(config.image);
+  await ensureStack(stack);
+  await releaseStaleLocks(stack, say);
+  const gone = await reconcile(config, say);
+  const code = await pulumi(stack, ["destroy", "--yes", "--skip-preview", ...(gone ? ["--refresh"] : [])]);
+  if (code !== 0) {
+    return code;
+  }
+  const rest = await leftovers(stack, config.nodes[0]?.dockerHost);
+  const unexpected = config.protectData ? rest.filter((line) => !line.startsWith("volume ")) : rest;
+  if (unexpected.length > 0) {
+    throw new UserError(`these objects of stack ${stack} are still there: ${unexpected.join(", ")}. Remove them by hand with docker`);
+  }
+  if (rest.length > 0) {
+    say(`\nprotectData is on: kept ${rest.join(", ")}. The next up takes them on again.`);
+  }
+  return 0;
+}
+
+/** The Docker objects that carry a stack's label. */
+export async function leftovers(stack: string, host?: string): Promise<string[]> {
+  const filter = ["--filter", `label=${LABELS.project}=${PROJECT}`, "--filter", `label=${LABELS.stack}=${stack}`];
+  const on = host === undefined ? {} : { host };
+  const kinds: [string, string[]][] = [
+    ["container", ["ps", "-a", "--format", "{{.Names}}", ...filter]],
+    ["network", ["network", "ls", "--format", "{{.Name}}", ...filter]],
+    ["volume", ["volume", "ls", "--format", "{{.Name}}", ...filter]],
+  ];
+  const found = await Promise.all(
+    kinds.map(async ([kind, args]) =>
+      (await docker(args, on)).stdout
+        .split("\n")
+        .filter(Boolean)
+        .map((name) => `${kind} ${name}`),
+    ),
+  );
+  return found.flat();
+}
+
+/** Runs Pulumi with its own display; when it fails, ends with the errors in one line each. */
+async function pulumi(stack: string, args: string[]): Promise<number> {
+  mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
+  const folder = mkdtempSync(join(STATE_DIR, "run-"));
+  const log = join(folder, "events.json");
+  // The event log is a debugging option of Pulumi; its Automation API uses it as well.
+  // Ctrl-C reaches Pulumi too, which then ends in order; this process waits for it.
+  const ignore = (): void => undefined;
+  process.on("SIGINT", ignore);
+  try {
+    const result = await execa("pulumi", [...args, "--stack", stack, "--event-log", log], {
+      cwd: ROOT,
+      env: { ...pulumiEnvironment(stack), PULUMI_DEBUG_COMMANDS: "true" },
+      stdio: "inherit",
+      reject: false,
+    });
+    if (result.exitCode !== 0 && existsSync(log)) {
+      for (const line of errorLines(readFileSync(log, "utf8"))) {
+        console.error(`error: ${line}`);
+      }
+    }
+    return result.exitCode === 0 ? 0 : 1;
+  } finally {
+    process.off("SIGINT", ignore);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * The errors of a run, one line each, from the engine's event log. What a node's own program said comes
+ * first; the command around it is for the log above.
+ */
+export function errorLines(eventLog: string): string[] {
+  const lines = new Set<string>();
+  for (const text of eventLog.split("\n").filter(Boolean)) {
+    const event = JSON.parse(text) as { diagnosticEvent?: { severity: string; message: string; urn?: string } };
+    const diagnostic = event.diagnosticEvent;
+
+    const message = diagnostic?.message.replace(/<\{%[a-z]+%\}>|\u001b\[[0-9;]*m/g, "").trim() ?? "";
+    if (diagnostic?.severity !== "error" || message === "" || message === "update failed") {
+      continue;
+    }
+    const all = message.split("\n").map((line) => line.trim());
+    const own = all
+      .filter((line) => line.startsWith("pgnode: "))
+      .at(-1)
+      ?.slice("pgnode: ".length);
+    const resource = diagnostic.urn?.split("::").at(-1);
+    const last = all.filter((line) => line !== "" && line !== "*").at(-1) ?? message;
+    lines.add(own ?? (resource === undefined ? last : `${resource}: ${last}`));
+  }
+  return [...lines];
+}

@@ -1,0 +1,38 @@
+import execa from "execa";
+import { currentDockerHost } from "../core/dockerHost";
+
+/** Runs the docker command line against one Docker host. Never throws: look at `exitCode`. */
+export async function docker(
+  args: readonly string[],
+  options: { host?: string; input?: string; timeout?: number; env?: Record<string, string> } = {},
+): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+  const result = await execa("docker", [...args], {
+    env: { DOCKER_HOST: options.host ?? currentDockerHost(), ...options.env },
+    reject: false,
+    timeout: options.timeout ?? 60_000,
+    ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
+  });
+  const stderr = result.timedOut ? `docker ${args[0] ?? ""} did not answer within ${(options.timeout ?? 60_000) / 1000} s` : result.stderr;
+  // A program that is not there has no exit code.
+  return {
+    exitCode: result.exitCode ?? 127,
+    stdout: result.stdout ?? "",
+    stderr: stderr || (result as { originalMessage?: string }).originalMessage || "",
+  };
+}
+
+/** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
+export async function sqlIn(
+  container: string,
+  sql: string,
+  options: { host?: string; database?: string; timeout?: number } = {},
+): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+  return docker(
+    ["exec", "-i", "-u", "postgres", container, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", options.database ?? "postgres", "-f", "-"],
+    {
+      input: sql,
+      timeout: options.timeout ?? 10_000,
+      ...(options.host === undefined ? {} : { host: options.host }),
+    },
+  );
+}

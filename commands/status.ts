@@ -1,0 +1,46 @@
+import Table from "cli-table3";
+import { assess, exitCodeOf, type Role, type Status } from "../core/topology";
+import { observe } from "./observe";
+import { readStackConfig } from "./workspace";
+
+/** `npm run status`. Returns the exit code: 0 healthy, 1 degraded, 2 more than one writer or none. */
+export async function status(stack: string, json: boolean): Promise<number> {
+  const found = assess(stack, await observe(readStackConfig(stack)));
+  console.log(json ? JSON.stringify(found, undefined, 2) : render(found));
+  return exitCodeOf(found);
+}
+
+const COLOURS: Record<Role, number> = { primary: 32, standby: 36, down: 31, unknown: 33 };
+
+function colour(code: number, text: string): string {
+  return process.stdout.isTTY && !process.env["NO_COLOR"] ? `\u001b[${code}m${text}\u001b[0m` : text;
+}
+
+/** The table for people. */
+export function render(found: Status): string {
+  const table = new Table({
+    head: ["node", "role", "timeline", "LSN", "lag bytes", "lag s", "sync", "slot", "WAL", "address"],
+    style: { head: [], border: [] },
+  });
+  const text = (value: string | number | null): string => (value === null ? "-" : String(value));
+  for (const node of found.nodes) {
+    table.push([
+      node.name,
+      colour(COLOURS[node.role], node.role),
+      text(node.timeline),
+      text(node.lsn),
+      text(node.lagBytes),
+      node.lagSeconds === null ? "-" : node.lagSeconds.toFixed(1),
+      text(node.syncState),
+      text(node.slot),
+      text(node.walStatus),
+      `${node.host}:${node.port}`,
+    ]);
+  }
+  const problems = found.problems.map((p) => colour(31, `! ${p.node === "" ? "" : `${p.node}: `}${p.what}. Run: ${p.fix}`));
+  return [
+    `stack ${found.stack}, primary ${found.primary ?? "none"}`,
+    table.toString(),
+    ...(problems.length === 0 ? ["healthy"] : problems),
+  ].join("\n");
+}

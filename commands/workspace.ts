@@ -1,0 +1,171 @@
+import execa from "execa";
+import { randomBytes } from "crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "fs";
+import { homedir, hostname } from "os";
+import { delimiter, join } from "path";
+import { parse } from "yaml";
+import { CONFIG_NAMESPACE, parseConfig, type StackConfig } from "../core/config";
+import { PROJECT } from "../core/names";
+import { UserError } from "./errors";
+
+/** The checkout. */
+export const ROOT = join(__dirname, "..");
+
+/** What belongs to this checkout alone and is never committed: state, passphrase, logs. */
+export const STATE_DIR = join(ROOT, ".state");
+
+/** The versions that the toolchain builds and that package.json pins. */
+export const VERSIONS = { pulumi: "3.259.0", docker: "5.2.0", command: "1.2.1" } as const;
+
+/** Where Pulumi keeps its versions and plugins. */
+export function pulumiHome(env: NodeJS.ProcessEnv = process.env): string {
+  return env["PULUMI_HOME"] || join(homedir(), ".pulumi");
+}
+
+/** The folder with the Pulumi command line and the Node.js language host. */
+export function pulumiBin(env: NodeJS.ProcessEnv = process.env): string {
+  return join(pulumiHome(env), "versions", VERSIONS.pulumi, "bin");
+}
+
+/** The backend that the user has chosen, by environment or by `pulumi login`; undefined when none. */
+function chosenBackend(env: NodeJS.ProcessEnv): string | undefined {
+  if (env["PULUMI_BACKEND_URL"]) {
+    return env["PULUMI_BACKEND_URL"];
+  }
+  try {
+    const credentials = JSON.parse(readFileSync(join(pulumiHome(env), "credentials.json"), "utf8")) as { current?: string };
+    return credentials.current || undefined;
+  } catch {
+    return undefined; // never logged in
+  }
+}
+
+/** The backend: the user's, else files inside the checkout. */
+export function backendUrl(env: NodeJS.ProcessEnv = process.env): string {
+  return chosenBackend(env) ?? `file://${join(STATE_DIR, "backend")}`;
+}
+
+function passphraseFile(): string {
+  const file = join(STATE_DIR, "passphrase");
+  if (!existsSync(file)) {
+    mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${randomBytes(24).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
+  }
+  return file;
+}
+
+/**
+ * The variables with which plain `pulumi` works in this checkout. What the user has set already wins.
+ * Makes the folder of the file backend and the passphrase file when they are missing.
+ */
+export function pulumiEnvironment(stack: string, env: NodeJS.ProcessEnv = process.env): Record<string, string> {
+  const backend = backendUrl(env);
+  if (backend.startsWith("file:///")) {
+    mkdirSync(backend.slice("file://".length), { recursive: true, mode: 0o700 });
+  }
+  const hasPassphrase = env["PULUMI_CONFIG_PASSPHRASE"] !== undefined || Boolean(env["PULUMI_CONFIG_PASSPHRASE_FILE"]);
+  const path = env["PATH"] ?? "";
+  const bin = pulumiBin(env);
+  return {
+    PATH: path.split(delimiter).includes(bin) ? path : `${bin}${delimiter}${path}`,
+    PULUMI_BACKEND_URL: backend,
+    PULUMI_STACK: stack,
+    PULUMI_SKIP_UPDATE_CHECK: "true",
+    // The dev stack's config in git holds no salt: Pulumi finds it in the state.
+    PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER: "true",
+    // Set-up has put the plugins in place; without this, a machine that cannot download tries for seconds.
+    PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+    ...(hasPassphrase ? {} : { PULUMI_CONFIG_PASSPHRASE_FILE: passphraseFile() }),
+  };
+}
+
+/** Runs Pulumi and returns what it printed. @throws UserError with Pulumi's own last words. */
+export async function pulumiOutput(stack: string, args: readonly string[]): Promise<string> {
+  const result = await execa("pulumi", ["--non-interactive", ...args], { cwd: ROOT, env: pulumiEnvironment(stack), reject: false });
+  if (result.exitCode !== 0) {
+    throw new UserError(`pulumi ${args.slice(0, 2).join(" ")} failed: ${lastError(`${result.stderr}\n${result.stdout}`)}`);
+  }
+  return result.stdout;
+}
+
+/** The line of Pulumi's output that says what went wrong. */
+export function lastError(output: string): string {
+  const lines = output.split("\n").map((line) => line.trim());
+  const error = lines.find((line) => line.startsWith("error: "));
+  return (error ?? lines.filter(Boolean).at(-1) ?? "no output").replace(/^error: /, "");
+}
+
+/** Makes the stack in the backend, if it is not there, and selects it. */
+export async function ensureStack(stack: string): Promise<void> {
+  if (!existsSync(stackFile(stack))) {
+    throw new UserError(
+      `there is no stack "${stack}": ${stackFile(stack)} does not exist. Known stacks are dev, staging and prod; copy one of their files for another`,
+    );
+  }
+  await pulumiOutput(stack, ["stack", "select", "--create", stack]);
+  await keepSaltOutOfGit();
+}
+
+/**
+ * Pulumi writes the salt of the dev stack's passphrase into Pulumi.dev.yaml. The salt belongs to this
+ * checkout, as the passphrase does, so a filter (see .gitattributes) leaves that line out of git. Git
+ * takes a file of another size for a changed one until it is told to look again.
+ */
+async function keepSaltOutOfGit(): Promise<void> {
+  const file = "Pulumi.dev.yaml";
+  const git = (...args: string[]): Promise<string> => execa("git", args, { cwd: ROOT }).then((result) => result.stdout);
+  try {
+    await git("config", "--local", "filter.pulumi-dev-salt.clean", "sed '/^encryptionsalt:/d'");
+    if ((await git("hash-object", "--path", file, file)) === (await git("rev-parse", `:${file}`))) {
+      await git("update-index", file);
+    }
+  } catch {
+    // No git, no checkout, or a file that is not tracked: nothing to keep clean.
+  }
+}
+
+/** The file with a stack's configuration. */
+export function stackFile(stack: string): string {
+  return join(ROOT, `Pulumi.${stack}.yaml`);
+}
+
+/** A stack's configuration without its secrets, read without starting Pulumi. @throws ConfigError, UserError */
+export function readStackConfig(stack: string, file = stackFile(stack)): StackConfig {
+  if (!existsSync(file)) {
+    throw new UserError(`there is no stack "${stack}": ${file} does not exist`);
+  }
+  let document: { config?: Record<string, unknown> } | null;
+  try {
+    document = parse(readFileSync(file, "utf8")) as typeof document;
+  } catch (error) {
+    throw new UserError(`${file} is not valid YAML: ${(error as Error).message.split("\n")[0]}`);
+  }
+  const raw: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(document?.config ?? {})) {
+    const [namespace, name] = key.includes(":") ? key.split(":", 2) : [PROJECT, key];
+    if (`${namespace}:` === CONFIG_NAMESPACE && name !== undefined) {
+      raw[name] = value;
+    }
+  }
+  return parseConfig(stack, raw);
+}
+
+/** A lock of the file backend: who holds the stack. */
+export interface StackLock {
+  pid: number;
+  hostname: string;
+  file: string;
+}
+
+/** Whether the process of a lock is gone, as far as this machine can tell. */
+export function isStale(lock: StackLock): boolean {
+  if (lock.hostname !== hostname()) {
+    return false;
+  }
+  try {
+    process.kill(lock.pid, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ESRCH";
+  }
+}

@@ -1,0 +1,202 @@
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "./queries";
+import { lsnDiff } from "./lsn";
+import { slotName } from "./names";
+
+/** What a server says of itself; the answer of {@link NODE_SQL}. */
+export interface ServerReport {
+  inRecovery: boolean;
+  timeline: number;
+  /** Primary: the current WAL position. Standby: the last one that it has received (or replayed). */
+  lsn: string;
+  /** Standby: the last position that it has replayed. */
+  replayLsn: string | null;
+  /** Standby: seconds since the last replayed commit, 0 when all that is received is replayed. */
+  lagSeconds: number | null;
+  /** Standby: the receiver's state and slot; null when it does not receive. */
+  receiver: { status: string; slot: string | null } | null;
+  /** The standbys that stream from this server. */
+  replicas: { name: string; state: string; lagBytes: number | null; lagSeconds: number | null; syncState: string }[];
+  slots: { name: string; active: boolean; walStatus: string | null; retainedBytes: number | null }[];
+}
+
+/** One row, one column, JSON: a {@link ServerReport}. It works on a primary and on a standby. */
+export const NODE_SQL = `
+WITH here AS (
+  SELECT pg_is_in_recovery() AS standby,
+         CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END AS lsn
+)
+SELECT json_build_object(
+  'inRecovery', standby,
+  'timeline', CASE WHEN standby
+      THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))
+      ELSE ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int END,
+  'lsn', lsn::text,
+  'replayLsn', pg_last_wal_replay_lsn()::text,
+  'lagSeconds', CASE WHEN NOT standby THEN NULL
+      WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+      ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END,
+  'receiver', (SELECT json_build_object('status', status, 'slot', slot_name) FROM pg_stat_wal_receiver),
+  'replicas', coalesce((SELECT json_agg(json_build_object('name', application_name, 'state', state,
+      'lagBytes', pg_wal_lsn_diff(lsn, replay_lsn), 'lagSeconds', extract(epoch FROM replay_lag), 'syncState', sync_state)) FROM pg_stat_replication), '[]'),
+  'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, 'walStatus', wal_status,
+      'retainedBytes', pg_wal_lsn_diff(lsn, restart_lsn))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'))
+FROM here;
+`;
+
+/** A node of the config and what could be learnt of it. */
+export interface Observation {
+  name: string;
+  container: string;
+  host: string;
+  port: number;
+  /** What Docker says of the container; null when there is none. */
+  containerState: string | null;
+  /** What the server says; null when it does not answer. */
+  server: ServerReport | null;
+}
+
+export type Role = "primary" | "standby" | "down" | "unknown";
+
+/** One node, as `status --json` prints it. */
+export interface NodeStatus {
+  name: string;
+  container: string;
+  host: string;
+  port: number;
+  role: Role;
+  timeline: number | null;
+  lsn: string | null;
+  /** Bytes that the primary has written and this standby has not replayed. */
+  lagBytes: number | null;
+  lagSeconds: number | null;
+  syncState: string | null;
+  slot: string | null;
+  walStatus: string | null;
+}
+
+export interface Problem {
+  node: string;
+  what: string;
+  fix: string;
+}
+
+/** The document of `status --json`. */
+export interface Status {
+  stack: string;
+  primary: string | null;
+  nodes: NodeStatus[];
+  problems: Problem[];
+}
+
+function roleOf(node: Observation): Role {
+  if (node.server !== null) {
+    return node.server.inRecovery ? "standby" : "primary";
+  }
+  // A server that does not answer in a container that runs: nobody knows what it does.
+  return node.containerState === "running" || node.containerState === "paused" ? "unknown" : "down";
+}
+
+/** Puts what was learnt of the nodes together. Pure: the same observations give the same status. */
+export function assess(stack: string, observed: readonly Observation[]): Status {
+  const primaries = observed.filter((node) => roleOf(node) === "primary");
+  const primary = primaries.length === 1 ? primaries[0] : undefined;
+  const nodes = observed.map((node): NodeStatus => {
+    const { server } = node;
+    const role = roleOf(node);
+    const replica = primary?.server?.replicas.find((r) => r.name === node.name);
+    const slot = role === "standby" ? primary?.server?.slots.find((s) => s.name === slotName(node.name)) : undefined;
+    return {
+      name: node.name,
+      container: node.container,
+      host: node.host,
+      port: node.port,
+      role,
+      timeline: server?.timeline ?? null,
+      lsn: server?.lsn ?? null,
+      lagBytes: role === "standby" ? (replica?.lagBytes ?? behind(primary?.server, server)) : null,
+      lagSeconds: role === "standby" ? (server?.lagSeconds ?? replica?.lagSeconds ?? null) : null,
+      syncState: role === "standby" ? (replica?.syncState ?? null) : null,
+      slot: slot?.name ?? null,
+      walStatus: slot?.walStatus ?? null,
+    };
+  });
+  return { stack, primary: primary?.name ?? null, nodes, problems: problemsOf(stack, observed, primary, primaries) };
+}
+
+function behind(primary: ServerReport | null | undefined, standby: ServerReport | null): number | null {
+  if (!primary || standby?.replayLsn == null) {
+    return null;
+  }
+  const bytes = lsnDiff(primary.lsn, standby.replayLsn);
+  return Number(bytes > 0n ? bytes : 0n);
+}
+
+function problemsOf(
+  stack: string,
+  observed: readonly Observation[],
+  primary: Observation | undefined,
+  primaries: readonly Observation[],
+): Problem[] {
+  const up = `npm run up -- --stack ${stack}`;
+  const problems: Problem[] = [];
+  if (primaries.length > 1) {
+    const names = primaries.map((p) => p.name).join(" and ");
+    for (const node of primaries) {
+      problems.push({
+        node: node.name,
+        what: `more than one writer: ${names}`,
+        fix: `stop the wrong one at once: docker stop ${node.container}`,
+      });
+    }
+  }
+  for (const node of observed) {
+    const role = roleOf(node);
+    const report = (what: string, fix: string): number => problems.push({ node: node.name, what, fix });
+    if (node.containerState === null) {
+      report("its container is not there", up);
+    } else if (role === "down") {
+      report(`its container is ${node.containerState}`, `docker start ${node.container}`);
+    } else if (role === "unknown") {
+      report(
+        `its container is ${node.containerState}, but the server does not answer`,
+        node.containerState === "paused" ? `docker unpause ${node.container}` : `docker logs ${node.container}`,
+      );
+    } else if (role === "standby" && primary !== undefined) {
+      standbyProblems(node, primary, report);
+    }
+  }
+  if (primaries.length === 0) {
+    problems.push({
+      node: "",
+      what: "no node is primary",
+      fix: observed.some((n) => n.containerState === null) ? up : "start the node that was primary last",
+    });
+  }
+  return problems;
+}
+
+function standbyProblems(node: Observation, primary: Observation, report: (what: string, fix: string) => number): void {
+  const slot = primary.server?.slots.find((s) => s.name === slotName(node.name));
+  const replica = primary.server?.replicas.find((r) => r.name === node.name);
+  if (replica?.state !== "streaming") {
+    report(`it does not stream from ${primary.name} (${replica?.state ?? "not connected"})`, `docker logs ${node.container}`);
+  } else if (replica.lagBytes !== null && replica.lagBytes > DEFAULT_LAG_THRESHOLD_BYTES) {
+    report(`it is ${replica.lagBytes} bytes behind ${primary.name}`, "watch whether it catches up: run status again");
+  }
+  if (slot === undefined) {
+    report(
+      `${primary.name} has no slot ${slotName(node.name)}, so it may throw away WAL that the node needs`,
+      `docker exec -u postgres ${primary.container} psql -c "SELECT pg_create_physical_replication_slot('${slotName(node.name)}', true)"`,
+    );
+  } else if (slot.walStatus === "lost") {
+    report(`its slot ${slot.name} is lost: WAL that the node needs is gone`, "the node has to be cloned anew");
+  }
+}
+
+/** 0 healthy, 1 degraded, 2 more than one writer, or none that can be told. */
+export function exitCodeOf(status: Status): 0 | 1 | 2 {
+  if (status.primary === null) {
+    return 2;
+  }
+  return status.problems.length === 0 ? 0 : 1;
+}

@@ -1,0 +1,14 @@
+"use strict";
+const group = (name, extra = {}) => ({
+  displayName: name,
+  testMatch: [`<rootDir>/tests/${name}/**/*.test.ts`],
+  testEnvironment: "node",
+  transform: { "^.+\\.ts$": ["ts-jest", { isolatedModules: true, tsconfig: "<rootDir>/tsconfig.json", diagnostics: false }] },
+  ...extra,
+});
+
+module.exports = {
+  projects: ["unit", "property", "integration", "faults"].map((name) => group(name)),
+  collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "commands/**/*.ts"],
+  coverageReporters: ["text-summary"],
+};

@@ -1,0 +1,6 @@
+import { commandLine, runCommand } from "../commands/cli";
+import { up } from "../commands/deploy";
+
+const program = commandLine("up", "Builds the stack, or brings it up to date: installs what is missing, then pulumi up.");
+
+void runCommand(program, ({ stack }) => up(stack));
