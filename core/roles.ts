@@ -27,8 +27,6 @@ export function rolesSql(args: {
   return [
     "SET log_statement = 'none'; SET log_min_error_statement = 'panic'; SET log_min_duration_statement = -1; SET client_min_messages = 'error';",
     "SET password_encryption = 'scram-sha-256';",
-    // A role is not worth waiting for a standby that may not be there yet (synchronous stacks).
-    "SET synchronous_commit = 'local';",
     `ALTER ROLE postgres WITH PASSWORD ${sqlLiteral(args.superuser)};`,
     loginRole(REPLICATION_ROLE, "REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.replication),
     loginRole(APP_ROLE, "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.app),

@@ -61,7 +61,8 @@ as_postgres() {
     die "this image has none of gosu, setpriv and su-exec: there is no way to become the user postgres"
 }
 
-psql_local() { psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
+# What the stack itself writes does not wait for a synchronous standby, which may not be built yet.
+psql_local() { PGOPTIONS='-c synchronous_commit=local' psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
 
 # replace FILE: standard input becomes the file, whole or not at all, readable by postgres alone.
 replace() {

@@ -1,0 +1,235 @@
+import execa from "execa";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
+import { createServer } from "net";
+import { tmpdir } from "os";
+import { join } from "path";
+import { randomBytes } from "crypto";
+import { stringify } from "yaml";
+import { leftovers } from "../../commands/deploy";
+import { ROOT } from "../../commands/workspace";
+import { docker } from "../../commands/docker";
+import { LABELS } from "../../core/names";
+import type { Status } from "../../core/topology";
+
+/** What a command printed, and how it ended. */
+export interface Ran {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** A stack's configuration as a test writes it; keys without namespace. */
+export type StackFile = Record<string, unknown>;
+
+/** TCP ports of 127.0.0.1 that nobody listens on now. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<import("net").Server>((resolve, reject) => {
+          const server = createServer();
+          server.once("error", reject);
+          server.listen(0, "127.0.0.1", () => resolve(server));
+        }),
+    ),
+  );
+  const ports = servers.map((server) => (server.address() as import("net").AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/**
+ * A copy of the working tree in a folder of its own, with its own state and passphrase: what a user has
+ * after `git clone`, so that a test runs the same commands a user runs and cannot touch the dev stack.
+ */
+export class Checkout {
+  public readonly folder = mkdtempSync(join(tmpdir(), "postgres-replica-test-"));
+  private readonly stacks: string[] = [];
+
+  public static async make(): Promise<Checkout> {
+    const checkout = new Checkout();
+    const { stdout } = await execa("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: ROOT });
+    const files = stdout.split("\0").filter((file) => file !== "" && !/^(tests|toolchain|docs|bench)\//.test(file));
+    await execa("tar", ["-C", ROOT, "--ignore-failed-read", "-cf", join(checkout.folder, "tree.tar"), ...files]);
+    await execa("tar", ["-C", checkout.folder, "-xf", join(checkout.folder, "tree.tar")]);
+    rmSync(join(checkout.folder, "tree.tar"));
+    // The dev stack's file may hold the salt of the other checkout.
+    const dev = join(checkout.folder, "Pulumi.dev.yaml");
+    writeFileSync(dev, readFileSync(dev, "utf8").replace(/^encryptionsalt:.*\n?/m, ""));
+    symlinkSync(join(ROOT, "node_modules"), join(checkout.folder, "node_modules"));
+    mkdirSync(join(checkout.folder, ".state"), { mode: 0o700 });
+    return checkout;
+  }
+
+  /** Writes a stack's file; returns the stack's name, which no other run has. */
+  public addStack(prefix: string, config: StackFile): string {
+    const stack = `${prefix}-${randomBytes(3).toString("hex")}`;
+    this.writeStack(stack, config);
+    this.stacks.push(stack);
+    return stack;
+  }
+
+  public writeStack(stack: string, config: StackFile): void {
+    const named = Object.fromEntries(Object.entries(config).map(([key, value]) => [`postgres-replica:${key}`, value]));
+    const file = join(this.folder, `Pulumi.${stack}.yaml`);
+    let salt = "";
+    try {
+      salt = /^encryptionsalt:.*$/m.exec(readFileSync(file, "utf8"))?.[0] ?? "";
+    } catch {
+      // A new stack has none.
+    }
+    writeFileSync(file, `${stringify({ config: named })}${salt}\n`);
+  }
+
+  /** The environment of a command: the test's own backend, whatever the machine is logged in to. */
+  public environment(extra: Record<string, string> = {}): Record<string, string> {
+    return {
+      PULUMI_BACKEND_URL: `file://${join(this.folder, ".state", "backend")}`,
+      PULUMI_CONFIG_PASSPHRASE_FILE: "",
+      NO_COLOR: "1",
+      ...extra,
+    };
+  }
+
+  /** Runs one of the project's commands, as `npm run` does. */
+  public command(name: string, args: readonly string[] = [], env: Record<string, string> = {}): execa.ExecaChildProcess {
+    return execa(process.execPath, [join(this.folder, "scripts", "run.cjs"), name, ...args], {
+      cwd: this.folder,
+      env: this.environment(env),
+      reject: false,
+      stdin: "ignore",
+      timeout: 300_000,
+      cleanup: true,
+    });
+  }
+
+  /** Runs a command to its end. */
+  public async run(name: string, args: readonly string[] = [], env: Record<string, string> = {}): Promise<Ran> {
+    const result = await this.command(name, args, env);
+    return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
+  }
+
+  /** Runs a command that must succeed. */
+  public async must(name: string, ...args: string[]): Promise<Ran> {
+    const ran = await this.run(name, args);
+    if (ran.exitCode !== 0) {
+      throw new Error(`${name} ${args.join(" ")} ended with ${ran.exitCode}\n${ran.stdout}\n${ran.stderr}`);
+    }
+    return ran;
+  }
+
+  /** Runs plain Pulumi with what `npm run env` prints, in a shell, as a user would. */
+  public async pulumi(stack: string, ...args: string[]): Promise<Ran> {
+    const script = `eval "$("$0" scripts/run.cjs env --stack "$1")" && shift && exec pulumi --non-interactive "$@"`;
+    const result = await execa("/bin/sh", ["-c", script, process.execPath, stack, ...args], {
+      cwd: this.folder,
+      env: this.environment(),
+      reject: false,
+      stdin: "ignore",
+      timeout: 300_000,
+    });
+    return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
+  }
+
+  /** The stack's outputs, secrets included. */
+  public async outputs(stack: string): Promise<StackOutputs> {
+    const ran = await this.pulumi(stack, "stack", "output", "--json", "--show-secrets");
+    if (ran.exitCode !== 0) {
+      throw new Error(ran.stderr);
+    }
+    return JSON.parse(ran.stdout) as StackOutputs;
+  }
+
+  public async status(stack: string): Promise<Status> {
+    return JSON.parse((await this.run("status", ["--stack", stack, "--json"])).stdout) as Status;
+  }
+
+  /** Destroys every stack of the checkout, whatever state it is in, and removes the folder. Throws when Docker still holds anything. */
+  public async remove(): Promise<void> {
+    const left: string[] = [];
+    try {
+      for (const stack of this.stacks) {
+        const down = await this.run("down", ["--stack", stack]);
+        if (down.exitCode !== 0) {
+          left.push(`down of ${stack} ended with ${down.exitCode}: ${down.stderr}`);
+        }
+        left.push(...(await leftovers(stack)));
+        await removeByLabel(stack);
+      }
+    } finally {
+      rmSync(this.folder, { recursive: true, force: true });
+    }
+    if (left.length > 0) {
+      throw new Error(`the test left something behind: ${left.join(", ")}`);
+    }
+  }
+
+  /** A stack whose `down` keeps volumes on purpose: take them away before the leak check. */
+  public async dropVolumes(stack: string): Promise<void> {
+    for (const line of (await leftovers(stack)).filter((object) => object.startsWith("volume "))) {
+      await docker(["volume", "rm", "-f", line.slice("volume ".length)]);
+    }
+  }
+}
+
+/** The outputs of the design. */
+export interface StackOutputs {
+  nodes: Record<string, { host: string; port: number; container: string }>;
+  writerUrl: string;
+  readerUrl: string;
+  primaryUrl: string;
+  secondaryUrls: Record<string, string>;
+  replicationSlots: Record<string, string>;
+  lagChecks: Record<string, { sql: string; command: string; thresholdBytes: number }>;
+  network: string;
+}
+
+async function removeByLabel(stack: string): Promise<void> {
+  const filter = ["--filter", `label=${LABELS.stack}=${stack}`];
+  for (const [list, remove] of [
+    [
+      ["ps", "-aq"],
+      ["rm", "-f", "-v"],
+    ],
+    [
+      ["network", "ls", "-q"],
+      ["network", "rm"],
+    ],
+    [
+      ["volume", "ls", "-q"],
+      ["volume", "rm", "-f"],
+    ],
+  ] as const) {
+    const ids = (await docker([...list, ...filter])).stdout.split("\n").filter(Boolean);
+    if (ids.length > 0) {
+      await docker([...remove, ...ids]);
+    }
+  }
+}
+
+/** Runs psql (of the node's own container) against a libpq URL that is reachable from this machine. */
+export async function psql(url: string, sql: string): Promise<Ran> {
+  // The container shares the host's network, so a URL with 127.0.0.1 means the same to it.
+  const result = await docker(
+    [
+      "run",
+      "--rm",
+      "-i",
+      "--network",
+      "host",
+      "-e",
+      "URL",
+      "--entrypoint",
+      "sh",
+      "postgres-replica:17",
+      "-c",
+      'psql -X -v ON_ERROR_STOP=1 "$URL"',
+    ],
+    {
+      input: sql,
+      env: { URL: url },
+    },
+  );
+  return result;
+}
