@@ -1,11 +1,12 @@
 import { createServer } from "net";
 import { existsSync, readdirSync, readFileSync } from "fs";
+import { hostname } from "os";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
 import { containerName, LABELS, PROJECT } from "../core/names";
 import { docker } from "./docker";
 import { UserError } from "./errors";
-import { backendUrl, isStale, pulumiOutput, type StackLock } from "./workspace";
+import { backendFolder, backendUrl, pulumiOutput } from "./workspace";
 
 /** The Docker objects that Pulumi's state knows: IDs of containers and networks, names of volumes. */
 export interface KnownObjects {
@@ -30,20 +31,46 @@ export function knownObjects(exported: string): KnownObjects {
   };
 }
 
-/** The lock files of a stack in a file backend. */
+/** A lock of the file backend: who holds the stack. A killed run may leave one without content. */
+interface StackLock {
+  pid?: number;
+  hostname?: string;
+}
+
+/** The locks of a stack in a file backend. */
 function stackLocks(stack: string): StackLock[] {
-  const backend = backendUrl();
-  if (!backend.startsWith("file:///")) {
+  const backend = backendFolder(backendUrl());
+  const folder = join(backend ?? "", ".pulumi", "locks", "organization", PROJECT, stack);
+  if (backend === undefined || !existsSync(folder)) {
     return [];
   }
-  const folder = join(backend.slice("file://".length), ".pulumi", "locks", "organization", PROJECT, stack);
-  if (!existsSync(folder)) {
-    return [];
+  return readdirSync(folder)
+    .filter((name) => name.endsWith(".json"))
+    .map((name) => {
+      try {
+        return JSON.parse(readFileSync(join(folder, name), "utf8")) as StackLock;
+      } catch {
+        return {};
+      }
+    });
+}
+
+/** Whether the process that made a lock is gone, as far as this machine can tell. */
+function isStale(lock: StackLock): boolean {
+  if (lock.pid === undefined) {
+    return true;
   }
-  return readdirSync(folder).map((name) => {
-    const file = join(folder, name);
-    return { ...(JSON.parse(readFileSync(file, "utf8")) as Omit<StackLock, "file">), file };
-  });
+  if (lock.hostname !== hostname()) {
+    return false;
+  }
+  try {
+    process.kill(lock.pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ESRCH";
+  }
+  // Where /proc tells more: a dead process that nobody has reaped yet, or another program under that number.
+  const stat = existsSync("/proc/self/stat") ? readFileSync(`/proc/${lock.pid}/stat`, "utf8") : "(pulumi) R";
+  return !/\(pulumi\) [^ZX]/.test(stat);
 }
 
 /** Frees the stack from the locks of runs that were killed; refuses when a run is still going. */

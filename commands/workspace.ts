@@ -1,7 +1,7 @@
 import execa from "execa";
 import { randomBytes } from "crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "fs";
-import { homedir, hostname } from "os";
+import { homedir } from "os";
 import { delimiter, join } from "path";
 import { parse } from "yaml";
 import { CONFIG_NAMESPACE, parseConfig, type StackConfig } from "../core/config";
@@ -40,9 +40,23 @@ function chosenBackend(env: NodeJS.ProcessEnv): string | undefined {
   }
 }
 
+/**
+ * A file backend in a folder. `metadata=skip`: the files beside the state in which the backend would keep
+ * content types are not written at once, and an empty one, left by a run that was killed, makes the state
+ * unreadable.
+ */
+export function fileBackend(folder: string): string {
+  return `file://${folder}?metadata=skip`;
+}
+
 /** The backend: the user's, else files inside the checkout. */
 export function backendUrl(env: NodeJS.ProcessEnv = process.env): string {
-  return chosenBackend(env) ?? `file://${join(STATE_DIR, "backend")}`;
+  return chosenBackend(env) ?? fileBackend(join(STATE_DIR, "backend"));
+}
+
+/** The folder of a file backend; undefined for any other. */
+export function backendFolder(url: string): string | undefined {
+  return url.startsWith("file:///") ? url.slice("file://".length).split("?")[0] : undefined;
 }
 
 function passphraseFile(): string {
@@ -60,8 +74,9 @@ function passphraseFile(): string {
  */
 export function pulumiEnvironment(stack: string, env: NodeJS.ProcessEnv = process.env): Record<string, string> {
   const backend = backendUrl(env);
-  if (backend.startsWith("file:///")) {
-    mkdirSync(backend.slice("file://".length), { recursive: true, mode: 0o700 });
+  const folder = backendFolder(backend);
+  if (folder !== undefined) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
   }
   const hasPassphrase = env["PULUMI_CONFIG_PASSPHRASE"] !== undefined || Boolean(env["PULUMI_CONFIG_PASSPHRASE_FILE"]);
   const path = env["PATH"] ?? "";
@@ -148,24 +163,4 @@ export function readStackConfig(stack: string, file = stackFile(stack)): StackCo
     }
   }
   return parseConfig(stack, raw);
-}
-
-/** A lock of the file backend: who holds the stack. */
-export interface StackLock {
-  pid: number;
-  hostname: string;
-  file: string;
-}
-
-/** Whether the process of a lock is gone, as far as this machine can tell. */
-export function isStale(lock: StackLock): boolean {
-  if (lock.hostname !== hostname()) {
-    return false;
-  }
-  try {
-    process.kill(lock.pid, 0);
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ESRCH";
-  }
 }

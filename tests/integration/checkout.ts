@@ -6,7 +6,7 @@ import { join } from "path";
 import { randomBytes } from "crypto";
 import { stringify } from "yaml";
 import { leftovers } from "../../commands/deploy";
-import { ROOT } from "../../commands/workspace";
+import { fileBackend, ROOT } from "../../commands/workspace";
 import { docker } from "../../commands/docker";
 import { LABELS } from "../../core/names";
 import type { Status } from "../../core/topology";
@@ -85,7 +85,7 @@ export class Checkout {
   /** The environment of a command: the test's own backend, whatever the machine is logged in to. */
   public environment(extra: Record<string, string> = {}): Record<string, string> {
     return {
-      PULUMI_BACKEND_URL: `file://${join(this.folder, ".state", "backend")}`,
+      PULUMI_BACKEND_URL: fileBackend(join(this.folder, ".state", "backend")),
       PULUMI_CONFIG_PASSPHRASE_FILE: "",
       NO_COLOR: "1",
       ...extra,

@@ -1,0 +1,28 @@
+import { readdirSync, readFileSync } from "fs";
+
+/** Every process below `pid`, itself included, deepest first. */
+export function processTree(pid: number): number[] {
+  const children = new Map<number, number[]>();
+  for (const entry of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const stat = readFileSync(`/proc/${entry}/stat`, "utf8");
+      const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+      children.set(parent, [...(children.get(parent) ?? []), Number(entry)]);
+    } catch {
+      // The process has ended meanwhile.
+    }
+  }
+  const below = (of: number): number[] => (children.get(of) ?? []).flatMap((child) => [...below(child), child]);
+  return [...below(pid), pid];
+}
+
+/** Kills a process and all below it, at once and without a chance to tidy up: a power cut, as far as they know. */
+export function killTree(pid: number): void {
+  for (const victim of processTree(pid)) {
+    try {
+      process.kill(victim, "SIGKILL");
+    } catch {
+      // Gone already.
+    }
+  }
+}

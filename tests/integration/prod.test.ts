@@ -1,0 +1,139 @@
+import execa from "execa";
+import { readFileSync } from "fs";
+import { join } from "path";
+import { Client } from "pg";
+import { parse } from "yaml";
+import { docker, sqlIn } from "../../commands/docker";
+import { ROOT } from "../../commands/workspace";
+import { Checkout, freePorts, psql, type StackOutputs } from "./checkout";
+
+jest.setTimeout(300_000);
+
+/** Every character that one of the grammars in between could take for its own. */
+const AWKWARD = "'\\:@/#% $\"&?=+`{}|~^é";
+
+/** Pulumi.prod.yaml itself, on other ports: three nodes, synchronous, data protected. */
+describe("the production stack", () => {
+  let checkout: Checkout;
+  let stack: string;
+  let outputs: StackOutputs;
+  const passwords = { superuserPassword: `super${AWKWARD}`, replicationPassword: `repl${AWKWARD}`, appPassword: `app${AWKWARD}` };
+  const container = (node: string): string => outputs.nodes[node]?.container ?? "";
+
+  beforeAll(async () => {
+    checkout = await Checkout.make();
+    const { config } = parse(readFileSync(join(ROOT, "Pulumi.prod.yaml"), "utf8")) as { config: Record<string, unknown> };
+    const plain = Object.fromEntries(Object.entries(config).map(([key, value]) => [key.replace("postgres-replica:", ""), value]));
+    const ports = await freePorts(3);
+    const nodes = (plain["nodes"] as { name: string }[]).map((node, i) => ({ ...node, port: ports[i] }));
+    stack = checkout.addStack("prod", { ...plain, nodes });
+  });
+  afterAll(async () => {
+    await checkout.run("down", ["--stack", stack]);
+    await checkout.dropVolumes(stack);
+    await checkout.remove();
+  });
+
+  test("up refuses to run until its own secrets are set, says how, and makes nothing", async () => {
+    const ran = await checkout.run("up", ["--stack", stack]);
+    expect(ran.exitCode).toBe(1);
+    expect(ran.stderr).toContain(`pulumi config set --stack ${stack} --secret appPassword`);
+    const made = await docker(["ps", "-aq", "--filter", `label=postgres-replica.stack=${stack}`]);
+    expect(made.stdout).toBe("");
+  });
+
+  test("up refuses a secret that is set in plain text", async () => {
+    const set = await checkout.pulumi(stack, "config", "set", "--plaintext", "appPassword", "open");
+    expect(set.exitCode).toBe(0);
+    const ran = await checkout.run("up", ["--stack", stack]);
+    expect(ran.exitCode).toBe(1);
+    expect(ran.stdout + ran.stderr).toContain('config key "appPassword" is plain text');
+  });
+
+  test("up builds three nodes with passwords of every awkward character, the secondaries side by side", async () => {
+    for (const [key, value] of Object.entries(passwords)) {
+      // On standard input, as a user would who does not want it in the shell's history.
+      const script = 'eval "$("$0" scripts/run.cjs env --stack "$1")" && exec pulumi config set --secret "$2"';
+      const set = await execa("/bin/sh", ["-c", script, process.execPath, stack, key], {
+        cwd: checkout.folder,
+        env: checkout.environment(),
+        input: value,
+      });
+      expect(set.exitCode).toBe(0);
+    }
+    const ran = await checkout.must("up", "--stack", stack);
+    outputs = await checkout.outputs(stack);
+    const at = (text: string): number => ran.stdout.indexOf(text);
+    expect(at("pg3-basebackup creating")).toBeLessThan(at("pg2-container created"));
+    expect(at("pg2-basebackup creating")).toBeLessThan(at("pg3-container created"));
+    const status = await checkout.status(stack);
+    expect(status.problems).toEqual([]);
+    expect(status.nodes.map((n) => [n.role, n.syncState])).toEqual([
+      ["primary", null],
+      ["standby", "quorum"],
+      ["standby", "quorum"],
+    ]);
+  });
+
+  test("every URL works with those passwords, in libpq and in node-postgres", async () => {
+    for (const url of [outputs.writerUrl, outputs.readerUrl, outputs.primaryUrl, ...Object.values(outputs.secondaryUrls)]) {
+      const ran = await psql(url, "SELECT 'in as ' || current_user;");
+      expect([ran.stderr, ran.stdout]).toEqual(["", expect.stringContaining("in as app") as string]);
+    }
+    const client = new Client({ connectionString: outputs.primaryUrl });
+    await client.connect();
+    await client.end();
+  });
+
+  test("the superuser's password works over TCP, a wrong one does not", async () => {
+    const { port } = outputs.nodes["pg1"] ?? {};
+    const login = async (password: string): Promise<string> => {
+      const client = new Client({ host: "127.0.0.1", port: port ?? 0, user: "postgres", password, database: "postgres" });
+      return client.connect().then(
+        () => client.end().then(() => "in"),
+        (error: Error) => error.message,
+      );
+    };
+    expect(await login(passwords.superuserPassword)).toBe("in");
+    expect(await login("wrong")).toContain("password authentication failed");
+  });
+
+  test("a commit waits while no standby can confirm it, and goes through when one can", async () => {
+    await execa("docker", ["stop", container("pg2"), container("pg3")]);
+    const client = new Client({ connectionString: outputs.writerUrl.replace(/@[^/]*/, `@127.0.0.1:${outputs.nodes["pg1"]?.port}`) });
+    await client.connect();
+    let committed = false;
+    try {
+      const insert = client.query("CREATE TABLE kept (note text); INSERT INTO kept VALUES ('confirmed')").then(() => (committed = true));
+      let waiting = "";
+      for (let i = 0; i < 50 && waiting !== "SyncRep"; i++) {
+        waiting = (
+          await sqlIn(container("pg1"), "SELECT wait_event FROM pg_stat_activity WHERE usename = 'app' AND wait_event = 'SyncRep'")
+        ).stdout;
+      }
+      expect(waiting).toBe("SyncRep");
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      expect(committed).toBe(false);
+      await execa("docker", ["start", container("pg3")]);
+      await insert;
+      expect(committed).toBe(true);
+    } finally {
+      await client.end();
+      await execa("docker", ["start", container("pg2"), container("pg3")]);
+    }
+  });
+
+  test("down keeps the data volumes, the next up takes them on without a second base backup", async () => {
+    const born = async (): Promise<string> =>
+      (await docker(["exec", container("pg2"), "stat", "-c", "%w %i", "/var/lib/pgnode/data/pgnode.name"])).stdout;
+    const before = await born();
+    const down = await checkout.must("down", "--stack", stack);
+    expect(down.stderr).toContain("protectData is on: kept volume");
+    const up = await checkout.must("up", "--stack", stack);
+    expect(up.stdout).not.toContain("base backup completed");
+    expect(await born()).toBe(before);
+    const row = await psql(outputs.readerUrl, "SELECT note FROM kept;");
+    expect(row.stdout).toContain("confirmed");
+    expect((await checkout.status(stack)).problems).toEqual([]);
+  });
+});
