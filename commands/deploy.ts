@@ -82,12 +82,22 @@ async function pulumi(stack: string, args: string[]): Promise<number> {
   const ignore = (): void => undefined;
   process.on("SIGINT", ignore);
   try {
-    const result = await execa("pulumi", [...args, "--stack", stack, "--event-log", log], {
+    // The display is on standard output; what goes to standard error are failures before the engine runs.
+    const child = execa("pulumi", [...args, "--stack", stack, "--event-log", log], {
       cwd: ROOT,
       env: { ...pulumiEnvironment(stack), PULUMI_DEBUG_COMMANDS: "true" },
-      stdio: "inherit",
+      stdin: "inherit",
+      stdout: "inherit",
+      stderr: "pipe",
       reject: false,
     });
+    child.stderr?.pipe(process.stderr);
+    const result = await child;
+    if (result.stderr.includes("incorrect passphrase")) {
+      console.error(
+        `error: the passphrase does not fit stack ${stack}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which the stack was made`,
+      );
+    }
     if (result.exitCode !== 0 && existsSync(log)) {
       for (const line of errorLines(readFileSync(log, "utf8"))) {
         console.error(`error: ${line}`);
