@@ -34,7 +34,7 @@ export class StreamingSecondary extends pulumi.ComponentResource {
     const volume = dataVolume(`${name}-data`, args, child);
     const backup = this.baseBackup(name, args, volume.name);
     const container = postgresContainer(`${name}-container`, { ...args, volume: volume.name }, { ...child, dependsOn: [backup] });
-    const streaming = nodeCommand(
+    nodeCommand(
       `${name}-streaming`,
       {
         cluster: args.cluster,
@@ -44,7 +44,7 @@ export class StreamingSecondary extends pulumi.ComponentResource {
       },
       { parent: this, dependsOn: [container] },
     );
-    configuration(`${name}-config`, args, { parent: this, dependsOn: [streaming] });
+    configuration(`${name}-config`, args, { parent: this, dependsOn: [container] });
 
     this.host = pulumi.output(args.address ?? "127.0.0.1");
     this.port = pulumi.output(args.port);

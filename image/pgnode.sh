@@ -64,21 +64,27 @@ as_postgres() {
 # What the stack itself writes does not wait for a synchronous standby, which may not be built yet.
 psql_local() { PGOPTIONS='-c synchronous_commit=local' psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
 
-# replace FILE: standard input becomes the file, whole or not at all, readable by postgres alone.
-replace() {
-    (umask 077 && cat >"$1.new")
-    mv -f "$1.new" "$1"
+# replace_with TEXT FILE: the file becomes the text, whole or not at all, readable by postgres alone.
+# Sets CHANGED when that made a difference.
+CHANGED=
+replace_with() {
+    if [ -f "$2" ] && [ "$(cat "$2")" = "$(printf '%s\n' "$1")" ]; then
+        return 0
+    fi
+    (umask 077 && printf '%s\n' "$1" >"$2.new")
+    mv -f "$2.new" "$2"
+    CHANGED=yes
 }
 
 write_files() {
-    [ -z "${PGNODE_CONF:-}" ] || printf '%s\n' "$PGNODE_CONF" | replace "$1/node.conf"
-    [ -z "${PGNODE_HBA:-}" ] || printf '%s\n' "$PGNODE_HBA" | replace "$1/pg_hba.conf"
-    [ -z "${PGNODE_PASSFILE:-}" ] || printf '%s\n' "$PGNODE_PASSFILE" | replace "$ROOT/passfile"
+    [ -z "${PGNODE_CONF:-}" ] || replace_with "$PGNODE_CONF" "$1/node.conf"
+    [ -z "${PGNODE_HBA:-}" ] || replace_with "$PGNODE_HBA" "$1/pg_hba.conf"
+    [ -z "${PGNODE_PASSFILE:-}" ] || replace_with "$PGNODE_PASSFILE" "$ROOT/passfile"
     grep -q "^include_if_exists = 'node.conf'" "$1/postgresql.conf" ||
         printf "\n# postgres-replica's settings\ninclude_if_exists = 'node.conf'\n" >>"$1/postgresql.conf"
     # What pg_basebackup -R noted is in node.conf, which names every node; auto.conf would win over it.
     if grep -q '^primary_' "$1/postgresql.auto.conf" 2>/dev/null; then
-        sed '/^primary_conninfo/d;/^primary_slot_name/d' "$1/postgresql.auto.conf" | replace "$1/postgresql.auto.conf"
+        replace_with "$(sed '/^primary_conninfo/d;/^primary_slot_name/d' "$1/postgresql.auto.conf")" "$1/postgresql.auto.conf"
     fi
 }
 
@@ -134,7 +140,7 @@ init() {
 
 clone() {
     check_volume
-    printf '%s\n' "$PGNODE_PASSFILE" | replace "$ROOT/passfile"
+    replace_with "$PGNODE_PASSFILE" "$ROOT/passfile"
     if [ -e "$DATA" ]; then
         theirs=$(psql -XAtq -d "$PGNODE_SOURCE replication=true dbname=postgres" -c IDENTIFY_SYSTEM </dev/null | cut -d '|' -f 1) ||
             die "node $PGNODE_NAME cannot reach the primary to compare clusters"
@@ -182,6 +188,7 @@ sql() {
 configure() {
     wait_ready
     write_files "$DATA"
+    [ -n "$CHANGED" ] || return 0
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
     # The postmaster reads the files a moment after it got the signal.
     sleep 0.3

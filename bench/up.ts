@@ -1,0 +1,104 @@
+import Table from "cli-table3";
+import execa from "execa";
+import { randomBytes } from "crypto";
+import { cpus, totalmem } from "os";
+import { join } from "path";
+import { pulumiBin } from "../commands/workspace";
+import { Checkout, freePorts } from "../tests/integration/checkout";
+
+/** What is measured, in the order of one trial. */
+const STEPS = [
+  "by hand: up",
+  "pulumi up",
+  "pulumi up, unchanged",
+  "by hand: down",
+  "pulumi destroy",
+  "pulumi up, four secondaries",
+] as const;
+type Step = (typeof STEPS)[number];
+
+/** The targets, as ratios of medians of one run. */
+const TARGETS: readonly [Step, Step, number][] = [
+  ["pulumi up", "by hand: up", 2.3],
+  ["pulumi up, unchanged", "by hand: up", 0.9],
+  ["pulumi destroy", "by hand: up", 1.5],
+  ["pulumi up, four secondaries", "pulumi up", 1.5],
+];
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? (sorted[middle] ?? NaN) : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
+}
+
+/** Builds and removes the pair, by hand and by Pulumi in turn, and prints seconds and ratios. */
+export async function benchUp(trials: number, json: boolean): Promise<void> {
+  const seconds: Record<Step, number[]> = Object.fromEntries(STEPS.map((step) => [step, [] as number[]])) as Record<Step, number[]>;
+  const time = async (step: Step, action: () => Promise<unknown>): Promise<void> => {
+    const start = process.hrtime.bigint();
+    await action();
+    seconds[step].push(Number(process.hrtime.bigint() - start) / 1e9);
+  };
+  const checkout = await Checkout.make();
+  try {
+    const ports = await freePorts(9);
+    const nodes = (count: number, from: number): { name: string; port: number | undefined }[] =>
+      Array.from({ length: count }, (_, i) => ({ name: `pg${i + 1}`, port: ports[from + i] }));
+    const pair = checkout.addStack("dev-bench", { nodes: nodes(2, 2) });
+    const five = checkout.addStack("dev-bench", { nodes: nodes(5, 4) });
+    // Made beforehand, as for every later up; `npm run env` does it.
+    for (const stack of [pair, five]) {
+      await checkout.must("env", "--stack", stack);
+    }
+    const pulumi = (stack: string, verb: string): Promise<unknown> =>
+      execa(join(pulumiBin(), "pulumi"), [verb, "--yes", "--skip-preview", "--non-interactive", "--stack", stack], {
+        cwd: checkout.folder,
+        env: {
+          ...checkout.environment(),
+          PATH: `${pulumiBin()}:${process.env["PATH"] ?? ""}`,
+          PULUMI_CONFIG_PASSPHRASE_FILE: join(checkout.folder, ".state", "passphrase"),
+          PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER: "true",
+          PULUMI_SKIP_UPDATE_CHECK: "true",
+          PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+        },
+      });
+    for (let trial = 0; trial <= trials; trial++) {
+      const name = `byhand-${randomBytes(3).toString("hex")}`;
+      const byHand = (...args: string[]): Promise<unknown> => execa(join(__dirname, "byHand.sh"), args);
+      await time("by hand: up", () => byHand("up", name, String(ports[0]), String(ports[1])));
+      await time("by hand: down", () => byHand("down", name));
+      await time("pulumi up", () => pulumi(pair, "up"));
+      await time("pulumi up, unchanged", () => pulumi(pair, "up"));
+      await time("pulumi destroy", () => pulumi(pair, "destroy"));
+      await time("pulumi up, four secondaries", () => pulumi(five, "up"));
+      await pulumi(five, "destroy");
+      if (trial === 0) {
+        // The first trial warms the caches.
+        STEPS.forEach((step) => (seconds[step].length = 0));
+      }
+      console.error(`trial ${trial} of ${trials} done`);
+    }
+  } finally {
+    await checkout.remove();
+  }
+  report(seconds, trials, json);
+}
+
+function report(seconds: Record<Step, number[]>, trials: number, json: boolean): void {
+  const ratios = TARGETS.map(([step, base, most]) => ({ step, base, ratio: median(seconds[step]) / median(seconds[base]), most }));
+  if (json) {
+    console.log(JSON.stringify({ trials, seconds, ratios }, undefined, 2));
+    return;
+  }
+  console.log(
+    `${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${trials} trials, seconds`,
+  );
+  const figures = new Table({ head: ["", "min", "median", "max"], style: { head: [], border: [] } });
+  for (const step of STEPS) {
+    figures.push([step, ...[Math.min(...seconds[step]), median(seconds[step]), Math.max(...seconds[step])].map((s) => s.toFixed(2))]);
+  }
+  console.log(figures.toString());
+  for (const { step, base, ratio, most } of ratios) {
+    console.log(`${step} / ${base}: ${ratio.toFixed(2)} (at most ${most}: ${ratio <= most ? "reached" : "NOT reached"})`);
+  }
+}

@@ -1,0 +1,90 @@
+import { docker, sqlIn } from "../../commands/docker";
+import { containerName } from "../../core/names";
+import { Checkout, freePorts, psql, type StackFile } from "./checkout";
+
+jest.setTimeout(300_000);
+
+/** What a change of the stack's config does to nodes that are up. */
+describe("a change of the config", () => {
+  let checkout: Checkout;
+  let stack: string;
+  let config: StackFile & { nodes: { name: string; port: number | undefined }[] };
+  let thirdPort: number | undefined;
+  const container = (node: string): string => containerName(stack, node);
+  const started = async (node: string): Promise<string> =>
+    (await docker(["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", container(node)])).stdout;
+  const setting = async (node: string, name: string): Promise<string> =>
+    (await sqlIn(container(node), `SELECT current_setting('${name}')`)).stdout;
+
+  beforeAll(async () => {
+    checkout = await Checkout.make();
+    const ports = await freePorts(3);
+    thirdPort = ports[2];
+    config = {
+      nodes: [
+        { name: "pg1", port: ports[0] },
+        { name: "pg2", port: ports[1] },
+      ],
+    };
+    stack = checkout.addStack("dev-change", config);
+    await checkout.must("up", "--stack", stack);
+  });
+  afterAll(() => checkout.remove());
+
+  test("a setting that needs no restart reaches every node without one", async () => {
+    const before = await Promise.all([started("pg1"), started("pg2")]);
+    config = { ...config, parameters: { work_mem: "7MB" } };
+    checkout.writeStack(stack, config);
+    await checkout.must("up", "--stack", stack);
+    expect(await Promise.all([setting("pg1", "work_mem"), setting("pg2", "work_mem")])).toEqual(["7MB", "7MB"]);
+    expect(await Promise.all([started("pg1"), started("pg2")])).toEqual(before);
+  });
+
+  test("a setting that needs a restart gets one, and the pair streams again", async () => {
+    config = { ...config, parameters: { work_mem: "7MB", max_connections: 123 } };
+    checkout.writeStack(stack, config);
+    await checkout.must("up", "--stack", stack);
+    expect(await Promise.all([setting("pg1", "max_connections"), setting("pg2", "max_connections")])).toEqual(["123", "123"]);
+    await checkout.must("verify", "--stack", stack);
+  });
+
+  test("a new password reaches the role, the standbys and the URLs", async () => {
+    const before = await checkout.outputs(stack);
+    for (const key of ["appPassword", "replicationPassword"]) {
+      expect((await checkout.pulumi(stack, "config", "set", "--secret", key, `new ${key} '\\`)).exitCode).toBe(0);
+    }
+    await checkout.must("up", "--stack", stack);
+    const after = await checkout.outputs(stack);
+    expect((await psql(after.writerUrl, "SELECT 1;")).exitCode).toBe(0);
+    expect((await psql(before.writerUrl, "SELECT 1;")).stderr).toContain("password authentication failed");
+    // A standby that connects anew needs the new one.
+    await docker(["restart", container("pg2")]);
+    await checkout.must("verify", "--stack", stack);
+  });
+
+  test("another node is cloned and streams, and the ones that are there are not touched", async () => {
+    const before = await Promise.all([started("pg1"), started("pg2")]);
+    const secrets = await checkout.pulumi(stack, "config", "rm", "parameters");
+    expect(secrets.exitCode).toBe(0);
+    const set = await checkout.pulumi(stack, "config", "set", "--path", "nodes[2].name", "pg3");
+    const port = await checkout.pulumi(stack, "config", "set", "--path", "nodes[2].port", String(thirdPort));
+    expect([set.exitCode, port.exitCode]).toEqual([0, 0]);
+    expect((await checkout.pulumi(stack, "config", "set", "--path", "parameters.max_connections", "123")).exitCode).toBe(0);
+    await checkout.must("up", "--stack", stack);
+    const status = await checkout.status(stack);
+    expect(status.problems).toEqual([]);
+    expect(status.nodes.map((n) => n.role)).toEqual(["primary", "standby", "standby"]);
+    expect(await Promise.all([started("pg1"), started("pg2")])).toEqual(before);
+    expect(await setting("pg2", "primary_conninfo")).toContain("host=pg1,pg3");
+  });
+
+  test("a container that was removed by hand comes back with its data", async () => {
+    await docker(["rm", "-f", container("pg2")]);
+    const status = await checkout.run("status", ["--stack", stack]);
+    expect(status.exitCode).toBe(1);
+    expect(status.stdout).toContain("pg2: its container is not there");
+    const up = await checkout.must("up", "--stack", stack);
+    expect(up.stdout).not.toContain("base backup completed");
+    expect((await checkout.status(stack)).problems).toEqual([]);
+  });
+});
