@@ -130,7 +130,10 @@ export function errorLines(eventLog: string): string[] {
       .at(-1)
       ?.slice("pgnode: ".length);
     const resource = diagnostic.urn?.split("::").at(-1);
-    const last = all.filter((line) => line !== "" && line !== "*").at(-1) ?? message;
+    // A command that printed nothing leaves only its own text, which is long.
+    const last = /^exit status \d+: running /.test(all.at(-1) ?? "")
+      ? "its command failed without a word"
+      : (all.filter((line) => line !== "" && line !== "*").at(-1) ?? message);
     lines.add(own ?? (resource === undefined ? last : `${resource}: ${last}`));
   }
   return [...lines];

@@ -90,6 +90,9 @@ export function birthCommand(
   );
 }
 
+/** Ends a script whose container let it down: what the node itself said last is the reason to show. */
+const withReason = (container: string): string => `{ docker logs --tail 20 ${container} 2>&1 | grep '^pgnode: ' | tail -n 1 >&2; exit 1; }`;
+
 /** Runs `pgnode ACTION` in a node's running container. */
 export function nodeCommand(
   name: string,
@@ -101,8 +104,8 @@ export function nodeCommand(
   // Some settings only count after a restart; the server says which.
   const create =
     args.action === "configure"
-      ? `out=$(${exec}) || exit 1\ncase $out in "restart: "*) docker restart -t 60 ${container} >/dev/null && ${`docker exec -u postgres -e PGNODE_TIMEOUT ${container} pgnode ready`} ;; esac`
-      : `exec ${exec}`;
+      ? `out=$(${exec}) || ${withReason(container)}\ncase $out in "restart: "*) docker restart -t 60 ${container} >/dev/null && ${`docker exec -u postgres -e PGNODE_TIMEOUT ${container} pgnode ready`} ;; esac`
+      : `${exec} || ${withReason(container)}`;
   return local(name, args, { create }, opts);
 }
 
@@ -114,7 +117,7 @@ function onPrimary(containers: readonly string[], whenNone: string): string {
     `  out=$(printf '%s\\n' "$PGNODE_SQL" | docker exec -i -u postgres -e PGNODE_TIMEOUT "$c" pgnode sql 2>&1) && exit 0`,
     `  code=$?`,
     // 75 is a standby; a container that is not there, or not running, cannot be the primary.
-    `  case "$code $out" in 75*) ;; *"No such container"*|*"is not running"*) said="$said $out" ;; *) echo "$out" >&2; exit 1 ;; esac`,
+    `  case "$code $out" in 75*) ;; *"No such container"*|*"is not running"*|*"is restarting"*|*"is paused"*) said="$said $out" ;; *) echo "$out" >&2; ${withReason('"$c"')} ;; esac`,
     `done`,
     whenNone,
   ].join("\n");

@@ -64,6 +64,7 @@ function clusterOf(config: StackConfig): Cluster {
       parameters: config.parameters,
       allowedSubnets: config.allowedSubnets,
       maxSlotWalKeepSize: config.maxSlotWalKeepSize,
+      automaticRejoin: config.automaticRejoin,
       ...(config.synchronous === undefined ? {} : { synchronous: config.synchronous }),
     },
     protectData: config.protectData,

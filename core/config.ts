@@ -47,6 +47,7 @@ export interface StackConfig {
   synchronous?: SynchronousConfig;
   protectData: boolean;
   maxSlotWalKeepSize: string;
+  automaticRejoin: boolean;
   /** The application database. */
   database: string;
 }
@@ -66,6 +67,7 @@ export const DEFAULTS = {
   failover: "manual",
   protectData: false,
   maxSlotWalKeepSize: "1GB",
+  automaticRejoin: true,
 } as const;
 
 function isSubnet(text: string): boolean {
@@ -137,6 +139,7 @@ const schema = z.strictObject({
     .string({ error: "a size such as 1GB" })
     .regex(/^(-1|[1-9]\d*(MB|GB|TB))$/, "a size such as 512MB or 1GB, or -1 for no limit")
     .default(DEFAULTS.maxSlotWalKeepSize),
+  automaticRejoin: boolean.default(DEFAULTS.automaticRejoin),
 });
 
 /** Every key that Pulumi's config may hold. */

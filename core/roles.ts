@@ -29,6 +29,13 @@ export function rolesSql(args: {
     "SET password_encryption = 'scram-sha-256';",
     `ALTER ROLE postgres WITH PASSWORD ${sqlLiteral(args.superuser)};`,
     loginRole(REPLICATION_ROLE, "REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.replication),
+    // What pg_rewind reads through; see its documentation.
+    ...[
+      "pg_ls_dir(text, boolean, boolean)",
+      "pg_stat_file(text, boolean)",
+      "pg_read_binary_file(text)",
+      "pg_read_binary_file(text, bigint, bigint, boolean)",
+    ].map((f) => `GRANT EXECUTE ON FUNCTION pg_catalog.${f} TO ${sqlIdentifier(REPLICATION_ROLE)};`),
     loginRole(APP_ROLE, "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.app),
     `${grant} pg_monitor ${to} ${sqlIdentifier(APP_ROLE)};`,
     `SELECT 'CREATE DATABASE ${database} OWNER ${sqlIdentifier(APP_ROLE)}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${sqlLiteral(args.database)}) \\gexec`,

@@ -16,6 +16,8 @@ export interface NodeSettings {
   synchronous?: { mode: "any" | "first"; count: number };
   /** The most WAL that a slot may hold back, as PostgreSQL writes sizes. */
   maxSlotWalKeepSize: string;
+  /** Whether a node that finds another primary rejoins by itself when it starts. */
+  automaticRejoin: boolean;
 }
 
 /** Parameters that the stack decides itself, and what to use instead. */
@@ -83,6 +85,9 @@ export function nodeConf(settings: NodeSettings): string {
     synchronous_standby_names: synchronousStandbyNames(settings),
     primary_conninfo: primaryConninfo(settings.node, settings.members),
     primary_slot_name: slotName(settings.node),
+    // For pgnode, which asks the peers before a node comes up writable.
+    "pgnode.members": settings.members.map((m) => `${m.name}=${m.host}:${m.port}`).join(" "),
+    "pgnode.rejoin": settings.automaticRejoin ? "on" : "off",
   };
   const all = { ...defaultParameters(settings.members.length), ...settings.parameters, ...own };
   const lines = Object.entries(all).map(([name, value]) => `${name} = ${confValue(value)}`);

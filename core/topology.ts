@@ -23,7 +23,7 @@ export interface ServerReport {
 export const NODE_SQL = `
 WITH here AS (
   SELECT pg_is_in_recovery() AS standby,
-         CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END AS lsn
+         CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_lsn() END AS lsn
 )
 SELECT json_build_object(
   'inRecovery', standby,
@@ -33,7 +33,7 @@ SELECT json_build_object(
   'lsn', lsn::text,
   'replayLsn', pg_last_wal_replay_lsn()::text,
   'lagSeconds', CASE WHEN NOT standby THEN NULL
-      WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+      WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
       ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END,
   'receiver', (SELECT json_build_object('status', status, 'slot', slot_name) FROM pg_stat_wal_receiver),
   'replicas', coalesce((SELECT json_agg(json_build_object('name', application_name, 'state', state,

@@ -4,10 +4,11 @@
 #
 #   pgnode init       create the cluster in the volume, unless it is there          (helper container)
 #   pgnode clone      copy the cluster of the current primary, unless it is there   (helper container)
-#   pgnode run        write the configuration's owner and mode, then be PostgreSQL  (entrypoint)
+#   pgnode run        be PostgreSQL; as a standby, when another node is primary     (entrypoint)
 #   pgnode configure  write the configuration; make the running server use it       (docker exec)
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
+#   pgnode wal-end    where the WAL of a stopped node ends                          (helper container)
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
 #   pgnode healthy    whether the server answers over TCP                           (health check)
 #
@@ -15,14 +16,28 @@
 # of the current primary), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120).
 # Exit codes: 0 done, 1 failed, 75 this node is a standby (sql).
 #
-# The volume holds data/ (the cluster), passfile, and data.new/ while a cluster is being made. data/
-# appears by one rename, when it is complete: an interrupted init or clone leaves nothing to trust.
+# The volume holds
+#   data/       the cluster; it appears by one rename, when it is complete
+#   data.new/   a cluster that is being made; an interrupted init or clone leaves nothing to trust
+#   data.old/   what a clone has taken the place of, until the clone is in place
+#   own/        this node's node.conf and pg_hba.conf: pg_rewind copies the other node's over those in data/
+#   name        whose volume it is
+#   passfile    the replication role's password
+#   started     the server has run here before
+#   fenced      put there by failover and switchover: never come up writable, rejoin first
+#   reclone     put there by rejoin: what is in data/ is of no use, clone anew
+#   rewinding   a pg_rewind is under way; if it was interrupted, only a clone helps
 set -eu
 
 ROOT=/var/lib/pgnode
 DATA=$ROOT/data
 NEW=$ROOT/data.new
+OWN=$ROOT/own
 TIMEOUT=${PGNODE_TIMEOUT:-120}
+# How long a node that was primary waits for peers that do not answer, and for a primary to rejoin, in seconds.
+PEER_SECONDS=5
+REJOIN_SECONDS=60
+REWIND_SECONDS=1800
 NOT_PRIMARY=75
 export PGAPPNAME=pgnode PGCONNECT_TIMEOUT=5
 
@@ -76,10 +91,15 @@ replace_with() {
     CHANGED=yes
 }
 
+# Takes the configuration from the environment, as far as it is there, and puts it into cluster $1.
 write_files() {
-    [ -z "${PGNODE_CONF:-}" ] || replace_with "$PGNODE_CONF" "$1/node.conf"
-    [ -z "${PGNODE_HBA:-}" ] || replace_with "$PGNODE_HBA" "$1/pg_hba.conf"
+    mkdir -p "$OWN"
+    [ -z "${PGNODE_CONF:-}" ] || replace_with "$PGNODE_CONF" "$OWN/node.conf"
+    [ -z "${PGNODE_HBA:-}" ] || replace_with "$PGNODE_HBA" "$OWN/pg_hba.conf"
     [ -z "${PGNODE_PASSFILE:-}" ] || replace_with "$PGNODE_PASSFILE" "$ROOT/passfile"
+    for file in node.conf pg_hba.conf; do
+        [ ! -f "$OWN/$file" ] || replace_with "$(cat "$OWN/$file")" "$1/$file"
+    done
     grep -q "^include_if_exists = 'node.conf'" "$1/postgresql.conf" ||
         printf "\n# postgres-replica's settings\ninclude_if_exists = 'node.conf'\n" >>"$1/postgresql.conf"
     # What pg_basebackup -R noted is in node.conf, which names every node; auto.conf would win over it.
@@ -96,7 +116,7 @@ check_volume() {
     if [ ! -e "$DATA" ]; then
         for entry in "$ROOT"/* "$ROOT"/.[!.]*; do
             case $entry in
-            "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$ROOT/passfile" | "$ROOT/passfile.new" | "$ROOT/lost+found") ;;
+            "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/lost+found") ;;
             *) die "the volume of node $PGNODE_NAME holds files that are not ours (${entry#"$ROOT"/}). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
@@ -106,16 +126,21 @@ check_volume() {
     found=$(cat "$DATA/PG_VERSION")
     [ "$found" = "$(image_major)" ] ||
         die "the volume of node $PGNODE_NAME holds a cluster of PostgreSQL $found, but the image has PostgreSQL $(image_major). Nothing was changed. Set the config key image to PostgreSQL $found, or upgrade the cluster with pg_upgrade"
-    owner=$(cat "$DATA/pgnode.name" 2>/dev/null || echo unknown)
+    owner=$(cat "$ROOT/name" 2>/dev/null || echo unknown)
     [ "$owner" = "$PGNODE_NAME" ] ||
         die "the volume of node $PGNODE_NAME holds the cluster of node $owner. Nothing was changed. Remove or rename that volume, then run up again"
 }
 
 adopt() {
-    echo "$PGNODE_NAME" >"$NEW/pgnode.name"
     write_files "$NEW"
+    echo "$PGNODE_NAME" >"$ROOT/name"
     sync
+    if [ -e "$DATA" ]; then
+        rm -rf "$ROOT/data.old"
+        mv "$DATA" "$ROOT/data.old"
+    fi
     mv "$NEW" "$DATA"
+    rm -rf "$ROOT/data.old"
 }
 
 init() {
@@ -150,10 +175,15 @@ clone() {
         say "node $PGNODE_NAME has its base backup already"
         return 0
     fi
-    rm -rf "$NEW"
+    base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT"
+}
+
+# base_backup CONNINFO SLOT: a copy of the primary takes the place of data/, when it is complete.
+base_backup() {
     attempt=1
+    rm -rf "$NEW"
     # A sender of an interrupted backup may hold the slot for a moment.
-    until pg_basebackup -D "$NEW" -d "$PGNODE_SOURCE" -X stream -R -S "$PGNODE_SLOT" -c fast -P -v --no-sync </dev/null; do
+    until pg_basebackup -D "$NEW" -d "$1" -X stream -R -S "$2" -c fast -P -v --no-sync </dev/null; do
         [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times"
         say "the base backup of node $PGNODE_NAME failed; trying again in 1 s (attempt $attempt of 5)"
         attempt=$((attempt + 1))
@@ -164,10 +194,154 @@ clone() {
     adopt
 }
 
+# A value of this node's own settings.
+own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
+
+# ask HOST:PORT: "primary TIMELINE" or "standby TIMELINE"; nothing when it does not answer.
+ask() {
+    PGCONNECT_TIMEOUT=2 psql -XAtq -F ' ' -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres passfile=$ROOT/passfile" -c "
+        SELECT CASE WHEN pg_is_in_recovery()
+            THEN 'standby ' || coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))
+            ELSE 'primary ' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END" </dev/null 2>/dev/null || true
+}
+
+# Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any
+# peer, SILENT how many do not answer.
+look_around() {
+    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0
+    for peer in $(own_setting pgnode.members); do
+        [ "${peer%%=*}" != "$PGNODE_NAME" ] || continue
+        answer=$(ask "${peer#*=}")
+        if [ -z "$answer" ]; then
+            SILENT=$((SILENT + 1))
+            continue
+        fi
+        timeline=${answer#* }
+        [ "$timeline" -le "$NEWEST" ] || NEWEST=$timeline
+        if [ "${answer% *}" = primary ] && [ "$timeline" -ge "$PRIMARY_TIMELINE" ]; then
+            PRIMARY=${peer#*=} PRIMARY_TIMELINE=$timeline
+        fi
+    done
+}
+
+# One writer, always: before a node comes up writable it asks its peers.
+# Returns when it may start as it is; rejoins first when another node is primary.
+guard() {
+    if [ -e "$ROOT/reclone" ] || [ -e "$ROOT/rewinding" ]; then
+        rejoin
+        return 0
+    fi
+    if [ -e "$DATA/standby.signal" ]; then
+        rm -f "$ROOT/fenced"
+        return 0
+    fi
+    if [ -e "$ROOT/fenced" ]; then
+        rejoin
+        return 0
+    fi
+    # The very first start: there is nobody to ask yet.
+    [ -e "$ROOT/started" ] || return 0
+    mine=$(control "Latest checkpoint's TimeLineID")
+    deadline=$(($(date +%s) + PEER_SECONDS))
+    while :; do
+        look_around
+        if [ -n "$PRIMARY" ] && [ "$PRIMARY_TIMELINE" -ge "$mine" ]; then
+            say "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, this node was on timeline $mine: rejoining as a standby"
+            rejoin
+            return 0
+        fi
+        [ -z "$PRIMARY" ] ||
+            die "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, which is older than this node's $mine. Node $PGNODE_NAME stays down, so that there is one writer. Stop ${PRIMARY%:*}, start this node, then run: npm run rejoin -- ${PRIMARY%:*}"
+        if [ "$NEWEST" -gt "$mine" ]; then
+            # A standby follows somebody newer, who does not answer now.
+            touch "$ROOT/fenced"
+            rejoin
+            return 0
+        fi
+        [ "$SILENT" -gt 0 ] && [ "$(date +%s)" -lt "$deadline" ] || return 0
+        sleep 0.2
+    done
+}
+
+# Becomes a standby of whoever is primary: by pg_rewind, else by a fresh clone.
+rejoin() {
+    touch "$ROOT/fenced"
+    [ "$(own_setting pgnode.rejoin)" != off ] || [ -e "$ROOT/rejoin-once" ] ||
+        die "node $PGNODE_NAME has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- $PGNODE_NAME"
+    deadline=$(($(date +%s) + REJOIN_SECONDS))
+    look_around
+    until [ -n "$PRIMARY" ]; do
+        [ "$(date +%s)" -lt "$deadline" ] ||
+            die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status, then npm run failover"
+        sleep 0.5
+        look_around
+    done
+    source="host=${PRIMARY%:*} port=${PRIMARY##*:} user=replica_user application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5"
+    slot=$(own_setting primary_slot_name)
+    # The slot may be there already; without one the primary could throw away what this node needs.
+    psql -XAtq -d "$source replication=true dbname=postgres" -c "CREATE_REPLICATION_SLOT $slot PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
+    if [ -e "$ROOT/reclone" ] || [ -e "$ROOT/rewinding" ]; then
+        say "cloning node $PGNODE_NAME anew from ${PRIMARY%:*}"
+        base_backup "$source" "$slot"
+    elif rewind "$source dbname=postgres"; then
+        : >"$DATA/standby.signal"
+    else
+        say "pg_rewind is not possible; cloning node $PGNODE_NAME from ${PRIMARY%:*}, its old data stays until the clone is complete"
+        touch "$ROOT/reclone"
+        base_backup "$source" "$slot"
+    fi
+    # Slots that this node had as a primary would hold WAL back for nobody.
+    rm -rf "$DATA"/pg_replslot/*
+    rm -f "$ROOT/rewinding" "$ROOT/reclone" "$ROOT/fenced" "$ROOT/rejoin-once"
+    say "node $PGNODE_NAME rejoins as a standby of ${PRIMARY%:*}"
+}
+
+# rewind CONNINFO: takes back what this node has and the primary has not. False when that is impossible.
+rewind() {
+    # Without WAL back to the divergence, pg_rewind says so before it changes anything; from there on
+    # an interruption leaves a cluster that only a clone can mend.
+    write_files "$DATA"
+    recover_alone || return 1
+    timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" --dry-run </dev/null >&2 || return 1
+    touch "$ROOT/rewinding"
+    timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" -P </dev/null >&2 || return 1
+    write_files "$DATA"
+    rm -f "$ROOT/rewinding"
+}
+
+# pg_rewind needs a cluster that was shut down cleanly: after a crash, single-user mode recovers it.
+# It reads the settings in data/, which keep the WAL that pg_rewind needs.
+recover_alone() {
+    case $(control 'Database cluster state') in
+    'shut down' | 'shut down in recovery') return 0 ;;
+    esac
+    say "recovering node $PGNODE_NAME from its crash, for itself alone"
+    rm -f "$DATA/postmaster.pid"
+    timeout "$REWIND_SECONDS" postgres --single -F -D "$DATA" template1 </dev/null >/dev/null
+}
+
 run() {
+    [ -f "$DATA/PG_VERSION" ] || {
+        # A clone that was interrupted between its two renames.
+        [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
+    }
     [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run up"
     check_volume
+    guard
+    write_files "$DATA"
+    touch "$ROOT/started"
     exec postgres -D "$DATA"
+}
+
+# Where the WAL of a stopped node ends: TIMELINE LSN CLEAN(yes or no).
+wal_end() {
+    state=$(control 'Database cluster state')
+    timeline=$(control "Latest checkpoint's TimeLineID")
+    end=$(pg_waldump -p "$DATA/pg_wal" -t "$timeline" -s "$(control "Latest checkpoint's REDO location")" -z 2>/dev/null | sed -n 's/^WAL statistics between .* and \(.*\):$/\1/p')
+    [ -n "$end" ] || end=$(control 'Latest checkpoint location')
+    clean=no
+    [ "$state" != 'shut down' ] || clean=yes
+    echo "$timeline $end $clean"
 }
 
 wait_ready() {
@@ -216,8 +390,12 @@ run)
     as_postgres "$@"
     run
     ;;
+wal-end)
+    as_postgres "$@"
+    wal_end
+    ;;
 ready) wait_ready ;;
 configure | sql | streaming) "$1" ;;
 healthy) exec pg_isready -q -h 127.0.0.1 -p 5432 ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|streaming|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|streaming|wal-end|healthy" ;;
 esac

@@ -133,12 +133,12 @@ describe("bad input", () => {
     ],
     [
       "another node's cluster",
-      "mkdir /v/data && echo 17 >/v/data/PG_VERSION && echo other >/v/data/pgnode.name",
+      "mkdir /v/data && echo 17 >/v/data/PG_VERSION && echo other >/v/name",
       /^error: the volume of node pg1 holds the cluster of node other. Nothing was changed/,
     ],
     [
       "a cluster of another major version",
-      "mkdir /v/data && echo 12 >/v/data/PG_VERSION && echo pg1 >/v/data/pgnode.name",
+      "mkdir /v/data && echo 12 >/v/data/PG_VERSION && echo pg1 >/v/name",
       /^error: the volume of node pg1 holds a cluster of PostgreSQL 12, but the image has PostgreSQL 17. Nothing was changed/,
     ],
   ])("a volume that holds %s is left as it is", async (_what, fill, message) => {

@@ -82,7 +82,7 @@ describe("an up that was killed", () => {
       "sh",
       "postgres-replica:17",
       "-c",
-      "stat -c '%w %i' /v/data/pgnode.name 2>/dev/null || true",
+      "stat -c '%w %i' /v/data/PG_VERSION 2>/dev/null || true",
     ]);
     return ran.stdout;
   }

@@ -125,7 +125,7 @@ describe("the production stack", () => {
 
   test("down keeps the data volumes, the next up takes them on without a second base backup", async () => {
     const born = async (): Promise<string> =>
-      (await docker(["exec", container("pg2"), "stat", "-c", "%w %i", "/var/lib/pgnode/data/pgnode.name"])).stdout;
+      (await docker(["exec", container("pg2"), "stat", "-c", "%w %i", "/var/lib/pgnode/data/PG_VERSION"])).stdout;
     const before = await born();
     const down = await checkout.must("down", "--stack", stack);
     expect(down.stderr).toContain("protectData is on: kept volume");
