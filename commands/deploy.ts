@@ -1,5 +1,5 @@
 import execa from "execa";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "fs";
 import { join } from "path";
 import { docker } from "./docker";
 import { UserError } from "./errors";
@@ -75,7 +75,11 @@ export async function leftovers(stack: string, host?: string): Promise<string[]>
 /** Runs Pulumi with its own display; when it fails, ends with the errors in one line each. */
 async function pulumi(stack: string, args: string[]): Promise<number> {
   mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
-  const folder = mkdtempSync(join(STATE_DIR, "run-"));
+  // The log's debugging lines hold secrets: one that a killed run left behind goes at once.
+  for (const old of readdirSync(STATE_DIR).filter((name) => name.startsWith(`run-${stack}-`))) {
+    rmSync(join(STATE_DIR, old), { recursive: true, force: true });
+  }
+  const folder = mkdtempSync(join(STATE_DIR, `run-${stack}-`));
   const log = join(folder, "events.json");
   // The event log is a debugging option of Pulumi; its Automation API uses it as well.
   // Ctrl-C reaches Pulumi too, which then ends in order; this process waits for it.
@@ -117,7 +121,12 @@ async function pulumi(stack: string, args: string[]): Promise<number> {
 export function errorLines(eventLog: string): string[] {
   const lines = new Set<string>();
   for (const text of eventLog.split("\n").filter(Boolean)) {
-    const event = JSON.parse(text) as { diagnosticEvent?: { severity: string; message: string; urn?: string } };
+    let event: { diagnosticEvent?: { severity: string; message: string; urn?: string } };
+    try {
+      event = JSON.parse(text) as typeof event;
+    } catch {
+      continue; // the last line of a run that was killed may be cut off
+    }
     const diagnostic = event.diagnosticEvent;
 
     const message = diagnostic?.message.replace(/<\{%[a-z]+%\}>|\u001b\[[0-9;]*m/g, "").trim() ?? "";

@@ -69,8 +69,14 @@ function isStale(lock: StackLock): boolean {
     return (error as NodeJS.ErrnoException).code === "ESRCH";
   }
   // Where /proc tells more: a dead process that nobody has reaped yet, or another program under that number.
-  const stat = existsSync("/proc/self/stat") ? readFileSync(`/proc/${lock.pid}/stat`, "utf8") : "(pulumi) R";
-  return !/\(pulumi\) [^ZX]/.test(stat);
+  if (!existsSync("/proc/self/stat")) {
+    return false;
+  }
+  try {
+    return !/\(pulumi\) [^ZX]/.test(readFileSync(`/proc/${lock.pid}/stat`, "utf8"));
+  } catch {
+    return true;
+  }
 }
 
 /** Frees the stack from the locks of runs that were killed; refuses when a run is still going. */

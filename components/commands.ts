@@ -1,16 +1,9 @@
 import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
-import { readFileSync } from "fs";
-import { join } from "path";
 import { labelsOf, NODE_ROOT } from "../core/names";
+import { PGNODE_SCRIPT } from "../core/pgnode";
 import { shellWord } from "../core/quoting";
 import type { Cluster } from "./types";
-
-/** The program that runs in every container; see its head for what it does. */
-export const PGNODE_SCRIPT = readFileSync(join(__dirname, "..", "image", "pgnode.sh"), "utf8");
-
-/** Where the program is in a node's container. */
-export const PGNODE_PATH = "/usr/local/bin/pgnode";
 
 /** Environment for a command. Values may be secret: they reach the container by name, never on a command line. */
 export type Environment = Record<string, pulumi.Input<string>>;
@@ -27,7 +20,7 @@ interface BaseArgs {
 
 /**
  * The one factory for commands: the stack's Docker host, no previous output in the environment (it may
- * not fit, pulumi-command #285), outputs secret whenever an input is.
+ * not fit, pulumi-command #285), outputs always secret: a secret input alone does not make them so.
  */
 function local(
   name: string,
@@ -117,7 +110,7 @@ function onPrimary(containers: readonly string[], whenNone: string): string {
     `  out=$(printf '%s\\n' "$PGNODE_SQL" | docker exec -i -u postgres -e PGNODE_TIMEOUT "$c" pgnode sql 2>&1) && exit 0`,
     `  code=$?`,
     // 75 is a standby; a container that is not there, or not running, cannot be the primary.
-    `  case "$code $out" in 75*) ;; *"No such container"*|*"is not running"*|*"is restarting"*|*"is paused"*) said="$said $out" ;; *) echo "$out" >&2; ${withReason('"$c"')} ;; esac`,
+    `  case "$code $out" in 75*) ;; *"No such container"*|*"is not running"*|*"is restarting"*|*"is paused"*) said="$said $out" ;; *) echo "$out" >&2; [ -n "$out" ] && exit 1; ${withReason('"$c"')} ;; esac`,
     `done`,
     whenNone,
   ].join("\n");

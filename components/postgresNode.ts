@@ -4,7 +4,8 @@ import * as pulumi from "@pulumi/pulumi";
 import { passfile } from "../core/conninfo";
 import { CONTAINER_PORT, labelsOf, NODE_ROOT, REPLICATION_ROLE, slotName, volumeName } from "../core/names";
 import { hbaConf, nodeConf } from "../core/settings";
-import { type Environment, nodeCommand, PGNODE_PATH, PGNODE_SCRIPT } from "./commands";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/pgnode";
+import { type Environment, nodeCommand } from "./commands";
 import type { Cluster, Member, NodeArgs } from "./types";
 
 /** How long PostgreSQL may take for a fast shutdown before Docker kills it, in seconds. */

@@ -3,6 +3,7 @@ import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { conninfo, hostLists } from "../core/conninfo";
 import { NODE_ROOT, REPLICATION_ROLE } from "../core/names";
+import { sqlIdentifier } from "../core/quoting";
 import { rolesSql } from "../core/roles";
 import { SAMPLE_SQL } from "../core/sample";
 import { birthCommand, sqlCommand } from "./commands";
@@ -47,7 +48,8 @@ export class Primary extends pulumi.ComponentResource {
     if (args.sampleDatabase ?? false) {
       this.loadSample(name, args, roles);
     }
-    configuration(`${name}-config`, args, { parent: this, dependsOn: [roles] });
+    // A new setting may need a restart, so nothing that talks to the server goes on meanwhile.
+    const configured = configuration(`${name}-config`, args, { parent: this, dependsOn: [roles] });
 
     this.host = pulumi.output(args.address ?? "127.0.0.1");
     this.port = pulumi.output(args.port);
@@ -63,7 +65,7 @@ export class Primary extends pulumi.ComponentResource {
         }),
       ),
       containers: pulumi.output([member.container, ...args.cluster.members.map((m) => m.container).filter((c) => c !== member.container)]),
-      ready: [roles],
+      ready: [roles, configured],
     };
     this.registerOutputs({ host: this.host, port: this.port, container: this.container });
   }
@@ -105,7 +107,11 @@ export class Primary extends pulumi.ComponentResource {
   private loadSample(name: string, args: PrimaryArgs, roles: command.local.Command): command.local.Command {
     return sqlCommand(
       `${name}-sample`,
-      { cluster: args.cluster, containers: this.containers(args), sql: `\\connect ${args.database}\nSET ROLE app;\n${SAMPLE_SQL}` },
+      {
+        cluster: args.cluster,
+        containers: this.containers(args),
+        sql: `\\connect ${sqlIdentifier(args.database)}\nSET ROLE app;\n${SAMPLE_SQL}`,
+      },
       { parent: this, dependsOn: [roles] },
     );
   }

@@ -85,15 +85,25 @@ const boolean = z.union([z.boolean(), z.enum(["true", "false"]).transform((text)
   error: "true or false",
 });
 
+/** A whole number, as YAML or as `pulumi config set` writes it. */
+function wholeNumber(allowed: string): z.ZodType<number> {
+  return z.union(
+    [
+      z.number().int(),
+      z
+        .string()
+        .regex(/^\d{1,9}$/)
+        .transform(Number),
+    ],
+    { error: allowed },
+  );
+}
+
 const node = z.strictObject({
   name: z.string({ error: "a DNS label such as pg1" }).refine(isNodeName, {
     error: "a DNS label: a lower-case letter, then letters, digits and hyphens, at most 63",
   }),
-  port: z.coerce
-    .number({ error: "a TCP port, 1 to 65535" })
-    .int("a TCP port, 1 to 65535")
-    .min(1, "a TCP port, 1 to 65535")
-    .max(65535, "a TCP port, 1 to 65535"),
+  port: wholeNumber("a TCP port, 1 to 65535").refine((port) => port >= 1 && port <= 65535, { error: "a TCP port, 1 to 65535" }),
   dockerHost: z
     .string()
     .regex(/^(unix|tcp|ssh|npipe):\/\/./, "a Docker host such as ssh://user@host or unix:///var/run/docker.sock")
@@ -127,7 +137,9 @@ const schema = z.strictObject({
     .strictObject(
       {
         mode: z.enum(["any", "first"], { error: "any or first" }).optional(),
-        count: z.coerce.number({ error: "a whole number from 1" }).int("a whole number from 1").min(1, "a whole number from 1").optional(),
+        count: wholeNumber("a whole number from 1")
+          .refine((count) => count >= 1, { error: "a whole number from 1" })
+          .optional(),
       },
       { error: "an object such as { mode: any, count: 1 }" },
     )
@@ -157,8 +169,15 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
 function fail(key: string, value: unknown, allowed: string, fix?: string): never {
   const shown = value === undefined ? "nothing" : JSON.stringify(value);
   const top = key.split(/[.[]/)[0] ?? key;
+  const message = `config key "${key}" is ${shown}; allowed is ${allowed}. ${fix ?? `Mend ${top} in the stack's Pulumi.<stack>.yaml.`}`;
+  // A key may hold anything, and a message is one line.
+
   throw new ConfigError(
-    `config key "${key}" is ${shown}; allowed is ${allowed}. ${fix ?? `Mend ${top} in the stack's Pulumi.<stack>.yaml.`}`,
+    message.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (char) =>
+      JSON.stringify(char)
+        .slice(1, -1)
+        .replace(/^[^\\]$/, "?"),
+    ),
   );
 }
 
@@ -269,7 +288,7 @@ function refuseParameters(parameters: Readonly<Record<string, string>>): void {
       fail(`parameters.${name}`, value, "a PostgreSQL setting's name in lower case, such as work_mem");
     }
     const instead = RESERVED_PARAMETERS[name];
-    if (instead !== undefined) {
+    if (instead !== undefined && Object.hasOwn(RESERVED_PARAMETERS, name)) {
       fail(`parameters.${name}`, value, "any setting that the stack does not decide itself", `Use ${instead}.`);
     }
   }
@@ -284,7 +303,8 @@ function parseSynchronous(
   }
   const count = raw.count ?? 1;
   if (count > nodes - 1) {
-    fail("synchronous.count", count, `1 to ${nodes - 1}, the number of standbys`, "Lower the count or add nodes.");
+    const allowed = nodes === 1 ? "none, because there is no standby" : `1 to ${nodes - 1}, the number of standbys`;
+    fail("synchronous.count", count, allowed, "Lower the count or add nodes.");
   }
   return { mode: raw.mode ?? "any", count };
 }

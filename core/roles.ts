@@ -38,7 +38,7 @@ export function rolesSql(args: {
     ].map((f) => `GRANT EXECUTE ON FUNCTION pg_catalog.${f} TO ${sqlIdentifier(REPLICATION_ROLE)};`),
     loginRole(APP_ROLE, "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.app),
     `${grant} pg_monitor ${to} ${sqlIdentifier(APP_ROLE)};`,
-    `SELECT 'CREATE DATABASE ${database} OWNER ${sqlIdentifier(APP_ROLE)}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${sqlLiteral(args.database)}) \\gexec`,
+    `SELECT ${sqlLiteral(`CREATE DATABASE ${database} OWNER ${sqlIdentifier(APP_ROLE)}`)} WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${sqlLiteral(args.database)}) \\gexec`,
     `REVOKE ALL ON DATABASE ${database} FROM PUBLIC;`,
     "",
   ].join("\n");

@@ -34,6 +34,8 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
   synchronous_standby_names: "the config key synchronous",
   max_slot_wal_keep_size: "the config key maxSlotWalKeepSize",
   password_encryption: "nothing: it is scram-sha-256",
+  "pgnode.members": "the config key nodes",
+  "pgnode.rejoin": "the config key automaticRejoin",
 };
 
 /** The guide's settings, sized up with the number of nodes, and what the field has learnt is needed. */

@@ -66,6 +66,10 @@ as_postgres() {
     [ "$(id -u)" = 0 ] || return 0
     chown postgres: "$ROOT"
     chmod 700 "$ROOT"
+    # docker cp leaves the marks to root.
+    for mark in fenced reclone rejoin-once; do
+        [ ! -e "$ROOT/$mark" ] || chown postgres: "$ROOT/$mark"
+    done
     if command -v gosu >/dev/null 2>&1; then
         exec gosu postgres sh "$0" "$@"
     elif command -v setpriv >/dev/null 2>&1; then

@@ -1,0 +1,199 @@
+import type { NodeConfig, StackConfig } from "../core/config";
+import type { WalEnd } from "../core/election";
+import { containerName, NODE_ROOT, slotName, volumeName } from "../core/names";
+import { createSlotSql } from "../core/slots";
+import { PGNODE_SCRIPT } from "../core/pgnode";
+import { docker, sqlIn } from "./docker";
+import { UserError } from "./errors";
+
+/** Finds a node of the config by name. @throws UserError that lists the names there are. */
+export function nodeOf(config: StackConfig, name: string): NodeConfig {
+  const node = config.nodes.find((n) => n.name === name);
+  if (node === undefined) {
+    throw new UserError(`stack "${config.stack}" has no node "${name}"; its nodes are ${config.nodes.map((n) => n.name).join(", ")}`);
+  }
+  return node;
+}
+
+/** One node's container, and what failover, switchover and rejoin do to it. */
+export class NodeControl {
+  public readonly container: string;
+  private readonly on: { host?: string };
+
+  public constructor(
+    private readonly config: StackConfig,
+    public readonly node: NodeConfig,
+  ) {
+    this.container = containerName(config.stack, node.name);
+    this.on = node.dockerHost === undefined ? {} : { host: node.dockerHost };
+  }
+
+  /** Docker's word for the container's state; null when there is none. @throws UserError when Docker does not answer. */
+  public async state(): Promise<string | null> {
+    const result = await docker(["inspect", "--type", "container", "--format", "{{.State.Status}}", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    if (result.exitCode === 0) {
+      return result.stdout.trim();
+    }
+    if (/No such container/i.test(result.stderr)) {
+      return null;
+    }
+    throw new UserError(`Docker does not say what container ${this.container} does: ${firstLine(result.stderr)}`);
+  }
+
+  /**
+   * Makes sure that the node does not write and does not come up again by itself: stops the container
+   * (`unless-stopped` leaves it so) and looks that it is stopped.
+   *
+   * @param graceSeconds How long PostgreSQL may take; 0 kills it.
+   * @returns whether the node is proven to be stopped.
+   */
+  public async fence(graceSeconds: number): Promise<boolean> {
+    const before = await this.state();
+    if (before === null || before === "exited" || before === "dead" || before === "created") {
+      return true;
+    }
+    // A frozen container gets no signal until it is thawed, and a thawed primary writes: kill, then thaw.
+    const action =
+      before === "paused" || graceSeconds === 0 ? ["kill", this.container] : ["stop", "-t", String(graceSeconds), this.container];
+    await docker(action, { ...this.on, timeout: (graceSeconds + 20) * 1000 });
+    let after = await this.state();
+    if (after === "restarting" || after === "running") {
+      await docker(["stop", "-t", "0", this.container], { ...this.on, timeout: 20_000 });
+      after = await this.state();
+    }
+    return after === null || after === "exited" || after === "dead";
+  }
+
+  /** Puts a mark into the volume of a stopped node, which it heeds at its next start. */
+  public async mark(name: "fenced" | "reclone" | "rejoin-once"): Promise<void> {
+    if ((await this.state()) === null) {
+      return;
+    }
+    const result = await docker(["cp", "-", `${this.container}:${NODE_ROOT}`], {
+      ...this.on,
+      input: emptyFileInTar(name),
+      timeout: 20_000,
+    });
+    if (result.exitCode !== 0) {
+      throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** How often Docker has started the container again since it was last started on purpose. */
+  public async restarts(): Promise<number> {
+    const result = await docker(["inspect", "--type", "container", "--format", "{{.RestartCount}}", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    return Number(result.stdout.trim()) || 0;
+  }
+
+  public async start(): Promise<void> {
+    const result = await docker(["start", this.container], { ...this.on, timeout: 60_000 });
+    if (result.exitCode !== 0) {
+      throw new UserError(`container ${this.container} does not start: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** Runs SQL as postgres over the server's own socket. @throws UserError */
+  public async sql(sql: string, timeoutMs = 10_000): Promise<string> {
+    const result = await sqlIn(this.container, sql, { ...this.on, timeout: timeoutMs });
+    if (result.exitCode !== 0) {
+      throw new UserError(`node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+    return result.stdout.trim();
+  }
+
+  /** Where the WAL of the stopped node ends; null when that cannot be read. */
+  public async walEnd(): Promise<WalEnd | null> {
+    const image = await docker(["inspect", "--type", "container", "--format", "{{.Config.Image}}", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    const volume = `${volumeName(this.config.stack, this.node.name)}:${NODE_ROOT}`;
+    if (image.exitCode !== 0) {
+      return null;
+    }
+    const result = await docker(
+      [
+        "run",
+        "--rm",
+        "-i",
+        "--network",
+        "none",
+        "--user",
+        "0:0",
+        "-e",
+        "PGNODE_NAME",
+        "-v",
+        volume,
+        "--entrypoint",
+        "sh",
+        image.stdout.trim(),
+        "-c",
+        "cat >/tmp/pgnode && exec sh /tmp/pgnode wal-end",
+      ],
+      { ...this.on, input: PGNODE_SCRIPT, env: { PGNODE_NAME: this.node.name }, timeout: 30_000 },
+    );
+    const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no)$/m.exec(result.stdout);
+    return match === null ? null : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes" };
+  }
+
+  /** Promotes the standby. @throws UserError when it is not a primary within the time. */
+  public async promote(seconds: number): Promise<void> {
+    const answer = await this.sql(`SELECT NOT pg_is_in_recovery() OR pg_promote(true, ${seconds})`, (seconds + 5) * 1000);
+    if (answer !== "t") {
+      throw new UserError(`node ${this.node.name} did not become primary within ${seconds} s. Its log: docker logs ${this.container}`);
+    }
+  }
+
+  /** Makes the slots through which other nodes stream from this one. */
+  public async makeSlots(nodes: readonly string[]): Promise<void> {
+    if (nodes.length > 0) {
+      await this.sql(nodes.map((node) => createSlotSql(slotName(node))).join("\n"));
+    }
+  }
+
+  /** Writes, and waits until the write is accepted; on a synchronous stack a standby has to confirm it. */
+  public async write(seconds: number): Promise<void> {
+    await this.sql("SELECT pg_logical_emit_message(true, 'postgres-replica', 'write probe');", seconds * 1000);
+  }
+
+  /** The last thing that the node's own program has said since it was started; else the log's last line. */
+  public async lastWords(): Promise<string> {
+    const started = await docker(["inspect", "--type", "container", "--format", "{{.State.StartedAt}}", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    const result = await docker(["logs", "--since", started.stdout.trim(), "--tail", "200", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    const lines = `${result.stdout}\n${result.stderr}`.split("\n").filter(Boolean);
+    const own = lines.filter((line) => line.startsWith("pgnode: "));
+    return own.at(-1)?.slice("pgnode: ".length) ?? lines.at(-1) ?? "";
+  }
+}
+
+function firstLine(text: string): string {
+  return text.trim().split("\n")[0] || "no reason given";
+}
+
+/** A tar archive that holds one empty file: what `docker cp -` takes. */
+function emptyFileInTar(name: string): string {
+  const field = (text: string, length: number): string => text.padEnd(length, "\0");
+  const head = (checksum: string): string =>
+    field(name, 100) +
+    field("0000644\0", 8) +
+    field("0000000\0", 8) +
+    field("0000000\0", 8) +
+    field("00000000000\0", 12) +
+    field("00000000000\0", 12) +
+    checksum +
+    "0";
+  const sum = [...field(head("        "), 512)].reduce((total, char) => total + char.charCodeAt(0), 0);
+  return field(head(`${sum.toString(8).padStart(6, "0")}\0 `), 512) + "\0".repeat(1024);
+}

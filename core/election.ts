@@ -1,0 +1,94 @@
+import type { SynchronousConfig } from "./config";
+import { lsnDiff } from "./lsn";
+import type { Observation } from "./topology";
+
+/** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
+export interface WalEnd {
+  timeline: number;
+  lsn: string;
+  /** Whether it was shut down cleanly, so that nothing is missing after `lsn`. */
+  clean: boolean;
+}
+
+/** Bytes that a promotion gives up; null when that cannot be known. */
+export type BytesAtRisk = number | null;
+
+/** The standbys that answer, the most advanced first: by timeline, then by what they have received. */
+export function candidates(observed: readonly Observation[]): Observation[] {
+  return observed
+    .filter((node) => node.server?.inRecovery === true)
+    .sort((a, b) => {
+      const [left, right] = [a.server, b.server];
+      if (left === null || right === null) {
+        return 0;
+      }
+      const ahead = lsnDiff(right.lsn, left.lsn);
+      return right.timeline - left.timeline || (ahead > 0n ? 1 : ahead < 0n ? -1 : 0);
+    });
+}
+
+/**
+ * How many bytes of the old primary's WAL the candidate has not received.
+ * Null: the end of that WAL is not known. A clean end on an older timeline than the candidate's says nothing is missing.
+ */
+export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | null)[]): BytesAtRisk {
+  const { server } = candidate;
+  if (server === null || ends.length === 0 || ends.some((end) => end === null)) {
+    return null;
+  }
+  let most = 0n;
+  for (const end of ends) {
+    if (end === null || end.timeline < server.timeline) {
+      continue; // a node that had been left behind earlier holds nothing that anybody waits for
+    }
+    const missing = lsnDiff(end.lsn, server.lsn);
+    most = missing > most ? missing : most;
+  }
+  return Number(most);
+}
+
+/** What a failover must not do without being told so. */
+export interface Objection {
+  /** Why, in one sentence. */
+  why: string;
+  /** Whether --allow-data-loss overrides it. */
+  overridable: boolean;
+}
+
+/**
+ * The reasons against promoting the candidate. Empty: nothing that was acknowledged can be lost, as far
+ * as the settings promise it.
+ *
+ * @param maxBytes Most bytes that may be lost without being asked for.
+ */
+export function objections(args: {
+  candidate: Observation;
+  observed: readonly Observation[];
+  atRisk: BytesAtRisk;
+  synchronous: SynchronousConfig | undefined;
+  maxBytes: number;
+}): Objection[] {
+  const { atRisk, candidate, observed, synchronous } = args;
+  const found: Objection[] = [];
+  if (atRisk === null) {
+    found.push({ why: "the old primary's data cannot be read, so nobody knows what the standby lacks", overridable: true });
+  } else if (atRisk > args.maxBytes) {
+    found.push({
+      why: `${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed`,
+      overridable: true,
+    });
+  }
+  if (synchronous !== undefined && atRisk !== 0) {
+    // A commit was acknowledged once `count` of the standbys had it: with fewer than that out of reach,
+    // one that has it is among those that answer, and the most advanced of them has everything.
+    const standbys = observed.length - 1;
+    const unreachable = standbys - candidates(observed).length;
+    if (unreachable >= synchronous.count) {
+      found.push({
+        why: `${unreachable} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`,
+        overridable: true,
+      });
+    }
+  }
+  return found;
+}

@@ -1,0 +1,498 @@
+import { readFileSync } from "fs";
+import { join } from "path";
+import { parse } from "yaml";
+import {
+  checkPassword,
+  CONFIG_KEYS,
+  ConfigError,
+  DEFAULTS,
+  generatesPasswords,
+  parseConfig,
+  requireSecrets,
+  SECRET_KEYS,
+} from "../../core/config";
+import { RESERVED_PARAMETERS } from "../../core/settings";
+
+type Raw = Record<string, unknown>;
+
+const NODES = [
+  { name: "pg1", port: 5432 },
+  { name: "pg2", port: 5433 },
+];
+
+/** The message with which something is refused; fails when it is not, or not in one line. */
+function refusal(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    const { message } = error as ConfigError;
+    expect(message).not.toMatch(/[\r\n]/);
+    return message;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("the defaults", () => {
+  const declared = (parse(readFileSync(join(__dirname, "..", "..", "Pulumi.yaml"), "utf8")) as { config: Record<string, Raw> }).config;
+
+  test("Pulumi.yaml declares every key and no other, each with type, description and default", () => {
+    expect(Object.keys(declared).sort()).toEqual([...CONFIG_KEYS].sort());
+    for (const [key, { type, description, default: value }] of Object.entries(declared)) {
+      expect([key, type]).toEqual([key, Array.isArray(value) ? "array" : typeof value]);
+      expect([key, description]).toEqual([key, expect.stringMatching(/^.{20,}\.$/)]);
+    }
+  });
+
+  test("Pulumi.yaml and the code agree on them", () => {
+    const secrets = Object.fromEntries(SECRET_KEYS.map((key) => [key, ""]));
+    expect(Object.fromEntries(Object.entries(declared).map(([key, entry]) => [key, entry["default"]]))).toEqual({
+      ...DEFAULTS,
+      ...secrets,
+    });
+  });
+
+  test("an empty config and one that spells the defaults out are the same", () => {
+    const spelt = Object.fromEntries(Object.entries(declared).map(([key, entry]) => [key, entry["default"]]));
+    expect(parseConfig("dev", spelt)).toEqual(parseConfig("dev", {}));
+  });
+
+  test("are two nodes on ports 5432 and 5433 of this machine, with no sample data", () => {
+    expect(parseConfig("dev", {})).toEqual({
+      stack: "dev",
+      nodes: NODES.map((node) => ({ ...node, address: "127.0.0.1" })),
+      image: "postgres-replica:17",
+      parameters: {},
+      allowedSubnets: ["samenet"],
+      sampleDatabase: false,
+      protectData: false,
+      maxSlotWalKeepSize: "1GB",
+      automaticRejoin: true,
+      database: "app",
+    });
+  });
+});
+
+describe("reading", () => {
+  test("takes the JSON text that Pulumi makes of structures", () => {
+    const structured = {
+      nodes: NODES,
+      parameters: { work_mem: "8MB" },
+      allowedSubnets: ["10.0.0.0/8"],
+      synchronous: { mode: "first", count: 1 },
+    };
+    const asText = Object.fromEntries(Object.entries(structured).map(([key, value]) => [key, JSON.stringify(value)]));
+    expect(parseConfig("dev", asText)).toEqual(parseConfig("dev", structured));
+    expect(parseConfig("dev", asText)).toMatchObject({ ...structured, nodes: [{ name: "pg1" }, { name: "pg2" }] });
+  });
+
+  test("takes true and false as text, which is how Pulumi hands them over", () => {
+    expect(parseConfig("dev", { sampleDatabase: "true", protectData: "false" })).toMatchObject({
+      sampleDatabase: true,
+      protectData: false,
+    });
+  });
+
+  test("takes the sample database for the application database", () => {
+    expect(parseConfig("dev", { sampleDatabase: true }).database).toBe("ecommerce");
+  });
+
+  test("writes parameters down as PostgreSQL spells them", () => {
+    const parameters = { work_mem: "64MB", max_connections: 200, jit: false, fsync: true, "pg_stat_statements.max": 1000 };
+    expect(parseConfig("dev", { parameters }).parameters).toEqual({
+      work_mem: "64MB",
+      max_connections: "200",
+      jit: "off",
+      fsync: "on",
+      "pg_stat_statements.max": "1000",
+    });
+  });
+
+  test("waits for any one standby when synchronous says no more than that it is wanted", () => {
+    expect(parseConfig("dev", { synchronous: { count: 1 } }).synchronous).toEqual({ mode: "any", count: 1 });
+    expect(parseConfig("dev", { synchronous: { mode: "first" } }).synchronous).toEqual({ mode: "first", count: 1 });
+    expect(parseConfig("dev", { synchronous: {} })).not.toHaveProperty("synchronous");
+  });
+
+  test("leaves the secrets to those who may read them", () => {
+    expect(JSON.stringify(parseConfig("dev", { appPassword: { secure: "v1:abc" } }))).not.toContain("v1:abc");
+  });
+
+  test("lets one port be used on two addresses", () => {
+    const nodes = [
+      { name: "a", port: 5432, address: "127.0.0.1" },
+      { name: "b", port: 5432, address: "127.0.0.2" },
+    ];
+    expect(parseConfig("dev", { nodes }).nodes.map((n) => n.address)).toEqual(["127.0.0.1", "127.0.0.2"]);
+  });
+
+  test.each(["10.0.0.0/8", "0.0.0.0/0", "192.168.1.7/32", "fd00::/8", "::/0", "samenet", "samehost"])("takes %s as a subnet", (subnet) => {
+    expect(parseConfig("dev", { allowedSubnets: [subnet] }).allowedSubnets).toEqual([subnet]);
+  });
+
+  test.each(["1MB", "512MB", "20GB", "3TB", "-1"])("takes %s as the most WAL that a slot may hold back", (size) => {
+    expect(parseConfig("dev", { maxSlotWalKeepSize: size }).maxSlotWalKeepSize).toBe(size);
+  });
+
+  test.each(["postgres:17", "ghcr.io/acme/postgres:17-bookworm", "localhost:5000/pg@sha256:0123abcd"])("takes %s as an image", (image) => {
+    expect(parseConfig("dev", { image }).image).toBe(image);
+  });
+});
+
+describe("refuses", () => {
+  interface Mistake {
+    raw: Raw;
+    key: string;
+    value: string;
+    allowed: string;
+    fix: string;
+  }
+  const node = (changes: Raw): Raw => ({ nodes: [{ ...NODES[0], ...changes }, NODES[1]] });
+  const mend = (key: string): string => `Mend ${key} in the stack's Pulumi.<stack>.yaml.`;
+  const port = (value: unknown): Mistake => ({
+    raw: node({ port: value }),
+    key: "nodes[0].port",
+    value: JSON.stringify(value),
+    allowed: "a TCP port, 1 to 65535",
+    fix: mend("nodes"),
+  });
+  const name = (value: string): Mistake => ({
+    raw: node({ name: value }),
+    key: "nodes[0].name",
+    value: JSON.stringify(value),
+    allowed: "a DNS label: a lower-case letter, then letters, digits and hyphens, at most 63",
+    fix: mend("nodes"),
+  });
+  const subnet = (value: string): Mistake => ({
+    raw: { allowedSubnets: ["samenet", value] },
+    key: "allowedSubnets[1]",
+    value: JSON.stringify(value),
+    allowed: "a CIDR range such as 192.168.1.0/24, or samenet",
+    fix: mend("allowedSubnets"),
+  });
+  const size = (value: string): Mistake => ({
+    raw: { maxSlotWalKeepSize: value },
+    key: "maxSlotWalKeepSize",
+    value: JSON.stringify(value),
+    allowed: "a size such as 512MB or 1GB, or -1 for no limit",
+    fix: mend("maxSlotWalKeepSize"),
+  });
+
+  test.each<[string, Mistake]>([
+    [
+      "a key that does not exist, with the one that was meant",
+      {
+        raw: { alowedSubnet: ["10.0.0.0/8"] },
+        key: "alowedSubnet",
+        value: '"set"',
+        allowed: CONFIG_KEYS.join(", "),
+        fix: "Did you mean allowedSubnets? Remove it with: pulumi config rm alowedSubnet",
+      },
+    ],
+    [
+      "a key in the wrong case",
+      { raw: { Image: "postgres:17" }, key: "Image", value: '"set"', allowed: "image", fix: "Did you mean image?" },
+    ],
+    [
+      "a misspelt key of a node",
+      {
+        raw: node({ adress: "127.0.0.1" }),
+        key: "nodes[0].adress",
+        value: '"127.0.0.1"',
+        allowed: "no such key here",
+        fix: 'Remove "adress" from nodes[0].',
+      },
+    ],
+    ["a node name with a capital letter", name("PG1")],
+    ["a node name with an underscore", name("pg_1")],
+    ["a node name that ends with a hyphen", name("pg-")],
+    ["a node name that begins with a digit", name("1pg")],
+    ["a node name of 64 letters", name("p".repeat(64))],
+    [
+      "a node without a name",
+      { raw: { nodes: [{ port: 5432 }] }, key: "nodes[0].name", value: "nothing", allowed: "a DNS label such as pg1", fix: mend("nodes") },
+    ],
+    [
+      "two nodes with one name",
+      {
+        raw: node({ name: "pg2" }),
+        key: "nodes[1].name",
+        value: '"pg2"',
+        allowed: "a value that no other node has (nodes[0].name has it too)",
+        fix: mend("nodes"),
+      },
+    ],
+    [
+      "two nodes with one port",
+      {
+        raw: node({ port: 5433 }),
+        key: "nodes[1].port",
+        value: "5433",
+        allowed: "a value that no other node has (nodes[0].port has it too)",
+        fix: mend("nodes"),
+      },
+    ],
+    ["port 0", port(0)],
+    ["port 65536", port(65536)],
+    ["a port with a fraction", port(5432.5)],
+    ["a port that is a word", port("postgres")],
+    ["a port that is true", port(true)],
+    ["a port that is a list", port([5432])],
+    [
+      "an address that is a name",
+      {
+        raw: node({ address: "localhost" }),
+        key: "nodes[0].address",
+        value: '"localhost"',
+        allowed: "an IP address such as 127.0.0.1",
+        fix: mend("nodes"),
+      },
+    ],
+    [
+      "a Docker host without a scheme",
+      {
+        raw: node({ dockerHost: "db.example.com" }),
+        key: "nodes[0].dockerHost",
+        value: '"db.example.com"',
+        allowed: "a Docker host such as ssh://user@host",
+        fix: mend("nodes"),
+      },
+    ],
+    [
+      "several Docker hosts",
+      {
+        raw: node({ dockerHost: "ssh://db1" }),
+        key: "nodes",
+        value: '["ssh://db1",""]',
+        allowed: "one dockerHost for all nodes",
+        fix: mend("nodes"),
+      },
+    ],
+    ["no nodes at all", { raw: { nodes: [] }, key: "nodes", value: "[]", allowed: "at least one node", fix: mend("nodes") }],
+    [
+      "nodes that are no list",
+      {
+        raw: { nodes: { pg1: 5432 } },
+        key: "nodes",
+        value: '{"pg1":5432}',
+        allowed: "a list of nodes, each with name and port",
+        fix: mend("nodes"),
+      },
+    ],
+    [
+      "nodes that are plain text",
+      {
+        raw: { nodes: "pg1,pg2" },
+        key: "nodes",
+        value: '"pg1,pg2"',
+        allowed: "a list or an object, not text",
+        fix: "pulumi config set --path 'nodes...' VALUE",
+      },
+    ],
+    [
+      "an image name with a space",
+      {
+        raw: { image: "postgres 17" },
+        key: "image",
+        value: '"postgres 17"',
+        allowed: "an image name such as postgres:17",
+        fix: mend("image"),
+      },
+    ],
+    [
+      "an image that reads as an option",
+      {
+        raw: { image: "--privileged" },
+        key: "image",
+        value: '"--privileged"',
+        allowed: "an image name such as postgres:17",
+        fix: mend("image"),
+      },
+    ],
+    ["a subnet without a mask", subnet("10.0.0.0")],
+    ["a subnet with a mask that is too long", subnet("10.0.0.0/33")],
+    ["a subnet with a number that is too big", subnet("10.0.0.256/24")],
+    ["an IPv6 subnet with a mask that is too long", subnet("fd00::/129")],
+    ["a subnet that is a name", subnet("office")],
+    ["a subnet that would add a second rule", subnet("10.0.0.0/8 trust")],
+    [
+      "subnets that are no list",
+      {
+        raw: { allowedSubnets: { a: 1 } },
+        key: "allowedSubnets",
+        value: '{"a":1}',
+        allowed: "a list of CIDR ranges",
+        fix: mend("allowedSubnets"),
+      },
+    ],
+    [
+      "a parameter in capitals",
+      {
+        raw: { parameters: { Work_Mem: "1MB" } },
+        key: "parameters.Work_Mem",
+        value: '"1MB"',
+        allowed: "a PostgreSQL setting's name in lower case, such as work_mem",
+        fix: mend("parameters"),
+      },
+    ],
+    [
+      "a parameter with a line break, which would begin another setting",
+      {
+        raw: { parameters: { work_mem: "1MB'\nfsync = 'off" } },
+        key: "parameters.work_mem",
+        value: "\"1MB'\\nfsync = 'off\"",
+        allowed: "a value on one line",
+        fix: mend("parameters"),
+      },
+    ],
+    [
+      "a parameter that is a list",
+      {
+        raw: { parameters: { work_mem: ["1MB"] } },
+        key: "parameters.work_mem",
+        value: '["1MB"]',
+        allowed: "a string, number or boolean",
+        fix: mend("parameters"),
+      },
+    ],
+    [
+      "more confirmations than there are standbys",
+      {
+        raw: { synchronous: { count: 2 } },
+        key: "synchronous.count",
+        value: "2",
+        allowed: "1 to 1, the number of standbys",
+        fix: "Lower the count or add nodes.",
+      },
+    ],
+    [
+      "synchronous replication of no standby",
+      {
+        raw: { synchronous: { count: 0 } },
+        key: "synchronous.count",
+        value: "0",
+        allowed: "a whole number from 1",
+        fix: mend("synchronous"),
+      },
+    ],
+    [
+      "a count of confirmations that is true",
+      {
+        raw: { synchronous: { count: true } },
+        key: "synchronous.count",
+        value: "true",
+        allowed: "a whole number from 1",
+        fix: mend("synchronous"),
+      },
+    ],
+    [
+      "an unknown mode of synchronous replication",
+      { raw: { synchronous: { mode: "all" } }, key: "synchronous.mode", value: '"all"', allowed: "any or first", fix: mend("synchronous") },
+    ],
+    [
+      "a misspelt key of synchronous",
+      {
+        raw: { synchronous: { cuont: 1 } },
+        key: "synchronous.cuont",
+        value: "1",
+        allowed: "no such key here",
+        fix: 'Remove "cuont" from synchronous.',
+      },
+    ],
+    ["a size without a unit", size("1024")],
+    ["a size in kB", size("512kB")],
+    ["a size of nothing", size("0MB")],
+    ["a negative size", size("-2")],
+    [
+      "TLS, which this version does not set up",
+      { raw: { tls: "true" }, key: "tls", value: '"true"', allowed: "false: this version does not set up TLS yet", fix: mend("tls") },
+    ],
+    [
+      "automatic failover, which this version does not have",
+      {
+        raw: { failover: "automatic" },
+        key: "failover",
+        value: '"automatic"',
+        allowed: "manual: this version has no automatic failover yet",
+        fix: mend("failover"),
+      },
+    ],
+    [
+      "yes for a boolean",
+      { raw: { sampleDatabase: "yes" }, key: "sampleDatabase", value: '"yes"', allowed: "true or false", fix: mend("sampleDatabase") },
+    ],
+    [
+      "a number for a boolean",
+      { raw: { protectData: 1 }, key: "protectData", value: "1", allowed: "true or false", fix: mend("protectData") },
+    ],
+  ])("%s", (_what, { raw, key, value, allowed, fix }) => {
+    const message = refusal(() => parseConfig("dev", raw));
+    expect(message).toContain(`config key "${key}" is ${value}; allowed is `);
+    expect(message).toContain(allowed);
+    expect(message).toContain(fix);
+  });
+
+  test.each(Object.entries(RESERVED_PARAMETERS))("the parameter %s, and says what to use instead", (parameter, instead) => {
+    const message = refusal(() => parseConfig("dev", { parameters: { [parameter]: "x" } }));
+    expect(message).toContain(
+      `config key "parameters.${parameter}" is "x"; allowed is any setting that the stack does not decide itself. Use ${instead}.`,
+    );
+  });
+
+  test("no parameter because JavaScript has a property of that name", () => {
+    expect(parseConfig("dev", { parameters: { constructor: "1" } }).parameters).toEqual({ constructor: "1" });
+  });
+
+  test("a misspelt key with a line break in one line", () => {
+    expect(refusal(() => parseConfig("dev", { "no\ndes": [] }))).toContain("Did you mean nodes?");
+    expect(refusal(() => parseConfig("dev", { parameters: { "a\nb": "1" } }))).toContain("a PostgreSQL setting's name");
+  });
+
+  test("a misspelt secret without showing it", () => {
+    const message = refusal(() => parseConfig("dev", { superuserPasword: "hunter2-and-more" }));
+    expect(message).toContain("Did you mean superuserPassword?");
+    expect(message).not.toContain("hunter2");
+  });
+});
+
+describe("passwords", () => {
+  test.each(["dev", "dev-two", "dev-"])("are made up in %s", (stack) => {
+    expect(generatesPasswords(stack)).toBe(true);
+    expect(() => requireSecrets(stack, () => false)).not.toThrow();
+  });
+
+  test.each(["staging", "prod", "devel", "Dev", "my-dev"])(
+    "are demanded in %s: each missing one is named with the command that sets it",
+    (stack) => {
+      const message = refusal(() => requireSecrets(stack, (key) => key === "replicationPassword"));
+      expect(message).toBe(
+        `stack "${stack}" has no secret superuserPassword, appPassword; only dev stacks make up their own. Set each with: ` +
+          `pulumi config set --stack ${stack} --secret superuserPassword; pulumi config set --stack ${stack} --secret appPassword`,
+      );
+    },
+  );
+
+  test("that are all there need no more", () => {
+    expect(() => requireSecrets("prod", () => true)).not.toThrow();
+  });
+
+  test("of any printable characters are taken as they are", () => {
+    const password = " ä'\"\\:@/?#%$`&|;<>🐘 ";
+    expect(checkPassword("appPassword", password)).toBe(password);
+  });
+
+  test.each([
+    ["a line break", "correct\nhorse"],
+    ["a carriage return", "correct\rhorse"],
+    ["a NUL", "correct\0horse"],
+    ["a tab", "correct\thorse"],
+    ["nothing", ""],
+  ])("with %s are refused, and the message does not hold them", (_what, password) => {
+    const message = refusal(() => checkPassword("appPassword", password));
+    expect(message).toContain(
+      `config key "appPassword" is a secret of ${password.length} characters; allowed is at least one, and no line break or control character.`,
+    );
+    expect(message).toContain("pulumi config set --secret appPassword");
+    expect(message).not.toMatch(/correct|horse/);
+  });
+});

@@ -1,0 +1,230 @@
+import * as pulumi from "@pulumi/pulumi";
+import { PROJECT } from "../../core/names";
+import type * as Index from "../../index";
+
+// One copy of Pulumi and its providers serves every run of the program; only our own modules are loaded anew.
+const SHARED = ["@pulumi/pulumi", "@pulumi/docker", "@pulumi/command"] as const;
+const loaded = new Map<string, unknown>(SHARED.map((name) => [name, jest.requireActual<object>(name)]));
+
+/** The Docker host that the tests pretend to have. */
+export const DOCKER_HOST = "unix:///test/docker.sock";
+
+/** What the made-up password of a dev stack is; no character of it is harmless in every grammar. */
+export function madeUp(key: string): string {
+  return `${key}-p'w:\\"/@%`;
+}
+
+/** A resource as the program handed it to the engine, before any provider has seen it. */
+export interface Declared {
+  type: string;
+  name: string;
+  urn: string;
+  custom: boolean;
+  /** The parent's URN, empty when there is none. */
+  parent: string;
+  /** URNs of what has to be there before: said with dependsOn, or by an input that is another's output. */
+  dependencies: string[];
+  /** The inputs; a secret is still in its wrapper. */
+  inputs: Record<string, unknown>;
+  provider: string;
+  retainOnDelete: boolean;
+  deleteBeforeReplace: boolean;
+  ignoreChanges: string[];
+  replaceOnChanges: string[];
+  secretOutputs: string[];
+}
+
+interface SecretWrapper {
+  value?: unknown;
+}
+
+function isWrapper(value: unknown): value is SecretWrapper {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    (value as Record<string, unknown>)[pulumi.runtime.specialSigKey] === pulumi.runtime.specialSecretSig
+  );
+}
+
+function mapSecrets(value: unknown, onSecret: (wrapper: SecretWrapper) => unknown): unknown {
+  if (isWrapper(value)) {
+    return onSecret(value);
+  }
+  if (Array.isArray(value)) {
+    return value.map((item) => mapSecrets(item, onSecret));
+  }
+  if (typeof value === "object" && value !== null) {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, mapSecrets(item, onSecret)]));
+  }
+  return value;
+}
+
+/** A value with its secrets laid open. */
+export function revealed(value: unknown): unknown {
+  return mapSecrets(value, (wrapper) => revealed(wrapper.value));
+}
+
+/** A value as someone sees it who may not read secrets. */
+export function redacted(value: unknown): unknown {
+  return mapSecrets(value, () => "[secret]");
+}
+
+/** What a run of index.ts declared. */
+export class Program {
+  public constructor(
+    public readonly resources: readonly Declared[],
+    public readonly outputs: typeof Index,
+  ) {}
+
+  public get(name: string, type?: string): Declared {
+    const found = this.resources.filter((r) => r.name === name && (type === undefined || r.type === type));
+    const [only] = found;
+    if (only === undefined || found.length > 1) {
+      throw new Error(`${found.length} resources are named ${name} among ${this.resources.map((r) => r.name).join(", ")}`);
+    }
+    return only;
+  }
+
+  public ofType(type: string): Declared[] {
+    return this.resources.filter((r) => r.type === type);
+  }
+
+  /** One input of a resource, secrets laid open. */
+  public input(name: string, key: string): unknown {
+    return revealed(this.get(name).inputs[key]);
+  }
+
+  /** One variable of a command's environment, and whether the state keeps it encrypted. */
+  public variable(name: string, variable: string): { text: string; secret: boolean } {
+    const environment = this.get(name).inputs["environment"];
+    const all = revealed(environment) as Record<string, string>;
+    const seen = redacted(environment);
+    const secret = seen === "[secret]" || (seen as Record<string, unknown>)[variable] === "[secret]";
+    return { text: all[variable] ?? "", secret };
+  }
+
+  /** Whether `later` waits for `earlier`, directly or through others. */
+  public waitsFor(later: string, earlier: string): boolean {
+    const goal = this.get(earlier).urn;
+    const seen = new Set<string>();
+    const visit = (urn: string): boolean => {
+      if (seen.has(urn)) {
+        return false;
+      }
+      seen.add(urn);
+      const dependencies = this.resources.find((r) => r.urn === urn)?.dependencies ?? [];
+      return dependencies.some((dependency) => dependency === goal || visit(dependency));
+    };
+    return visit(this.get(later).urn);
+  }
+}
+
+interface Request {
+  getType(): string;
+  getName(): string;
+  getParent(): string;
+  getCustom(): boolean;
+  getObject(): { toJavaScript(): Record<string, unknown> } | undefined;
+  getDependenciesList(): string[];
+  getProvider(): string;
+  getRetainondelete(): boolean | undefined;
+  getDeletebeforereplace(): boolean;
+  getIgnorechangesList(): string[];
+  getReplaceonchangesList(): string[];
+  getAdditionalsecretoutputsList(): string[];
+}
+interface Response {
+  getUrn(): string;
+}
+type Callback = (error: unknown, response: Response | undefined) => void;
+interface Monitor {
+  registerResource(request: Request, callback: Callback): unknown;
+}
+
+/** Notes every registration down on its way to the mock monitor: mocks alone see neither parents nor dependencies. */
+function record(monitor: Monitor): Declared[] {
+  const declared: Declared[] = [];
+  const register = monitor.registerResource.bind(monitor);
+  monitor.registerResource = (request, callback) =>
+    register(request, (error, response) => {
+      declared.push({
+        type: request.getType(),
+        name: request.getName(),
+        urn: response?.getUrn() ?? "",
+        custom: request.getCustom(),
+        parent: request.getParent(),
+        dependencies: request.getDependenciesList(),
+        inputs: request.getObject()?.toJavaScript() ?? {},
+        provider: request.getProvider(),
+        retainOnDelete: request.getRetainondelete() ?? false,
+        deleteBeforeReplace: request.getDeletebeforereplace(),
+        ignoreChanges: request.getIgnorechangesList(),
+        replaceOnChanges: request.getReplaceonchangesList(),
+        secretOutputs: request.getAdditionalsecretoutputsList(),
+      });
+      callback(error, response);
+    });
+  return declared;
+}
+
+export interface Scenario {
+  stack?: string;
+  /** Config without the project's namespace; structures as objects. */
+  config?: Record<string, unknown>;
+  /** Which of the keys are secret. @default none */
+  secretKeys?: readonly string[];
+}
+
+/** Gives Pulumi a stack's config, as its language host would. */
+export function configure(scenario: Scenario): void {
+  const key = (name: string): string => `${PROJECT}:${name}`;
+  const config = Object.entries(scenario.config ?? {}).map(([name, value]) => [
+    key(name),
+    typeof value === "string" ? value : JSON.stringify(value),
+  ]);
+  const secretKeys = (scenario.secretKeys ?? []).map(key);
+  pulumi.runtime.setAllConfig(Object.fromEntries(config) as Record<string, string>, secretKeys);
+  process.env["PULUMI_CONFIG_SECRET_KEYS"] = JSON.stringify(secretKeys);
+  process.env["DOCKER_HOST"] = DOCKER_HOST;
+}
+
+/** Starts Pulumi's mocks for a stack. Returns the list to which registrations are added. */
+export async function startMocks(scenario: Scenario): Promise<Declared[]> {
+  await pulumi.runtime.setMocks(
+    {
+      newResource: ({ type, name, inputs }) => ({
+        id: `${name}-id`,
+        state: { ...(inputs as object), ...(type === "command:local:Command" ? { stdout: madeUp(name) } : {}) },
+      }),
+      call: ({ inputs }) => inputs as Record<string, unknown>,
+    },
+    PROJECT,
+    scenario.stack ?? "dev",
+  );
+  configure(scenario);
+  return record(pulumi.runtime.getMonitor() as unknown as Monitor);
+}
+
+/** Runs index.ts anew, on the mocks that were started last. */
+export function runIndex(): typeof Index {
+  jest.resetModules();
+  for (const [name, module] of loaded) {
+    jest.doMock(name, () => module);
+  }
+  return jest.requireActual<typeof Index>("../../index");
+}
+
+/** Runs index.ts against mocks and waits until everything is registered. */
+export async function declare(scenario: Scenario): Promise<Program> {
+  const declared = await startMocks(scenario);
+  const outputs = runIndex();
+  await pulumi.runtime.disconnect();
+  return new Program(declared, outputs);
+}
+
+/** The value of an output. */
+export function valueOf<T>(output: pulumi.Input<T>): Promise<pulumi.Unwrap<T>> {
+  return new Promise((resolve) => {
+    pulumi.output(output).apply((value) => resolve(value));
+  });
+}

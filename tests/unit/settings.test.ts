@@ -1,0 +1,141 @@
+import { defaultParameters, hbaConf, nodeConf, type NodeSettings, RESERVED_PARAMETERS, synchronousStandbyNames } from "../../core/settings";
+import { hbaMethod, parseConf, parseConninfo, parseHba } from "./grammars";
+
+const members = ["pg1", "pg2", "db-c"].map((name) => ({ name, host: name, port: 5432 }));
+const settings = (changes: Partial<NodeSettings> = {}): NodeSettings => ({
+  node: "pg1",
+  members,
+  parameters: {},
+  allowedSubnets: ["samenet"],
+  maxSlotWalKeepSize: "1GB",
+  automaticRejoin: true,
+  ...changes,
+});
+const conf = (changes: Partial<NodeSettings> = {}): Record<string, string> => parseConf(nodeConf(settings(changes)));
+
+describe("a node's PostgreSQL settings", () => {
+  test("hold the guide's", () => {
+    expect(conf()).toMatchObject({
+      listen_addresses: "*",
+      port: "5432",
+      wal_level: "replica",
+      wal_keep_size: "64MB",
+      hot_standby: "on",
+      max_standby_streaming_delay: "30s",
+    });
+  });
+
+  test("hold what the field has learnt is needed", () => {
+    expect(conf()).toMatchObject({ password_encryption: "scram-sha-256", wal_log_hints: "on", max_slot_wal_keep_size: "1GB" });
+  });
+
+  test.each([
+    [1, "10"],
+    [3, "10"],
+    [4, "12"],
+    [20, "60"],
+  ])("have senders and slots enough for %i nodes", (nodes, enough) => {
+    expect(defaultParameters(nodes)).toMatchObject({ max_wal_senders: enough, max_replication_slots: enough });
+  });
+
+  test("give way to the user's", () => {
+    expect(conf({ parameters: { wal_keep_size: "2GB", work_mem: "8MB" } })).toMatchObject({
+      wal_keep_size: "2GB",
+      work_mem: "8MB",
+      hot_standby: "on",
+    });
+  });
+
+  test("that the user cannot change are refused by the config, so that no value is dropped in silence", () => {
+    const dropped = Object.keys(conf()).filter((name) => conf({ parameters: { [name]: "mine" } })[name] !== "mine");
+    expect(dropped).toContain("primary_conninfo");
+    expect(dropped.filter((name) => RESERVED_PARAMETERS[name] === undefined)).toEqual([]);
+  });
+
+  test("survive quotes and backslashes in a value", () => {
+    expect(conf({ parameters: { archive_command: "cp '%p' \\\\nas\\'x'" } })["archive_command"]).toBe("cp '%p' \\\\nas\\'x'");
+  });
+
+  test("do not say who is primary: nodes differ in how they name themselves, not in more", () => {
+    const lines = (node: string): string[] =>
+      nodeConf(settings({ node }))
+        .split("\n")
+        .filter((line) => !/^primary_(conninfo|slot_name) = /.test(line));
+    expect(lines("pg2")).toEqual(lines("pg1"));
+    expect(lines("db-c")).toEqual(lines("pg1"));
+    for (const { name } of members) {
+      expect(conf({ node: name })).toMatchObject({
+        primary_slot_name: name.replace("-", "_"),
+        primary_conninfo: expect.stringContaining(`application_name=${name}`) as string,
+      });
+    }
+  });
+
+  test("let a standby follow whoever of the others is primary", () => {
+    expect(parseConninfo(conf({ node: "pg2" })["primary_conninfo"] ?? "")).toEqual({
+      host: "pg1,db-c",
+      port: "5432,5432",
+      user: "replica_user",
+      application_name: "pg2",
+      passfile: "/var/lib/pgnode/passfile",
+      target_session_attrs: "read-write",
+      connect_timeout: "2",
+    });
+  });
+
+  test("tell pgnode whom to ask before a node comes up writable, and whether it may rejoin by itself", () => {
+    expect(conf({ node: "pg2" })["pgnode.members"]).toBe("pg1=pg1:5432 pg2=pg2:5432 db-c=db-c:5432");
+    expect(conf()["pgnode.rejoin"]).toBe("on");
+    expect(conf({ automaticRejoin: false })["pgnode.rejoin"]).toBe("off");
+  });
+
+  test("hold no password: the connection takes it from the password file", () => {
+    expect(parseConninfo(conf()["primary_conninfo"] ?? "")).not.toHaveProperty("password");
+  });
+});
+
+describe("synchronous replication", () => {
+  test("is off by default, and said so: a setting left out would stay what it was", () => {
+    expect(conf()["synchronous_standby_names"]).toBe("");
+  });
+
+  test("names every node, because any of them may be a standby one day", () => {
+    expect(synchronousStandbyNames({ members, synchronous: { mode: "any", count: 2 } })).toBe('ANY 2 ("pg1", "pg2", "db-c")');
+    expect(conf({ synchronous: { mode: "first", count: 1 } })["synchronous_standby_names"]).toBe('FIRST 1 ("pg1", "pg2", "db-c")');
+  });
+});
+
+describe("who may connect", () => {
+  const rules = parseHba(hbaConf(["10.0.0.0/8", "samenet"]));
+  const NEAR = ["127.0.0.1/32", "::1/128", "10.0.0.0/8", "samenet"];
+
+  test("nobody without a password but the node's own administrator on its socket", () => {
+    const passwordless = rules.filter((rule) => !["scram-sha-256", "reject"].includes(rule.method));
+    expect(passwordless).toEqual([{ type: "local", database: "all", user: "postgres", address: "", method: "peer" }]);
+    expect(hbaMethod(rules, { type: "local", database: "app", user: "app" })).toBe("scram-sha-256");
+  });
+
+  test.each(NEAR)("from %s: the replication role streams and rewinds, and reads no other database", (address) => {
+    const method = (database: string): string | undefined => hbaMethod(rules, { database, user: "replica_user", address });
+    expect(method("replication")).toBe("scram-sha-256");
+    expect(method("postgres")).toBe("scram-sha-256");
+    expect(method("app")).toBe("reject");
+    expect(method("template1")).toBe("reject");
+  });
+
+  test.each(NEAR)("from %s: other roles use databases and do not stream", (address) => {
+    expect(hbaMethod(rules, { database: "app", user: "app", address })).toBe("scram-sha-256");
+    expect(hbaMethod(rules, { database: "replication", user: "app", address })).toBeUndefined();
+    expect(hbaMethod(rules, { database: "replication", user: "postgres", address })).toBeUndefined();
+  });
+
+  test("nobody from elsewhere", () => {
+    expect(new Set(rules.map((rule) => rule.address))).toEqual(new Set(["", ...NEAR]));
+  });
+
+  test("the node itself always, even when no subnet is allowed, and no rule twice", () => {
+    const own = parseHba(hbaConf([]));
+    expect(hbaMethod(own, { database: "app", user: "app", address: "127.0.0.1/32" })).toBe("scram-sha-256");
+    expect(hbaConf(["127.0.0.1/32"])).toBe(hbaConf([]));
+  });
+});

@@ -1,0 +1,141 @@
+import { lagBytesQuery } from "../../core/queries";
+import { rolesSql } from "../../core/roles";
+import { SAMPLE_SQL } from "../../core/sample";
+import { createSlotSql, dropSlotSql } from "../../core/slots";
+import { readSqlLiteral } from "./grammars";
+
+const PASSWORDS = { superuser: "s'uper\\1", replication: "repl; DROP ROLE app; --", app: 'app:"pass" \'' };
+const sql = (changes: Partial<Parameters<typeof rolesSql>[0]> = {}): string =>
+  rolesSql({ ...PASSWORDS, database: "app", monitoring: false, ...changes });
+
+/** The line of a script that begins so; there is one. */
+function line(script: string, beginning: string): string {
+  const found = script.split("\n").filter((l) => l.startsWith(beginning));
+  expect(found).toHaveLength(1);
+  return found[0] ?? "";
+}
+
+describe("the roles", () => {
+  test("can be made any number of times: what would fail the second time is guarded", () => {
+    const creations = sql()
+      .split("\n")
+      .filter((l) => l.includes("CREATE "));
+    expect(creations).toHaveLength(3);
+    for (const creation of creations) {
+      expect(creation).toMatch(
+        /^SELECT '.*' WHERE NOT EXISTS \(SELECT FROM pg_(roles|database) WHERE (rolname|datname) = '\w+'\) \\gexec$/,
+      );
+    }
+  });
+
+  test.each([
+    ["ALTER ROLE postgres ", "superuser"],
+    ['ALTER ROLE "replica_user" ', "replication"],
+    ['ALTER ROLE "app" ', "app"],
+  ] as const)("%sgets its password, whatever characters are in it", (beginning, whose) => {
+    const text = line(sql(), beginning);
+    const { value, rest } = readSqlLiteral(text.slice(text.indexOf(" PASSWORD ") + " PASSWORD".length));
+    expect(value).toBe(PASSWORDS[whose]);
+    expect(rest).toBe(";");
+  });
+
+  test("have no more rights than they need", () => {
+    expect(line(sql(), 'ALTER ROLE "replica_user"')).toContain("WITH LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
+    expect(line(sql(), 'ALTER ROLE "app"')).toContain("WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
+  });
+
+  test("let the replication role read what pg_rewind reads, and nobody else", () => {
+    const grants = sql()
+      .split("\n")
+      .filter((l) => l.startsWith("GRANT EXECUTE"));
+    expect(grants.map((l) => /pg_catalog\.(\w+)\(/.exec(l)?.[1])).toEqual([
+      "pg_ls_dir",
+      "pg_stat_file",
+      "pg_read_binary_file",
+      "pg_read_binary_file",
+    ]);
+    expect(grants.filter((l) => !l.endsWith(' TO "replica_user";'))).toEqual([]);
+  });
+
+  test("leave no password in the server's log: logging is off before the first one", () => {
+    const script = sql();
+    const first = script.indexOf("PASSWORD ");
+    for (const setting of [
+      "log_statement = 'none'",
+      "log_min_error_statement = 'panic'",
+      "log_min_duration_statement = -1",
+      "password_encryption = 'scram-sha-256'",
+    ]) {
+      expect([setting, script.indexOf(`SET ${setting}`)]).toEqual([setting, expect.any(Number)]);
+      expect(script.indexOf(`SET ${setting}`)).toBeGreaterThanOrEqual(0);
+      expect(script.indexOf(`SET ${setting}`)).toBeLessThan(first);
+    }
+  });
+
+  test("see the statistics only where the guide's queries are tried out", () => {
+    expect(sql({ monitoring: true })).toContain('GRANT pg_monitor TO "app";');
+    expect(sql({ monitoring: false })).toContain('REVOKE pg_monitor FROM "app";');
+  });
+
+  test("the application's role owns its database, and nobody else gets in", () => {
+    expect(sql({ database: "shop" })).toContain(`'CREATE DATABASE "shop" OWNER "app"'`);
+    expect(sql({ database: "shop" })).toContain('REVOKE ALL ON DATABASE "shop" FROM PUBLIC;');
+  });
+
+  test("a database may have a quote in its name", () => {
+    const creation = line(sql({ database: "o'brien" }), "SELECT 'CREATE DATABASE");
+    expect(readSqlLiteral(creation.slice("SELECT ".length))).toEqual({
+      value: 'CREATE DATABASE "o\'brien" OWNER "app"',
+      rest: " WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'o''brien') \\gexec",
+    });
+  });
+});
+
+describe("a slot", () => {
+  test("is made once, and holds WAL back from then on", () => {
+    expect(createSlotSql("pg2")).toBe(
+      "SELECT pg_create_physical_replication_slot('pg2', true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = 'pg2');\n",
+    );
+  });
+
+  test("that is gone already counts as dropped", () => {
+    expect(dropSlotSql("pg2")).toMatch(
+      /SELECT active_pid INTO used_by FROM pg_replication_slots WHERE slot_name = 'pg2';\s+IF NOT FOUND THEN\s+RETURN;/,
+    );
+  });
+
+  test("that is in use loses its sender first, and the wait for that has an end", () => {
+    const script = dropSlotSql("pg2");
+    expect(script).toMatch(
+      /IF used_by IS NULL THEN[^]*pg_drop_replication_slot\('pg2'\)[^]*ELSE\s+PERFORM pg_terminate_backend\(used_by\);/,
+    );
+    expect(script).toMatch(/FOR attempt IN 1\.\.100 LOOP[^]*pg_sleep\(0\.1\)[^]*END LOOP;\s+RAISE EXCEPTION 'slot % is still in use/);
+  });
+
+  test("never turns its name into SQL", () => {
+    const name = "x'; DROP TABLE t; --";
+    for (const script of [createSlotSql(name), dropSlotSql(name)]) {
+      expect(script.replaceAll("'x''; DROP TABLE t; --'", "")).not.toContain("DROP TABLE");
+    }
+  });
+});
+
+describe("the sample data", () => {
+  test("is loaded as a whole or not at all, and only into empty tables", () => {
+    expect(SAMPLE_SQL.trim()).toMatch(/^BEGIN;[^]*COMMIT;$/);
+    expect(SAMPLE_SQL.match(/CREATE TABLE (?!IF NOT EXISTS)/g)).toBeNull();
+    const [before = "", guarded = ""] = SAMPLE_SQL.split("\\if :empty");
+    expect(before).not.toContain("INSERT");
+    expect(guarded.split("\\endif")[0]?.match(/INSERT INTO/g)).toHaveLength(2);
+    expect(guarded.split("\\endif")[1]).not.toContain("INSERT");
+  });
+});
+
+describe("the lag query", () => {
+  test("asks for one standby by its name, and answers nothing on a standby", () => {
+    const query = lagBytesQuery("o'node");
+    expect(query).toContain("application_name = 'o''node'");
+    expect(query).toContain("AND NOT pg_is_in_recovery()");
+    expect(query).toContain("pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)");
+  });
+});

@@ -1,0 +1,196 @@
+import { assess, exitCodeOf, type Observation, type Problem, type Status } from "../../core/topology";
+import { primary, replica, silent, slot, standby } from "./observations";
+
+const MIB = 1024 * 1024;
+
+/** The problems of one node; `""` for the whole stack. */
+const problemsOf = (status: Status, node: string): Problem[] => status.problems.filter((p) => p.node === node);
+const look = (...observed: Observation[]): Status => assess("dev", observed);
+
+describe("a healthy stack", () => {
+  const status = look(primary("pg1", ["pg2"]), standby("pg2"));
+
+  test("has one primary, no problems, exit code 0", () => {
+    expect(status.primary).toBe("pg1");
+    expect(status.problems).toEqual([]);
+    expect(exitCodeOf(status)).toBe(0);
+  });
+
+  test("shows all that is known of each node", () => {
+    expect(status.nodes).toEqual([
+      {
+        name: "pg1",
+        container: "postgres-replica-dev-pg1",
+        host: "127.0.0.1",
+        port: 5432,
+        role: "primary",
+        timeline: 1,
+        lsn: "0/5000000",
+        lagBytes: null,
+        lagSeconds: null,
+        syncState: null,
+        slot: null,
+        walStatus: null,
+      },
+      {
+        name: "pg2",
+        container: "postgres-replica-dev-pg2",
+        host: "127.0.0.1",
+        port: 5433,
+        role: "standby",
+        timeline: 1,
+        lsn: "0/5000000",
+        lagBytes: 0,
+        lagSeconds: 0,
+        syncState: "async",
+        slot: "pg2",
+        walStatus: "reserved",
+      },
+    ]);
+  });
+
+  test("is as healthy after a failover, whatever the order of the nodes", () => {
+    const after = look(standby("pg1", { timeline: 2 }), primary("pg2", ["pg1"], { timeline: 2 }));
+    expect(after.primary).toBe("pg2");
+    expect(after.nodes.map((n) => [n.name, n.role, n.slot])).toEqual([
+      ["pg1", "standby", "pg1"],
+      ["pg2", "primary", null],
+    ]);
+    expect(exitCodeOf(after)).toBe(0);
+  });
+
+  test("finds the slot of a node with a hyphen", () => {
+    const status = look(primary("pg1", ["db-c"]), standby("db-c"));
+    expect(status.nodes[1]?.slot).toBe("db_c");
+    expect(status.problems).toEqual([]);
+  });
+
+  test("may be one node alone", () => {
+    expect(exitCodeOf(look(primary("pg1", [])))).toBe(0);
+  });
+});
+
+describe("two primaries", () => {
+  const status = look(primary("pg1", []), primary("pg2", [], { timeline: 2 }), standby("pg3"));
+
+  test("leave nobody to be called the primary, exit code 2", () => {
+    expect(status.primary).toBeNull();
+    expect(exitCodeOf(status)).toBe(2);
+  });
+
+  test("are both named, with the command that stops either", () => {
+    for (const node of ["pg1", "pg2"]) {
+      expect(problemsOf(status, node)).toEqual([
+        { node, what: "more than one writer: pg1 and pg2", fix: `stop the wrong one at once: docker stop postgres-replica-dev-${node}` },
+      ]);
+    }
+  });
+});
+
+describe("no primary", () => {
+  test("is exit code 2 and a problem of the whole stack", () => {
+    const status = look(silent("pg1", "exited"), standby("pg2"));
+    expect(exitCodeOf(status)).toBe(2);
+    expect(problemsOf(status, "")).toEqual([{ node: "", what: "no node is primary", fix: "start the node that was primary last" }]);
+  });
+
+  test("is mended by up when a container is not there", () => {
+    expect(problemsOf(assess("prod", [silent("pg1", null), standby("pg2")]), "")[0]?.fix).toBe("npm run up -- --stack prod");
+  });
+
+  test("makes no claim on lag and slots, which only a primary knows", () => {
+    expect(look(standby("pg2")).nodes[0]).toMatchObject({ role: "standby", lagBytes: null, syncState: null, slot: null, walStatus: null });
+  });
+});
+
+describe("a node that does not answer", () => {
+  test.each([
+    ["exited", "down", "its container is exited", "docker start postgres-replica-dev-pg2"],
+    ["created", "down", "its container is created", "docker start postgres-replica-dev-pg2"],
+    [null, "down", "its container is not there", "npm run up -- --stack dev"],
+    ["running", "unknown", "its container is running, but the server does not answer", "docker logs postgres-replica-dev-pg2"],
+    ["paused", "unknown", "its container is paused, but the server does not answer", "docker unpause postgres-replica-dev-pg2"],
+  ])("in a container that is %s is %s", (state, role, what, fix) => {
+    const status = look(primary("pg1", []), silent("pg2", state));
+    expect(status.nodes[1]).toMatchObject({ role, timeline: null, lsn: null, lagBytes: null, lagSeconds: null });
+    expect(problemsOf(status, "pg2")).toEqual([{ node: "pg2", what, fix }]);
+    expect(exitCodeOf(status)).toBe(1);
+  });
+});
+
+describe("a standby", () => {
+  const withReplica = (changes: Parameters<typeof replica>[1]): Status =>
+    look(primary("pg1", ["pg2"], { replicas: [replica("pg2", changes)] }), standby("pg2", { replayLsn: "0/4FFFF00" }));
+
+  test("that is not connected does not stream; its lag is what the positions say", () => {
+    const status = look(primary("pg1", ["pg2"], { replicas: [] }), standby("pg2", { replayLsn: "0/4FFFF00" }));
+    expect(problemsOf(status, "pg2")).toEqual([
+      { node: "pg2", what: "it does not stream from pg1 (not connected)", fix: "docker logs postgres-replica-dev-pg2" },
+    ]);
+    expect(status.nodes[1]).toMatchObject({ lagBytes: 256, syncState: null });
+    expect(exitCodeOf(status)).toBe(1);
+  });
+
+  test("that is catching up does not stream yet", () => {
+    expect(problemsOf(withReplica({ state: "catchup" }), "pg2")[0]?.what).toBe("it does not stream from pg1 (catchup)");
+  });
+
+  test("is never ahead of the primary: a position asked a moment later counts as no lag", () => {
+    const status = look(primary("pg1", ["pg2"], { replicas: [] }), standby("pg2", { replayLsn: "0/5000100" }));
+    expect(status.nodes[1]?.lagBytes).toBe(0);
+  });
+
+  test("with more lag than the threshold is a problem, with just the threshold it is not", () => {
+    expect(withReplica({ lagBytes: 16 * MIB }).problems).toEqual([]);
+    const behind = withReplica({ lagBytes: 16 * MIB + 1 });
+    expect(problemsOf(behind, "pg2").map((p) => p.what)).toEqual(["it is 16777217 bytes behind pg1"]);
+    expect(behind.nodes[1]?.lagBytes).toBe(16 * MIB + 1);
+    expect(exitCodeOf(behind)).toBe(1);
+  });
+
+  test("without a slot may lose WAL that it needs; the fix makes the slot on the primary", () => {
+    const status = look(primary("pg1", ["db-c"], { slots: [slot("other")] }), standby("db-c"));
+    expect(problemsOf(status, "db-c")).toEqual([
+      {
+        node: "db-c",
+        what: "pg1 has no slot db_c, so it may throw away WAL that the node needs",
+        fix: `docker exec -u postgres postgres-replica-dev-pg1 psql -c "SELECT pg_create_physical_replication_slot('db_c', true)"`,
+      },
+    ]);
+    expect(status.nodes[1]).toMatchObject({ slot: null, walStatus: null });
+  });
+
+  test("whose slot is lost has to be cloned anew", () => {
+    const status = look(primary("pg1", ["pg2"], { slots: [slot("pg2", { active: false, walStatus: "lost" })] }), standby("pg2"));
+    expect(problemsOf(status, "pg2").map((p) => [p.what, p.fix])).toEqual([
+      ["its slot pg2 is lost: WAL that the node needs is gone", "the node has to be cloned anew"],
+    ]);
+    expect(status.nodes[1]?.walStatus).toBe("lost");
+    expect(exitCodeOf(status)).toBe(1);
+  });
+
+  test("is judged by its own entry, not by another's", () => {
+    const status = look(
+      primary("pg1", ["pg2", "pg3"], { replicas: [replica("pg2"), replica("pg3", { lagBytes: 99 * MIB })] }),
+      standby("pg2"),
+      standby("pg3"),
+    );
+    expect(problemsOf(status, "pg2")).toEqual([]);
+    expect(problemsOf(status, "pg3")).toHaveLength(1);
+  });
+
+  test("tells its lag in seconds itself, else the primary does", () => {
+    const seconds = (own: number | null, primarys: number | null): number | null | undefined =>
+      look(primary("pg1", ["pg2"], { replicas: [replica("pg2", { lagSeconds: primarys })] }), standby("pg2", { lagSeconds: own })).nodes[1]
+        ?.lagSeconds;
+    expect(seconds(1.5, 7)).toBe(1.5);
+    expect(seconds(null, 7)).toBe(7);
+    expect(seconds(null, null)).toBeNull();
+  });
+});
+
+test("every problem says what to do", () => {
+  const status = look(silent("pg1", null), silent("pg2", "paused"), silent("pg3", "dead"), primary("pg4", []), standby("pg5"));
+  expect(status.problems.length).toBeGreaterThanOrEqual(5);
+  expect(status.problems.filter((p) => p.fix === "" || p.what === "")).toEqual([]);
+});

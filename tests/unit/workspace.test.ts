@@ -1,0 +1,143 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "fs";
+import { tmpdir } from "os";
+import { delimiter, join } from "path";
+import { isForUser, UserError } from "../../commands/errors";
+import {
+  backendFolder,
+  backendUrl,
+  fileBackend,
+  lastError,
+  pulumiBin,
+  pulumiEnvironment,
+  readStackConfig,
+  stackFile,
+  STATE_DIR,
+} from "../../commands/workspace";
+import { ConfigError, parseConfig } from "../../core/config";
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "workspace-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe("a stack's config file", () => {
+  const read = (text: string): ReturnType<typeof readStackConfig> => {
+    const file = join(folder, "Pulumi.test.yaml");
+    writeFileSync(file, text);
+    return readStackConfig("test", file);
+  };
+
+  test("is read as Pulumi reads it, with the project's prefix or without", () => {
+    const config = read(
+      [
+        "config:",
+        "  postgres-replica:nodes:",
+        "    - name: a",
+        "      port: 7001",
+        "  protectData: true",
+        '  postgres-replica:sampleDatabase: "true"',
+      ].join("\n"),
+    );
+    expect(config).toMatchObject({ stack: "test", nodes: [{ name: "a", port: 7001 }], protectData: true, sampleDatabase: true });
+  });
+
+  test("may hold encrypted secrets and other projects' keys", () => {
+    const config = read(
+      "config:\n  postgres-replica:appPassword:\n    secure: v1:AAAA\n  aws:region: eu-west-1\nencryptionsalt: v1:BBBB\n",
+    );
+    expect(config).toEqual(parseConfig("test", {}));
+  });
+
+  test.each(["", "# nothing yet\n", "config: {}\n", "encryptionsalt: v1:x\n"])("may say nothing at all: %j", (text) => {
+    expect(read(text)).toEqual(parseConfig("test", {}));
+  });
+
+  test("that does not exist is the user's mistake", () => {
+    expect(() => readStackConfig("nowhere", join(folder, "no.yaml"))).toThrow(
+      new UserError(`there is no stack "nowhere": ${join(folder, "no.yaml")} does not exist`),
+    );
+  });
+
+  test("that is no YAML is named, in one line", () => {
+    const error = ((): unknown => {
+      try {
+        return read("config:\n  a: [1, 2\n b: }\n");
+      } catch (thrown) {
+        return thrown;
+      }
+    })();
+    expect(error).toBeInstanceOf(UserError);
+    expect((error as Error).message).toMatch(/^.*Pulumi\.test\.yaml is not valid YAML: .+$/);
+  });
+
+  test("with a wrong value is refused as the program refuses it", () => {
+    expect(() => read("config:\n  postgres-replica:failover: automatic\n")).toThrow(ConfigError);
+  });
+
+  test.each(["dev", "staging", "prod"])("of stack %s is in the checkout and is right", (stack) => {
+    const config = readStackConfig(stack);
+    expect(config.stack).toBe(stack);
+    expect(config.nodes.length).toBeGreaterThanOrEqual(2);
+    expect(stackFile(stack)).toMatch(new RegExp(`Pulumi\\.${stack}\\.yaml$`));
+  });
+});
+
+describe("what Pulumi says", () => {
+  test.each([
+    ["the line with its error", "Previewing\nerror: no stack named 'x' found\nhint: none", "no stack named 'x' found"],
+    ["the first of several errors", "  error: one\nerror: two", "one"],
+    ["its last words when no line is an error", "something\nfailed badly\n\n", "failed badly"],
+    ["that it said nothing", " \n", "no output"],
+  ])("%s", (_what, output, expected) => {
+    expect(lastError(output)).toBe(expected);
+  });
+});
+
+describe("the environment for plain pulumi", () => {
+  const own = (): NodeJS.ProcessEnv => ({
+    PULUMI_HOME: join(folder, "home"),
+    PULUMI_BACKEND_URL: `file://${join(folder, "backend")}`,
+    PULUMI_CONFIG_PASSPHRASE: "",
+    PATH: "/usr/bin",
+  });
+
+  test("leaves the user's backend and passphrase alone, an empty one as well", () => {
+    const environment = pulumiEnvironment("dev", own());
+    expect(environment["PULUMI_BACKEND_URL"]).toBe(own()["PULUMI_BACKEND_URL"]);
+    expect(environment).not.toHaveProperty("PULUMI_CONFIG_PASSPHRASE_FILE");
+    expect(environment["PULUMI_STACK"]).toBe("dev");
+  });
+
+  test("puts Pulumi on the path, once", () => {
+    const bin = pulumiBin(own());
+    expect(bin.startsWith(join(folder, "home"))).toBe(true);
+    expect(pulumiEnvironment("dev", own())["PATH"]).toBe(`${bin}${delimiter}/usr/bin`);
+    expect(pulumiEnvironment("dev", { ...own(), PATH: `/bin${delimiter}${bin}` })["PATH"]).toBe(`/bin${delimiter}${bin}`);
+  });
+
+  test("knows the folder of a file backend, and that others have none", () => {
+    expect(backendFolder(fileBackend("/some/where"))).toBe("/some/where");
+    expect(backendFolder("file:///some/where")).toBe("/some/where");
+    expect(["s3://bucket/where", "https://api.example.com", "file://~"].map(backendFolder)).toEqual([undefined, undefined, undefined]);
+  });
+
+  test("takes the backend of pulumi login, else files inside the checkout", () => {
+    const home = join(folder, "logged-in");
+    mkdirSync(home);
+    expect(backendUrl({ PULUMI_HOME: home })).toBe(fileBackend(join(STATE_DIR, "backend")));
+    writeFileSync(join(home, "credentials.json"), '{"current":"s3://states"}');
+    expect(backendUrl({ PULUMI_HOME: home })).toBe("s3://states");
+    expect(backendUrl({ PULUMI_HOME: home, PULUMI_BACKEND_URL: "file:///elsewhere" })).toBe("file:///elsewhere");
+  });
+});
+
+test("errors are for the user when they are written for the user", () => {
+  expect([new UserError("x"), new ConfigError("x"), new Error("x"), "x", undefined].map(isForUser)).toEqual([
+    true,
+    true,
+    false,
+    false,
+    false,
+  ]);
+});
