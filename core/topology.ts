@@ -28,7 +28,7 @@ WITH here AS (
 SELECT json_build_object(
   'inRecovery', standby,
   'timeline', CASE WHEN standby
-      THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))
+      THEN greatest((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
       ELSE ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int END,
   'lsn', lsn::text,
   'replayLsn', pg_last_wal_replay_lsn()::text,
@@ -155,14 +155,17 @@ function problemsOf(
     if (node.containerState === null) {
       report("its container is not there", up);
     } else if (role === "down") {
-      report(`its container is ${node.containerState}`, `docker start ${node.container}`);
+      report(
+        `its container is ${node.containerState}`,
+        primary === undefined ? `docker start ${node.container}` : `npm run rejoin -- ${node.name} --stack ${stack}`,
+      );
     } else if (role === "unknown") {
       report(
         `its container is ${node.containerState}, but the server does not answer`,
         node.containerState === "paused" ? `docker unpause ${node.container}` : `docker logs ${node.container}`,
       );
     } else if (role === "standby" && primary !== undefined) {
-      standbyProblems(node, primary, report);
+      standbyProblems(stack, node, primary, report);
     }
   }
   if (primaries.length === 0) {
@@ -175,7 +178,7 @@ function problemsOf(
   return problems;
 }
 
-function standbyProblems(node: Observation, primary: Observation, report: (what: string, fix: string) => number): void {
+function standbyProblems(stack: string, node: Observation, primary: Observation, report: (what: string, fix: string) => number): void {
   const slot = primary.server?.slots.find((s) => s.name === slotName(node.name));
   const replica = primary.server?.replicas.find((r) => r.name === node.name);
   if (replica?.state !== "streaming") {
@@ -189,7 +192,7 @@ function standbyProblems(node: Observation, primary: Observation, report: (what:
       `docker exec -u postgres ${primary.container} psql -c "SELECT pg_create_physical_replication_slot('${slotName(node.name)}', true)"`,
     );
   } else if (slot.walStatus === "lost") {
-    report(`its slot ${slot.name} is lost: WAL that the node needs is gone`, "the node has to be cloned anew");
+    report(`its slot ${slot.name} is lost: WAL that the node needs is gone`, `npm run rejoin -- ${node.name} --stack ${stack}`);
   }
 }
 

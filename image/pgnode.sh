@@ -205,7 +205,7 @@ own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 ask() {
     PGCONNECT_TIMEOUT=2 psql -XAtq -F ' ' -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres passfile=$ROOT/passfile" -c "
         SELECT CASE WHEN pg_is_in_recovery()
-            THEN 'standby ' || coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))
+            THEN 'standby ' || greatest((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
             ELSE 'primary ' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END" </dev/null 2>/dev/null || true
 }
 

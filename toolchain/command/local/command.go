@@ -25,7 +25,7 @@ const (
 	LogNone   Logging = "none"
 )
 
-// Values makes the engine refuse any other string.
+// Values names them for the schema. Any other string shows neither stream.
 func (Logging) Values() []infer.EnumValue[Logging] {
 	return []infer.EnumValue[Logging]{
 		{Name: "stdout", Value: LogStdout},
@@ -35,8 +35,8 @@ func (Logging) Values() []infer.EnumValue[Logging] {
 	}
 }
 
-// Args are the inputs of a Command. Whatever is secret among them makes the outputs secret too:
-// that is infer's default, every output depends on every input.
+// Args are the inputs of a Command. A secret among them stays secret in the state, but does not make
+// stdout and stderr secret: as with the official plugin, additionalSecretOutputs does that.
 type Args struct {
 	Triggers               *[]any             `pulumi:"triggers,optional" provider:"replaceOnChanges"`
 	Create                 *string            `pulumi:"create,optional"`

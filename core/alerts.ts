@@ -1,0 +1,68 @@
+import { slotName } from "./names";
+import type { Observation, Status } from "./topology";
+
+/** One reason to wake somebody. */
+export interface Alert {
+  /** The node it is about; empty when it is about the stack. */
+  node: string;
+  kind:
+    | "no-primary"
+    | "several-primaries"
+    | "no-replica"
+    | "node-down"
+    | "not-streaming"
+    | "lag"
+    | "slot-missing"
+    | "slot-inactive"
+    | "slot-lost";
+  message: string;
+}
+
+/**
+ * The guide's alerts, and what the field adds: lag is what is written and not replayed, in bytes and in
+ * seconds, and a slot that is inactive or lost is a reason too.
+ */
+export function alertsOf(status: Status, observed: readonly Observation[], limits: { lagBytes: number; lagSeconds: number }): Alert[] {
+  const alerts: Alert[] = [];
+  const primaries = observed.filter((node) => node.server?.inRecovery === false);
+  const primary = primaries[0]?.server;
+  if (primaries.length > 1) {
+    alerts.push({ node: "", kind: "several-primaries", message: `${primaries.map((p) => p.name).join(" and ")} are all writable` });
+  }
+  if (primary === undefined || primary === null) {
+    alerts.push({ node: "", kind: "no-primary", message: "no node is primary" });
+    return alerts;
+  }
+  if (primaries.length === 1 && observed.length > 1 && !primary.replicas.some((replica) => replica.state === "streaming")) {
+    alerts.push({ node: "", kind: "no-replica", message: "no replica is connected" });
+  }
+  for (const node of status.nodes) {
+    const add = (kind: Alert["kind"], message: string): number =>
+      alerts.push({ node: node.name, kind, message: `${node.name}: ${message}` });
+    if (node.role === "primary") {
+      continue;
+    }
+    if (node.role === "down" || node.role === "unknown") {
+      add("node-down", `the server does not answer (${node.role})`);
+    } else if (!primary.replicas.some((replica) => replica.name === node.name && replica.state === "streaming")) {
+      add("not-streaming", "it does not stream from the primary");
+    }
+    if (node.lagBytes !== null && node.lagBytes > limits.lagBytes) {
+      add("lag", `replication lag is ${node.lagBytes} bytes, more than ${limits.lagBytes}`);
+    }
+    if (node.lagBytes !== null && node.lagBytes > 0 && node.lagSeconds !== null && node.lagSeconds > limits.lagSeconds) {
+      add("lag", `replication lag is ${node.lagSeconds.toFixed(0)} s, more than ${limits.lagSeconds} s`);
+    }
+    const slot = primary.slots.find((s) => s.name === slotName(node.name));
+    if (slot === undefined) {
+      if (node.role === "standby") {
+        add("slot-missing", "the primary has no slot for it");
+      }
+    } else if (slot.walStatus === "lost") {
+      add("slot-lost", `its slot ${slot.name} is lost`);
+    } else if (!slot.active) {
+      add("slot-inactive", `its slot ${slot.name} is inactive and holds ${slot.retainedBytes ?? 0} bytes of WAL`);
+    }
+  }
+  return alerts;
+}

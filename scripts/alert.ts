@@ -1,0 +1,31 @@
+import { alert } from "../commands/alert";
+import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
+import { UserError } from "../commands/errors";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
+
+const program = commandLine(
+  "alert",
+  "One look, for cron: no replica connected, lag, a slot inactive or lost. Exit code 0 all well, 1 alert, 2 could not tell.",
+  {
+    json: true,
+  },
+)
+  .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LAG_THRESHOLD_BYTES))
+  .option("--lag-seconds <seconds>", "seconds of lag above which to alert", "60")
+  .option("--webhook <url>", "post the alerts there as JSON, when there are any");
+
+function count(option: string, text: string): number {
+  if (!/^\d{1,15}$/.test(text)) {
+    throw new UserError(`${option} is "${text}"; allowed is a whole number from 0`);
+  }
+  return Number(text);
+}
+
+void runCommand<CommonOptions & { lagBytes: string; lagSeconds: string; webhook?: string }>(program, (options) =>
+  alert(options.stack, {
+    lagBytes: count("--lag-bytes", options.lagBytes),
+    lagSeconds: count("--lag-seconds", options.lagSeconds),
+    json: options.json ?? false,
+    ...(options.webhook === undefined ? {} : { webhook: options.webhook }),
+  }),
+);
