@@ -6,7 +6,10 @@ import { UserError } from "./errors";
 import { checkPorts, reconcile, releaseStaleLocks } from "./preflight";
 import { setup } from "./setup";
 import { ensureStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
-import { LABELS, PROJECT } from "../core/names";
+import type { StackConfig } from "../core/config";
+import { LABELS, PROJECT, volumeName } from "../core/names";
+import { assess } from "../core/topology";
+import { observe } from "./observe";
 
 const say = (line: string): void => console.error(line);
 
@@ -16,15 +19,22 @@ export async function up(stack: string): Promise<number> {
   await setup(config.image);
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const [refresh] = await Promise.all([reconcile(config, say), checkPorts(config)]);
-  if (refresh) {
+  const [{ lost, lostVolumes }] = await Promise.all([reconcile(config, say), checkPorts(config)]);
+  if (lost) {
     say("something of the stack is gone from Docker; the state is refreshed first");
   }
-  const code = await pulumi(stack, ["up", "--yes", "--skip-preview", ...(refresh ? ["--refresh"] : [])]);
+  const births = lostVolumes.map((volume) => birthOfVolume(config, volume));
+  const code = await pulumi(stack, [
+    "up",
+    "--yes",
+    "--skip-preview",
+    ...(lost ? ["--refresh"] : []),
+    ...births.flatMap((urn) => ["--replace", urn]),
+  ]);
   if (code === 0) {
     const urls = config.nodes.map((n) => `${n.name} ${n.address}:${n.port}`).join(", ");
     say(
-      `\nStack ${stack} is up: ${urls}. Next: npm run verify, npm run status. Connect: eval "$(npm run -s env)"; psql "$(pulumi stack output writerUrl --show-secrets)"`,
+      `\nStack ${stack} is up: ${urls}. Next: npm run verify, npm run status (each with -- --stack ${stack}). Connect: eval "$(npm run -s env -- --stack ${stack})"; psql "$(pulumi stack output writerUrl --show-secrets)"`,
     );
   }
   return code;
@@ -36,8 +46,9 @@ export async function down(stack: string): Promise<number> {
   await setup(config.image);
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const gone = await reconcile(config, say);
-  const code = await pulumi(stack, ["destroy", "--yes", "--skip-preview", ...(gone ? ["--refresh"] : [])]);
+  const { lost } = await reconcile(config, say);
+  await refuseToKeepTheWrongPrimary(config);
+  const code = await pulumi(stack, ["destroy", "--yes", "--skip-preview", ...(lost ? ["--refresh"] : [])]);
   if (code !== 0) {
     return code;
   }
@@ -50,6 +61,32 @@ export async function down(stack: string): Promise<number> {
     say(`\nprotectData is on: kept ${rest.join(", ")}. The next up takes them on again.`);
   }
   return 0;
+}
+
+/** The resource that fills a volume again: the base backup of its node. @throws UserError for the first node's. */
+function birthOfVolume(config: StackConfig, volume: string): string {
+  const node = config.nodes.find((n) => volumeName(config.stack, n.name) === volume);
+  if (node === undefined || node === config.nodes[0]) {
+    throw new UserError(
+      `the volume ${volume} is gone, and filling it as at first would make a new, empty cluster beside the data of the other nodes. Nothing was changed. ` +
+        `Promote another node (npm run failover -- --stack ${config.stack}), save its data with pg_dump, and build the stack anew with down and up`,
+    );
+  }
+  return `urn:pulumi:${config.stack}::${PROJECT}::${PROJECT}:index:StreamingSecondary$command:local:Command::${node.name}-basebackup`;
+}
+
+/** Kept volumes are taken on again beginning with the first node, so that one has to hold the newest data. */
+async function refuseToKeepTheWrongPrimary(config: StackConfig): Promise<void> {
+  const first = config.nodes[0]?.name;
+  if (!config.protectData || config.nodes.length === 1) {
+    return;
+  }
+  const { primary } = assess(config.stack, await observe(config));
+  if (primary !== null && primary !== first) {
+    throw new UserError(
+      `down refused: ${primary} is primary, and the next up begins with ${first}. With protectData, run first: npm run switchover -- --stack ${config.stack} --to ${first}`,
+    );
+  }
 }
 
 /** The Docker objects that carry a stack's label. */

@@ -88,7 +88,7 @@ export async function releaseStaleLocks(stack: string, say: (line: string) => vo
   const living = locks.find((lock) => !isStale(lock));
   if (living !== undefined) {
     throw new UserError(
-      `stack "${stack}" is in use by process ${living.pid} on ${living.hostname}. Wait for it to end; if it is gone for certain, run: eval "$(npm run -s env)" && pulumi cancel --yes`,
+      `stack "${stack}" is in use by process ${living.pid} on ${living.hostname}. Wait for it to end; if it is gone for certain, run: eval "$(npm run -s env -- --stack ${stack})" && pulumi cancel --yes`,
     );
   }
   say("an earlier run was killed; taking over its lock");
@@ -99,9 +99,9 @@ export async function releaseStaleLocks(stack: string, say: (line: string) => vo
  * Makes Docker and the state agree before an update. What a killed run created but could not note down
  * (containers and networks of this stack; never volumes) is removed, because its name is in the way.
  *
- * @returns whether something of the state is gone from Docker, so that the state has to be refreshed.
+ * @returns what of the state is gone from Docker, so that the state has to be refreshed; the volumes by name.
  */
-export async function reconcile(config: StackConfig, say: (line: string) => void): Promise<boolean> {
+export async function reconcile(config: StackConfig, say: (line: string) => void): Promise<{ lost: boolean; lostVolumes: string[] }> {
   const { stack } = config;
   const host = config.nodes[0]?.dockerHost;
   const on = host === undefined ? {} : { host };
@@ -128,7 +128,10 @@ export async function reconcile(config: StackConfig, say: (line: string) => void
     await list("network", "rm", id);
   }
   const lost = (had: Set<string>, has: string[]): boolean => [...had].some((id) => !has.includes(id));
-  return lost(known.containers, containers) || lost(known.networks, networks) || lost(known.volumes, volumes);
+  return {
+    lost: lost(known.containers, containers) || lost(known.networks, networks) || lost(known.volumes, volumes),
+    lostVolumes: [...known.volumes].filter((name) => !volumes.includes(name)),
+  };
 }
 
 /** Refuses ports that something else holds, before anything is made. @throws UserError */

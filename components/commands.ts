@@ -56,6 +56,8 @@ export function birthCommand(
     node: string;
     image: pulumi.Input<string>;
     volume: pulumi.Input<string>;
+    /** The text of the node's password file. */
+    passfile: pulumi.Input<string>;
     network?: pulumi.Input<string>;
   },
   opts: pulumi.CustomResourceOptions,
@@ -75,10 +77,12 @@ export function birthCommand(
         ` -c 'cat >/tmp/pgnode && exec sh /tmp/pgnode ${args.action}'`,
     ].join("\n"),
   );
+  // The password comes in with the script: a container's environment is for everybody to inspect.
+  const stdin = pulumi.secret(pulumi.output(args.passfile).apply((text) => `export PGNODE_PASSFILE=${shellWord(text)}\n${PGNODE_SCRIPT}`));
   return local(
     name,
     { ...args, environment },
-    { create, stdin: PGNODE_SCRIPT },
+    { create, stdin },
     { ...opts, ignoreChanges: ["create", "stdin", "environment", "logging"] },
   );
 }
@@ -147,6 +151,11 @@ export function sqlCommand(
 
 /** A password that is made once per stack and kept, encrypted, in the stack's state. */
 export function generatedPassword(name: string, cluster: Cluster, opts: pulumi.CustomResourceOptions): pulumi.Output<string> {
-  const made = local(name, { cluster }, { create: "head -c 24 /dev/urandom | base64 | tr '+/' '-_'" }, opts);
+  const made = local(
+    name,
+    { cluster },
+    { create: "head -c 24 /dev/urandom | base64 | tr '+/' '-_'" },
+    { ...opts, ignoreChanges: ["create", "environment"] },
+  );
   return pulumi.secret(made.stdout);
 }

@@ -26,9 +26,13 @@ export function nodeEnvironment(args: NodeArgs): Environment {
   return {
     PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: cluster.members }),
     PGNODE_HBA: hbaConf(cluster.settings.allowedSubnets),
-    PGNODE_PASSFILE: pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password))),
     PGNODE_SLOT: slotName(node),
   };
+}
+
+/** The node's password file. */
+export function nodePassfile(args: NodeArgs): pulumi.Output<string> {
+  return pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password)));
 }
 
 const dockerLabels = (stack: string, node: string): { label: string; value: string }[] =>
@@ -100,7 +104,7 @@ export function configuration(name: string, args: NodeArgs, opts: pulumi.CustomR
       cluster: args.cluster,
       action: "configure",
       container: memberOf(args.cluster, args.node).container,
-      environment: nodeEnvironment(args),
+      environment: { ...nodeEnvironment(args), PGNODE_PASSFILE: nodePassfile(args) },
     },
     opts,
   );

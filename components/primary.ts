@@ -7,7 +7,7 @@ import { sqlIdentifier } from "../core/quoting";
 import { rolesSql } from "../core/roles";
 import { SAMPLE_SQL } from "../core/sample";
 import { birthCommand, sqlCommand } from "./commands";
-import { configuration, dataVolume, memberOf, nodeEnvironment, postgresContainer } from "./postgresNode";
+import { configuration, dataVolume, memberOf, nodeEnvironment, nodePassfile, postgresContainer } from "./postgresNode";
 import type { NodeArgs, ReplicationSource } from "./types";
 
 /** The arguments of a {@link Primary}. */
@@ -84,6 +84,7 @@ export class Primary extends pulumi.ComponentResource {
         node: args.node,
         image: args.image,
         volume: volume.name,
+        passfile: nodePassfile(args),
         environment: nodeEnvironment(args),
       },
       { parent: this, dependsOn: [volume] },

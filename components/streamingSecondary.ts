@@ -2,7 +2,7 @@ import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { slotName } from "../core/names";
 import { birthCommand, nodeCommand } from "./commands";
-import { configuration, dataVolume, memberOf, nodeEnvironment, postgresContainer } from "./postgresNode";
+import { configuration, dataVolume, memberOf, nodeEnvironment, nodePassfile, postgresContainer } from "./postgresNode";
 import type { ReplicationSlot } from "./replicationSlot";
 import type { NodeArgs, ReplicationSource } from "./types";
 
@@ -64,6 +64,7 @@ export class StreamingSecondary extends pulumi.ComponentResource {
         image: args.image,
         volume,
         network: args.network,
+        passfile: nodePassfile(args),
         environment,
         logging: "stderr",
       },

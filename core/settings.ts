@@ -42,9 +42,10 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
 export function defaultParameters(nodes: number): Record<string, string> {
   return {
     wal_level: "replica",
-    // Each standby uses one sender, a base backup two more for a while. 10 is PostgreSQL's own default.
-    max_wal_senders: String(Math.max(10, 3 * nodes)),
-    max_replication_slots: String(Math.max(10, 3 * nodes)),
+    // Each standby uses one sender, a base backup two more for a while. The same up to eight nodes, because
+    // a change needs a restart of every node.
+    max_wal_senders: String(Math.max(32, 4 * nodes)),
+    max_replication_slots: String(Math.max(32, 4 * nodes)),
     wal_keep_size: "64MB",
     hot_standby: "on",
     max_standby_streaming_delay: "30s",

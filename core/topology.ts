@@ -154,6 +154,8 @@ function problemsOf(
     const report = (what: string, fix: string): number => problems.push({ node: node.name, what, fix });
     if (node.containerState === null) {
       report("its container is not there", up);
+    } else if (node.containerState === "restarting") {
+      report("its container stops again and again", `docker logs ${node.container}`);
     } else if (role === "down") {
       report(
         `its container is ${node.containerState}`,

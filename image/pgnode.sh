@@ -26,6 +26,7 @@
 #   started     the server has run here before
 #   fenced      put there by failover and switchover: never come up writable, rejoin first
 #   reclone     put there by rejoin: what is in data/ is of no use, clone anew
+#   rejoin-once put there by rejoin: rejoin this once, whatever automaticRejoin says
 #   rewinding   a pg_rewind is under way; if it was interrupted, only a clone helps
 set -eu
 
@@ -65,6 +66,8 @@ require_postgres() {
 as_postgres() {
     [ "$(id -u)" = 0 ] || return 0
     chown postgres: "$ROOT"
+    # Another image may have another number for postgres.
+    [ ! -e "$DATA" ] || [ "$(stat -c %U "$DATA")" = postgres ] || chown -R postgres: "$ROOT"
     chmod 700 "$ROOT"
     # docker cp leaves the marks to root.
     for mark in fenced reclone rejoin-once; do
@@ -365,8 +368,21 @@ sql() {
 
 configure() {
     wait_ready
+    mkdir -p "$OWN"
+    cp "$OWN/node.conf" "$OWN/node.conf.before" 2>/dev/null || true
     write_files "$DATA"
-    [ -n "$CHANGED" ] || return 0
+    if [ -z "$CHANGED" ]; then
+        rm -f "$OWN/node.conf.before"
+        return 0
+    fi
+    # One wrong name or value makes the server ignore the whole file now, and refuse to start later.
+    wrong=$(psql_local -c "SELECT string_agg(coalesce(name || ' = ' || setting || ': ', '') || error, '; ') FROM pg_file_settings WHERE error IS NOT NULL AND error <> 'setting could not be applied'" </dev/null)
+    if [ -n "$wrong" ]; then
+        [ ! -f "$OWN/node.conf.before" ] || mv -f "$OWN/node.conf.before" "$OWN/node.conf"
+        PGNODE_CONF='' write_files "$DATA"
+        die "node $PGNODE_NAME refuses the settings ($wrong). The ones before are in place again. Mend the config key parameters"
+    fi
+    rm -f "$OWN/node.conf.before"
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
     # The postmaster reads the files a moment after it got the signal.
     sleep 0.3

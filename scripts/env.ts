@@ -1,10 +1,16 @@
+import { existsSync } from "fs";
+import { join } from "path";
 import { commandLine, runCommand } from "../commands/cli";
-import { ensureStack, pulumiEnvironment } from "../commands/workspace";
+import { UserError } from "../commands/errors";
+import { ensureStack, pulumiBin, pulumiEnvironment } from "../commands/workspace";
 import { shellWord } from "../core/quoting";
 
 const program = commandLine("-s env", 'Prints the export lines with which plain pulumi works in this checkout: eval "$(npm run -s env)"');
 
 void runCommand(program, async ({ stack }) => {
+  if (!existsSync(join(pulumiBin(), "pulumi"))) {
+    throw new UserError("Pulumi is missing. Install it with: npm run setup");
+  }
   await ensureStack(stack);
   for (const [name, value] of Object.entries(pulumiEnvironment(stack))) {
     console.log(`export ${name}=${shellWord(value)}`);

@@ -1,0 +1,162 @@
+import { Client } from "pg";
+import { docker, sqlIn } from "../../commands/docker";
+import { containerName } from "../../core/names";
+import type { Status } from "../../core/topology";
+import { Checkout, freePorts, type StackFile, type StackOutputs } from "../integration/checkout";
+
+/** A stack that is up, and what fault tests do to it. */
+export class Cluster {
+  private constructor(
+    public readonly checkout: Checkout,
+    public readonly stack: string,
+    public readonly outputs: StackOutputs,
+  ) {}
+
+  /** Builds a stack of `count` nodes, pg1 to pgN. */
+  public static async build(count: number, config: StackFile = {}): Promise<Cluster> {
+    const checkout = await Checkout.make();
+    try {
+      const ports = await freePorts(count);
+      const stack = checkout.addStack("dev-fault", {
+        nodes: ports.map((port, i) => ({ name: `pg${i + 1}`, port })),
+        sampleDatabase: true,
+        ...config,
+      });
+      await checkout.must("up", "--stack", stack);
+      return new Cluster(checkout, stack, await checkout.outputs(stack));
+    } catch (error) {
+      await checkout.remove();
+      throw error;
+    }
+  }
+
+  public container(node: string): string {
+    return containerName(this.stack, node);
+  }
+
+  /** Runs one of the project's commands on the stack. */
+  public run(name: string, ...args: string[]): ReturnType<Checkout["run"]> {
+    return this.checkout.run(name, [...args, "--stack", this.stack]);
+  }
+
+  /** Runs one of the project's commands, which must succeed. */
+  public must(name: string, ...args: string[]): ReturnType<Checkout["must"]> {
+    return this.checkout.must(name, ...args, "--stack", this.stack);
+  }
+
+  public async docker(...args: string[]): Promise<string> {
+    const result = await docker(args);
+    if (result.exitCode !== 0) {
+      throw new Error(`docker ${args.join(" ")}: ${result.stderr}`);
+    }
+    return result.stdout;
+  }
+
+  public async sql(node: string, sql: string, database = "ecommerce"): Promise<string> {
+    const result = await sqlIn(this.container(node), sql, { database, timeout: 30_000 });
+    if (result.exitCode !== 0) {
+      throw new Error(`${node}: ${result.stderr}`);
+    }
+    return result.stdout.trim();
+  }
+
+  public status(): Promise<Status> {
+    return this.checkout.status(this.stack);
+  }
+
+  /** Waits until the status has no problem. */
+  public async healthy(seconds = 60): Promise<Status> {
+    const deadline = Date.now() + seconds * 1000;
+    let status = await this.status();
+    while (status.problems.length > 0 && Date.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      status = await this.status();
+    }
+    if (status.problems.length > 0) {
+      throw new Error(`not healthy after ${seconds} s: ${JSON.stringify(status.problems)}`);
+    }
+    return status;
+  }
+
+  /** The roles by node. */
+  public async roles(): Promise<Record<string, string>> {
+    return Object.fromEntries((await this.status()).nodes.map((n) => [n.name, n.role]));
+  }
+
+  /** What no failover may change: preview, refresh and up see nothing to do, and no node is started anew. */
+  public async expectZeroDiff(): Promise<void> {
+    const started = (): Promise<string> =>
+      this.docker("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", ...this.nodeNames().map((n) => this.container(n)));
+    const before = await started();
+    const preview = await this.checkout.pulumi(this.stack, "preview", "--expect-no-changes");
+    expect([preview.exitCode, preview.stderr]).toEqual([0, ""]);
+    const refresh = await this.checkout.pulumi(this.stack, "refresh", "--yes", "--expect-no-changes");
+    expect([refresh.exitCode, refresh.stderr]).toEqual([0, ""]);
+    const up = await this.must("up");
+    expect(up.stdout).toMatch(/\d+ unchanged/);
+    expect(up.stdout).not.toMatch(/\d+ (created|updated|replaced|deleted)/);
+    expect(await started()).toBe(before);
+  }
+
+  /** Inodes of a node's data: another number means another base backup. */
+  public dataBirth(node: string): Promise<string> {
+    return this.docker("exec", this.container(node), "stat", "-c", "%i %w", "/var/lib/pgnode/data/PG_VERSION");
+  }
+
+  public nodeNames(): string[] {
+    return Object.keys(this.outputs.nodes);
+  }
+
+  public remove(): Promise<void> {
+    return this.checkout.remove();
+  }
+}
+
+/** A client that writes one row after the other, to whichever node is primary, and keeps count of what was acknowledged. */
+export class Writer {
+  public readonly acknowledged: number[] = [];
+  private stopped = false;
+  private next = 1;
+  private readonly done: Promise<void>;
+
+  /** @param urls One URL a node; node-postgres does not choose among several hosts itself. */
+  public constructor(
+    private readonly urls: readonly string[],
+    private readonly pauseMs = 50,
+  ) {
+    this.done = this.work();
+  }
+
+  /** Stops, and returns when the last write has been answered. */
+  public async stop(): Promise<number[]> {
+    this.stopped = true;
+    await this.done;
+    return this.acknowledged;
+  }
+
+  private async work(): Promise<void> {
+    for (let i = 0; !this.stopped; i++) {
+      const client = new Client({
+        connectionString: this.urls[i % this.urls.length] ?? "",
+        connectionTimeoutMillis: 1_000,
+        query_timeout: 10_000,
+      });
+      client.on("error", () => undefined);
+      try {
+        await client.connect();
+        while (!this.stopped) {
+          const id = this.next;
+          this.next += 1;
+          await client.query("INSERT INTO written VALUES ($1)", [id]);
+          this.acknowledged.push(id);
+          await new Promise((resolve) => setTimeout(resolve, this.pauseMs));
+        }
+      } catch {
+        // Not the primary, or not there: the next URL.
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      } finally {
+        await client.end().catch(() => undefined);
+      }
+    }
+  }
+}

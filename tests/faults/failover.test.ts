@@ -1,0 +1,244 @@
+import { psql } from "../integration/checkout";
+import { Cluster, Writer } from "./cluster";
+
+jest.setTimeout(300_000);
+
+/** Two nodes, asynchronous: the pair of a developer's machine. One story, test by test. */
+describe("a pair whose primary dies", () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await Cluster.build(2);
+    await cluster.sql("pg1", "CREATE TABLE written (id integer PRIMARY KEY); ALTER TABLE written OWNER TO app");
+  });
+  afterAll(() => cluster.remove());
+
+  test("failover refuses while the primary lives, and touches nothing", async () => {
+    const ran = await cluster.run("failover");
+    expect([ran.exitCode, ran.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: failover refused: the primary pg1 lives and answers.*switchover/) as string,
+    ]);
+    expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "standby" });
+  });
+
+  test("rejoin refuses the primary itself, and a node that does not exist", async () => {
+    expect((await cluster.run("rejoin", "pg1")).stderr).toMatch(/^error: node pg1 is the primary; it has nobody to rejoin/);
+    expect((await cluster.run("rejoin", "pg9")).stderr).toMatch(/^error: stack ".*" has no node "pg9"; its nodes are pg1, pg2/);
+  });
+
+  test("alert is silent while all is well", async () => {
+    const ran = await cluster.run("alert");
+    expect([ran.exitCode, ran.stdout]).toEqual([0, ""]);
+  });
+
+  test("case 1: killed under a client that writes every 50 ms, the standby takes over with what was announced", async () => {
+    const urls = [cluster.outputs.primaryUrl, ...Object.values(cluster.outputs.secondaryUrls)];
+    const writer = new Writer(urls);
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await cluster.docker("kill", cluster.container("pg1"));
+    const plan = await cluster.run("failover", "--dry-run");
+    expect(plan.stderr).toMatch(/would fence pg1, and promote pg2/);
+    expect((await cluster.roles())["pg2"]).toBe("standby");
+    const report = JSON.parse((await cluster.must("failover", "--json")).stdout) as {
+      promoted: string;
+      bytesLost: number;
+      seconds: number;
+    };
+    expect(report.promoted).toBe("pg2");
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    const acknowledged = await writer.stop();
+    const kept = new Set((await cluster.sql("pg2", "SELECT id FROM written")).split("\n").map(Number));
+    const lost = acknowledged.filter((id) => !kept.has(id));
+    process.stderr.write(
+      `        ${acknowledged.length} rows acknowledged, ${lost.length} lost, ${report.bytesLost} bytes announced, writer after ${report.seconds.toFixed(1)} s\n`,
+    );
+    if (report.bytesLost === 0) {
+      expect(lost).toEqual([]);
+    }
+    expect(acknowledged.length).toBeGreaterThan(20);
+  });
+
+  test("step 8 of the guide: the promoted server takes the guide's write, also through writerUrl", async () => {
+    await cluster.sql("pg2", "INSERT INTO customers (email, name) VALUES ('failover@example.com', 'Failover Test')");
+    const through = await psql(cluster.outputs.writerUrl, "SELECT name FROM customers WHERE email = 'failover@example.com';");
+    expect(through.stdout).toContain("Failover Test");
+  });
+
+  test("alert and status say what is wrong, and which command mends it", async () => {
+    const alert = await cluster.run("alert");
+    expect([alert.exitCode, alert.stdout]).toEqual([1, expect.stringContaining("no replica is connected") as string]);
+    const status = await cluster.status();
+    expect(status.primary).toBe("pg2");
+    expect(status.problems).toEqual([
+      { node: "pg1", what: "its container is exited", fix: `npm run rejoin -- pg1 --stack ${cluster.stack}` },
+    ]);
+  });
+
+  test("case 13: with the old primary down, preview, refresh and up change nothing and start nothing", async () => {
+    await cluster.expectZeroDiff();
+    expect(await cluster.roles()).toEqual({ pg1: "down", pg2: "primary" });
+  });
+
+  test("case 2: rejoin takes back what the dead primary had alone, by pg_rewind", async () => {
+    const birth = await cluster.docker(
+      "run",
+      "--rm",
+      "-v",
+      `${cluster.container("pg1")}-data:/v`,
+      "--entrypoint",
+      "stat",
+      "postgres-replica:17",
+      "-c",
+      "%i %w",
+      "/v/data/PG_VERSION",
+    );
+    await cluster.must("rejoin", "pg1");
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "standby", pg2: "primary" });
+    expect((await cluster.docker("logs", cluster.container("pg1"))).includes("cloning")).toBe(false);
+    expect(birth).toMatch(/^\d+ /);
+    expect(await cluster.sql("pg1", "SELECT count(*) FROM customers WHERE email = 'failover@example.com'")).toBe("1");
+    await cluster.must("verify");
+  });
+
+  test("no slot holds WAL for nobody", async () => {
+    expect(await cluster.sql("pg2", "SELECT string_agg(slot_name || ' ' || active, ',') FROM pg_replication_slots")).toBe("pg1 true");
+    expect(await cluster.sql("pg1", "SELECT count(*) FROM pg_replication_slots")).toBe("0");
+  });
+
+  test("case 13: after the rejoin, preview, refresh and up change nothing", () => cluster.expectZeroDiff());
+
+  test("case 4: a standby that is restarted three times is not cloned anew", async () => {
+    const birth = await cluster.dataBirth("pg1");
+    for (let i = 0; i < 3; i++) {
+      await cluster.docker("restart", cluster.container("pg1"));
+      await cluster.healthy();
+    }
+    expect(await cluster.dataBirth("pg1")).toBe(birth);
+  });
+
+  test("case 3: the whole cluster restarted, standby first, has the same primary", async () => {
+    await cluster.docker("stop", cluster.container("pg2"), cluster.container("pg1"));
+    await cluster.docker("start", cluster.container("pg1"));
+    await cluster.docker("start", cluster.container("pg2"));
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "standby", pg2: "primary" });
+  });
+
+  test("switchover moves the role without losing a row, and the old primary comes back by itself", async () => {
+    const writer = new Writer([cluster.outputs.primaryUrl, ...Object.values(cluster.outputs.secondaryUrls)], 5);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const before = Number(await cluster.sql("pg2", "SELECT coalesce(max(id), 0) FROM written"));
+    const report = JSON.parse((await cluster.must("switchover", "--to", "pg1", "--json")).stdout) as { seconds: number; bytesLost: number };
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const acknowledged = await writer.stop();
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "standby" });
+    const kept = new Set((await cluster.sql("pg1", "SELECT id FROM written")).split("\n").map(Number));
+    // The writer of case 1 began at 1 as well, so this one's first rows were refused as duplicates.
+    expect(acknowledged.filter((id) => !kept.has(id))).toEqual([]);
+    expect(before).toBeGreaterThan(0);
+    process.stderr.write(`        ${acknowledged.length} rows acknowledged, none lost, no writer for ${report.seconds.toFixed(1)} s\n`);
+    await cluster.expectZeroDiff();
+  });
+
+  test("case 8: a rogue second promotion is seen by status and alert, and mended by rejoin", async () => {
+    await cluster.sql("pg2", "SELECT pg_promote()");
+    const status = await cluster.run("status");
+    expect([status.exitCode, status.stdout]).toEqual([2, expect.stringContaining("more than one writer: pg1 and pg2") as string]);
+    expect((await cluster.run("alert")).exitCode).toBe(1);
+    expect((await cluster.run("failover")).exitCode).toBe(1);
+    // The rogue is on a newer timeline: which one is right is a person's decision.
+    expect((await cluster.run("rejoin", "pg2")).stderr).toMatch(/Decide which one is right, stop the other/);
+    await cluster.docker("stop", cluster.container("pg1"));
+    await cluster.must("rejoin", "pg1");
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "standby", pg2: "primary" });
+  });
+
+  test("case 5: a frozen primary is fenced before the standby is promoted, and rejoins", async () => {
+    await cluster.docker("pause", cluster.container("pg2"));
+    await cluster.must("failover");
+    expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "down" });
+    await cluster.must("rejoin", "pg2");
+    await cluster.healthy();
+  });
+
+  test("one writer: an old primary that is started by hand rejoins instead of writing", async () => {
+    await cluster.docker("kill", cluster.container("pg1"));
+    await cluster.must("failover");
+    await cluster.docker("start", cluster.container("pg1"));
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "standby", pg2: "primary" });
+  });
+
+  test("one writer: so it does when nobody fenced it", async () => {
+    await cluster.docker("kill", cluster.container("pg2"));
+    await cluster.sql("pg1", "SELECT pg_promote()");
+    await cluster.docker("start", cluster.container("pg2"));
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "standby" });
+  });
+
+  test("case 2: with rewind impossible the node is cloned, its old data kept until the clone is complete", async () => {
+    await cluster.docker("kill", cluster.container("pg1"));
+    await cluster.must("failover");
+    // Without the WAL since the divergence there is nothing to rewind with.
+    await cluster.docker(
+      "run",
+      "--rm",
+      "-v",
+      `${cluster.container("pg1")}-data:/v`,
+      "--entrypoint",
+      "sh",
+      "postgres-replica:17",
+      "-c",
+      "rm -rf /v/data/pg_wal/0*",
+    );
+    await cluster.must("rejoin", "pg1");
+    await cluster.healthy();
+    expect(await cluster.docker("exec", cluster.container("pg1"), "sh", "-c", "ls -d /var/lib/pgnode/data.* 2>/dev/null || true")).toBe("");
+    await cluster.must("verify");
+  });
+
+  test("case 9: a slot that is lost is seen, and healed by rejoin", async () => {
+    await cluster.sql("pg2", "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'");
+    await cluster.sql("pg2", "ALTER SYSTEM SET wal_keep_size = 0");
+    await cluster.sql("pg2", "SELECT pg_reload_conf()");
+    await cluster.docker("stop", cluster.container("pg1"));
+    await cluster.sql("pg2", "CREATE TABLE filler AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 60000)");
+    for (let i = 0; i < 4; i++) {
+      await cluster.sql("pg2", "SELECT pg_switch_wal()");
+      await cluster.sql("pg2", "CHECKPOINT");
+    }
+    expect(await cluster.sql("pg2", "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'pg1'")).toBe("lost");
+    expect((await cluster.run("alert")).stdout).toContain("its slot pg1 is lost");
+    await cluster.docker("start", cluster.container("pg1"));
+    const status = await cluster.status();
+    expect(status.problems.map((p) => p.fix)).toContain(`npm run rejoin -- pg1 --stack ${cluster.stack}`);
+    await cluster.must("rejoin", "pg1");
+    await cluster.healthy();
+    await cluster.sql("pg2", "ALTER SYSTEM RESET ALL");
+    await cluster.sql("pg2", "SELECT pg_reload_conf()");
+    await cluster.must("verify");
+  });
+
+  test("case 7: a standby that lacks too much refuses failover, unless that is asked for", async () => {
+    await cluster.docker("pause", cluster.container("pg1"));
+    await cluster.sql("pg2", "CREATE TABLE far AS SELECT repeat('y', 1000) AS y FROM generate_series(1, 40000)");
+    await cluster.docker("kill", cluster.container("pg2"));
+    await cluster.docker("unpause", cluster.container("pg1"));
+    const refused = await cluster.run("failover");
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/error: failover refused: pg1 lacks \d+ bytes .* --allow-data-loss/) as string,
+    ]);
+    expect((await cluster.roles())["pg1"]).toBe("standby");
+    const forced = await cluster.must("failover", "--allow-data-loss", "--json");
+    expect(forced.stderr).toContain("--allow-data-loss gives up: pg1 lacks");
+    expect((JSON.parse(forced.stdout) as { bytesLost: number }).bytesLost).toBeGreaterThan(16 * 1024 * 1024);
+    await cluster.must("rejoin", "pg2");
+    await cluster.healthy();
+    await cluster.expectZeroDiff();
+  });
+});
