@@ -54,7 +54,10 @@ async function post(url: string, body: unknown): Promise<void> {
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
     signal: AbortSignal.timeout(WEBHOOK_SECONDS * 1000),
-  }).catch((error: Error) => failed(error.message));
+  }).catch((error: Error & { cause?: { code?: string } }) =>
+    // fetch's own message may hold the whole URL.
+    failed(error.name === "TimeoutError" ? `no answer within ${WEBHOOK_SECONDS} s` : (error.cause?.code ?? "the request failed")),
+  );
   if (!answer.ok) {
     failed(`it answered ${answer.status}`);
   }

@@ -23,7 +23,7 @@ export async function up(stack: string): Promise<number> {
   if (lost) {
     say("something of the stack is gone from Docker; the state is refreshed first");
   }
-  const births = lostVolumes.map((volume) => birthOfVolume(config, volume));
+  const births = lostVolumes.flatMap((volume) => birthOfVolume(config, volume));
   const code = await pulumi(stack, [
     "up",
     "--yes",
@@ -64,15 +64,18 @@ export async function down(stack: string): Promise<number> {
 }
 
 /** The resource that fills a volume again: the base backup of its node. @throws UserError for the first node's. */
-function birthOfVolume(config: StackConfig, volume: string): string {
+function birthOfVolume(config: StackConfig, volume: string): string[] {
   const node = config.nodes.find((n) => volumeName(config.stack, n.name) === volume);
-  if (node === undefined || node === config.nodes[0]) {
+  if (node === undefined) {
+    return []; // the node is to go anyway
+  }
+  if (node === config.nodes[0]) {
     throw new UserError(
       `the volume ${volume} is gone, and filling it as at first would make a new, empty cluster beside the data of the other nodes. Nothing was changed. ` +
         `Promote another node (npm run failover -- --stack ${config.stack}), save its data with pg_dump, and build the stack anew with down and up`,
     );
   }
-  return `urn:pulumi:${config.stack}::${PROJECT}::${PROJECT}:index:StreamingSecondary$command:local:Command::${node.name}-basebackup`;
+  return [`urn:pulumi:${config.stack}::${PROJECT}::${PROJECT}:index:StreamingSecondary$command:local:Command::${node.name}-basebackup`];
 }
 
 /** Kept volumes are taken on again beginning with the first node, so that one has to hold the newest data. */

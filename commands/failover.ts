@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
 import { bytesAtRisk, candidates, objections, type BytesAtRisk } from "../core/election";
@@ -11,7 +11,7 @@ import { observe } from "./observe";
 import { readStackConfig, STATE_DIR } from "./workspace";
 
 /** How long the parts of a failover or switchover may take, in seconds. */
-const BOUNDS = { promote: 60, write: 60, shutdown: 60, rejoin: 1_800 } as const;
+const BOUNDS = { promote: 60, write: 60, confirm: 20, shutdown: 60, rejoin: 1_800 } as const;
 
 export interface FailoverOptions {
   allowDataLoss: boolean;
@@ -44,12 +44,17 @@ class Journal {
   }
 
   public read(): { promoted: string } | undefined {
-    return existsSync(this.file) ? (JSON.parse(readFileSync(this.file, "utf8")) as { promoted: string }) : undefined;
+    try {
+      return JSON.parse(readFileSync(this.file, "utf8")) as { promoted: string };
+    } catch {
+      return undefined; // no change under way, or killed before its note was whole: nothing was promoted yet
+    }
   }
 
   public begin(promoted: string): void {
     mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
-    writeFileSync(this.file, JSON.stringify({ promoted }));
+    writeFileSync(`${this.file}.new`, JSON.stringify({ promoted }));
+    renameSync(`${this.file}.new`, this.file);
   }
 
   public end(): void {
@@ -78,6 +83,10 @@ export async function failover(stack: string, options: FailoverOptions): Promise
 
   const interrupted = journal.read()?.promoted;
   if (interrupted !== undefined && status.primary === interrupted) {
+    if (options.dryRun) {
+      say(`would finish an interrupted promotion of ${interrupted}`);
+      return 0;
+    }
     say(`an interrupted promotion of ${interrupted} is finished`);
     await finish(config, nodes, interrupted, observed);
     journal.end();
@@ -123,7 +132,7 @@ export async function failover(stack: string, options: FailoverOptions): Promise
   });
   if (against.length > 0 && !options.allowDataLoss) {
     throw new UserError(
-      `failover refused: ${against.map((o) => o.why).join("; ")}. Start the old primary again (docker start ${gone[0]?.container}), or give that up with --allow-data-loss`,
+      `failover refused: ${against.map((o) => o.why).join("; ")}. ${startAgain(gone)}, or give that up with --allow-data-loss`,
     );
   }
   against.forEach((objection) => say(`--allow-data-loss gives up: ${objection.why}`));
@@ -148,8 +157,18 @@ export async function failover(stack: string, options: FailoverOptions): Promise
     },
     options.json,
   );
-  say(`bring the old primary back with: npm run rejoin -- ${gone[0]?.name} --stack ${stack}`);
+  for (const node of gone.filter((n) => n.containerState !== null)) {
+    say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
+  }
   return 0;
+}
+
+/** How to take a refused failover back. */
+function startAgain(gone: readonly Observation[]): string {
+  const there = gone.filter((node) => node.containerState !== null);
+  return there.length === 0
+    ? "Bring the old primary back"
+    : `Start what was primary again (docker start ${there.map((node) => node.container).join(" ")})`;
 }
 
 const names = (nodes: readonly Observation[]): string => nodes.map((node) => node.name).join(", ") || "nobody";
@@ -183,8 +202,12 @@ async function finish(
   const primary = controlOf(nodes, promoted);
   await Promise.all([primary.makeSlots(survivors), config.synchronous === undefined ? primary.write(BOUNDS.write) : undefined]);
   if (config.synchronous !== undefined) {
-    say("waiting until a standby confirms a write");
-    await primary.write(BOUNDS.write);
+    say(`waiting until a standby confirms a write, ${BOUNDS.confirm} s at most`);
+    await primary.write(BOUNDS.confirm).catch(() => {
+      throw new UserError(
+        `${promoted} is primary, but no standby confirms its writes within ${BOUNDS.confirm} s (config key synchronous). Bring a node back with: npm run rejoin -- NODE --stack ${config.stack}; then run failover again to finish`,
+      );
+    });
   }
   return (Date.now() - start) / 1000;
 }

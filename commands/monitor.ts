@@ -30,7 +30,9 @@ const BARS = "▁▂▃▄▅▆▇█";
 /** A line of bars, the highest value a full bar; `·` where nothing is known. */
 export function sparkline(values: readonly (number | null)[]): string {
   const most = Math.max(1, ...values.map((value) => value ?? 0));
-  return values.map((value) => (value === null ? "·" : BARS[Math.min(BARS.length - 1, Math.floor((value / most) * BARS.length))])).join("");
+  return values
+    .map((value) => (value === null ? "·" : BARS[Math.max(0, Math.min(BARS.length - 1, Math.floor((value / most) * BARS.length)))]))
+    .join("");
 }
 
 /** Bytes for people: 1536 is "1.5 KiB". */
@@ -42,7 +44,7 @@ export function bytesText(bytes: number): string {
     value /= 1024;
     unit += 1;
   }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+  return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
 /** The WAL rate between two looks: a difference over time, on one and the same primary. */

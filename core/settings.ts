@@ -53,6 +53,10 @@ export function defaultParameters(nodes: number): Record<string, string> {
     wal_log_hints: "on",
     // The default of 5 s would be most of the time that a standby needs to find a new primary.
     wal_retrieve_retry_interval: "1s",
+    // With the default of 60 s a standby that is cut off counts as streaming for a minute, and after the
+    // network has healed it waits as long before it connects anew.
+    wal_sender_timeout: "10s",
+    wal_receiver_timeout: "10s",
   };
 }
 

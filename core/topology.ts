@@ -174,7 +174,9 @@ function problemsOf(
     problems.push({
       node: "",
       what: "no node is primary",
-      fix: observed.some((n) => n.containerState === null) ? up : "start the node that was primary last",
+      fix: observed.some((n) => n.containerState === null)
+        ? up
+        : `npm run failover -- --stack ${stack} (or, when it was only stopped, docker start its container)`,
     });
   }
   return problems;

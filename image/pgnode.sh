@@ -239,7 +239,12 @@ guard() {
         return 0
     fi
     if [ -e "$DATA/standby.signal" ]; then
-        rm -f "$ROOT/fenced"
+        rm -f "$ROOT/fenced" "$ROOT/rejoin-once"
+        # Another node may have become primary meanwhile, without a slot for this one.
+        if [ -e "$ROOT/started" ]; then
+            look_around
+            [ -z "$PRIMARY" ] || reserve_slot "$(source_of "$PRIMARY")"
+        fi
         return 0
     fi
     if [ -e "$ROOT/fenced" ]; then
@@ -270,6 +275,15 @@ guard() {
     done
 }
 
+# How to connect to HOST:PORT as the replication role.
+source_of() { echo "host=${1%:*} port=${1##*:} user=replica_user application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5"; }
+
+# This node's slot on the primary. It may be there already; without one the primary could throw away what
+# this node needs, and would not let it stream.
+reserve_slot() {
+    psql -XAtq -d "$1 replication=true dbname=postgres" -c "CREATE_REPLICATION_SLOT $(own_setting primary_slot_name) PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
+}
+
 # Becomes a standby of whoever is primary: by pg_rewind, else by a fresh clone.
 rejoin() {
     touch "$ROOT/fenced"
@@ -283,10 +297,9 @@ rejoin() {
         sleep 0.5
         look_around
     done
-    source="host=${PRIMARY%:*} port=${PRIMARY##*:} user=replica_user application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5"
+    source=$(source_of "$PRIMARY")
     slot=$(own_setting primary_slot_name)
-    # The slot may be there already; without one the primary could throw away what this node needs.
-    psql -XAtq -d "$source replication=true dbname=postgres" -c "CREATE_REPLICATION_SLOT $slot PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
+    reserve_slot "$source"
     if [ -e "$ROOT/reclone" ] || [ -e "$ROOT/rewinding" ]; then
         say "cloning node $PGNODE_NAME anew from ${PRIMARY%:*}"
         base_backup "$source" "$slot"

@@ -1,3 +1,4 @@
+import { benchFailover } from "../bench/failover";
 import { benchUp } from "../bench/up";
 import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
 import { UserError } from "../commands/errors";
@@ -8,13 +9,19 @@ const program = commandLine(
   "bench",
   "Times pulumi up, unchanged up and destroy beside the same pair built by hand. It uses stacks of its own.",
   { json: true },
-).option("-n, --trials <count>", "how often, after one trial to warm up", "5");
+)
+  .option("-n, --trials <count>", "how often, after one trial to warm up", "5")
+  .option("--failover", "time failover, rejoin and switchover instead");
 
-void runCommand<CommonOptions & { trials: string }>(program, async ({ trials, json }) => {
+void runCommand<CommonOptions & { trials: string; failover?: boolean }>(program, async ({ trials, json, failover }) => {
   if (!/^[1-9]\d?$/.test(trials)) {
     throw new UserError(`--trials is "${trials}"; allowed is 1 to 99`);
   }
   await setup(DEFAULTS.image);
-  await benchUp(Number(trials), json ?? false);
+  if (failover ?? false) {
+    await benchFailover(Number(trials), json ?? false);
+  } else {
+    await benchUp(Number(trials), json ?? false);
+  }
   return 0;
 });

@@ -187,7 +187,7 @@ describe("the table of status", () => {
     );
     expect(text.split("\n").slice(-2)).toEqual([
       "! pg2: it does not stream from pg1 (catchup). Run: docker logs postgres-replica-dev-pg2",
-      "! pg3: its container is exited. Run: docker start postgres-replica-dev-pg3",
+      "! pg3: its container is exited. Run: npm run rejoin -- pg3 --stack dev",
     ]);
     expect(text).not.toContain("healthy");
     expect(row(text, "pg3")[1]).toBe("down");

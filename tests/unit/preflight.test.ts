@@ -76,7 +76,7 @@ describe("Docker and the state", () => {
   test("that agree are left alone", async () => {
     pulumiOutput.mockResolvedValue(state);
     dockerPrints({ "ps ": "c1\n", "network ls": "n1\n", "volume ls": "v1\n" });
-    expect(await reconcile(config, say)).toBe(false);
+    expect(await reconcile(config, say)).toEqual({ lost: false, lostVolumes: [] });
     expect(changes()).toEqual([]);
     expect(said).toEqual([]);
   });
@@ -84,15 +84,26 @@ describe("Docker and the state", () => {
   test("what a killed run left behind is removed, but never a volume", async () => {
     pulumiOutput.mockResolvedValue(state);
     dockerPrints({ "ps ": "c1\nc2\n", "network ls": "n1\nn2\n", "volume ls": "v1\nv2\n" });
-    expect(await reconcile(config, say)).toBe(false);
+    expect(await reconcile(config, say)).toEqual({ lost: false, lostVolumes: [] });
     expect(changes()).toEqual(["rm -f -v c2", "network rm n2"]);
     expect(said).toHaveLength(2);
   });
 
-  test.each(["ps ", "network ls", "volume ls"])("that something is gone from `docker %s` is found out", async (gone) => {
+  test.each([
+    ["ps ", []],
+    ["network ls", []],
+    ["volume ls", ["v1"]],
+  ])("that something is gone from `docker %s` is found out; of the volumes also which", async (gone, lostVolumes) => {
     pulumiOutput.mockResolvedValue(state);
     dockerPrints({ "ps ": "c1", "network ls": "n1", "volume ls": "v1", [gone]: "" });
-    expect(await reconcile(config, say)).toBe(true);
+    expect(await reconcile(config, say)).toEqual({ lost: true, lostVolumes });
+    expect(changes()).toEqual([]);
+  });
+
+  test("only the volumes that are gone are named, and none of another's takes their place", async () => {
+    pulumiOutput.mockResolvedValue(exported(["v1", "v2", "v3"].map((id) => ({ type: VOLUME, id }))));
+    dockerPrints({ "volume ls": "v2\nv9\n" });
+    expect(await reconcile(config, say)).toEqual({ lost: true, lostVolumes: ["v1", "v3"] });
     expect(changes()).toEqual([]);
   });
 

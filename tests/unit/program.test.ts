@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { spawnSync } from "child_process";
+import { PGNODE_SCRIPT } from "../../core/pgnode";
 import { parseConf, parseConninfo, parseHba, parsePassfileLine, readSqlLiteral } from "./grammars";
 import { declare, type Declared, DOCKER_HOST, madeUp, type Program, redacted, revealed, valueOf } from "./program";
 
@@ -41,6 +42,19 @@ const primaryNames = (node: string): string[] => [
 ];
 const SHARED = ["pulumi:providers:docker docker", "docker:index/network:Network network"];
 
+/** The commands that run before a node's container is there, with the password file on standard input. */
+const BIRTHS = ["pg1-init", "pg2-basebackup", "db-c-basebackup"];
+
+/** The password file that a birth command hands over, as a shell reads it from what comes before pgnode. */
+function passfileFromStdin(program: Program, name: string): string {
+  const stdin = program.input(name, "stdin") as string;
+  expect([name, stdin.endsWith(PGNODE_SCRIPT)]).toEqual([name, true]);
+  const before = stdin.slice(0, -PGNODE_SCRIPT.length);
+  const shell = spawnSync("/bin/sh", ["-eu"], { input: `${before}exec printenv PGNODE_PASSFILE`, encoding: "utf8", env: {} });
+  expect([name, shell.status, shell.stderr]).toEqual([name, 0, ""]);
+  return shell.stdout.slice(0, -1); // printenv ends with a line break of its own
+}
+
 let dev: Program;
 let prod: Program;
 const both = (): [string, Program][] => [
@@ -59,6 +73,7 @@ beforeAll(async () => {
       allowedSubnets: ["10.1.0.0/16"],
       parameters: { work_mem: "8MB" },
       synchronous: { mode: "any", count: 1 },
+      automaticRejoin: "false",
     },
     secretKeys: Object.keys(PASSWORDS),
   });
@@ -132,19 +147,23 @@ describe("the order", () => {
   const chain = (node: string): string[] => [
     "pg1-container",
     "pg1-roles",
+    "pg1-config",
     `${node}-slot-create`,
     `${node}-basebackup`,
     `${node}-container`,
     `${node}-streaming`,
   ];
 
-  test.each(["pg2", "db-c"])("%s is built step by step: primary, roles, slot, base backup, container, streaming", (node) => {
-    const steps = chain(node);
-    for (const [i, step] of steps.slice(1).entries()) {
-      const before = steps[i] ?? "";
-      expect([step, before, prod.waitsFor(step, before)]).toEqual([step, before, true]);
-    }
-  });
+  test.each(["pg2", "db-c"])(
+    "%s is built step by step: primary, roles, the primary's configuration, slot, base backup, container, streaming",
+    (node) => {
+      const steps = chain(node);
+      for (const [i, step] of steps.slice(1).entries()) {
+        const before = steps[i] ?? "";
+        expect([step, before, prod.waitsFor(step, before)]).toEqual([step, before, true]);
+      }
+    },
+  );
 
   test("the network and the volumes come before what uses them", () => {
     for (const node of THREE_NODES.map((n) => n.name)) {
@@ -190,12 +209,18 @@ describe("secrets", () => {
   const allPasswords = (stack: string): string[] =>
     stack === "dev" ? Object.keys(PASSWORDS).map((key) => madeUp(key)) : Object.values(PASSWORDS);
   /** A password in any of the spellings in which it may turn up. */
-  const spellings = (password: string): string[] => [
-    password,
-    password.replace(/'/g, "''").replace(/\\/g, "\\\\"),
-    password.replace(/[\\:]/g, (c) => `\\${c}`),
-    encodeURIComponent(password),
-  ];
+  const spellings = (password: string): string[] => {
+    const quoted = (text: string): string => text.replace(/'/g, "'\\''");
+    const inPassfile = password.replace(/[\\:]/g, (c) => `\\${c}`);
+    return [
+      password,
+      password.replace(/'/g, "''").replace(/\\/g, "\\\\"),
+      inPassfile,
+      encodeURIComponent(password),
+      quoted(password),
+      quoted(inPassfile),
+    ];
+  };
   const holding = (values: readonly [string, unknown][], stack: string): string[] =>
     values
       .filter(([, value]) => {
@@ -226,27 +251,73 @@ describe("secrets", () => {
     }
   });
 
-  test("no password is on a command line or on standard input, secret or not", () => {
+  test("no password is on a command line, secret or not", () => {
     for (const [stack, program] of both()) {
       const lines = program
         .ofType(COMMAND)
-        .flatMap((c) =>
-          ["create", "update", "delete", "stdin"].map((key): [string, unknown] => [`${c.name}.${key}`, revealed(c.inputs[key])]),
-        );
+        .flatMap((c) => ["create", "update", "delete"].map((key): [string, unknown] => [`${c.name}.${key}`, revealed(c.inputs[key])]));
       expect(holding(lines, stack)).toEqual([]);
+    }
+  });
+
+  test("a password is on standard input only of the commands that make a volume, and there it is secret", () => {
+    for (const [stack, program] of both()) {
+      const commands = program.ofType(COMMAND);
+      const births = commands.map((c) => c.name).filter((name) => BIRTHS.includes(name));
+      expect(births).toHaveLength(stack === "dev" ? 2 : 3);
+      expect(
+        holding(
+          commands.map((c): [string, unknown] => [c.name, revealed(c.inputs["stdin"])]),
+          stack,
+        ).sort(),
+      ).toEqual([...births].sort());
+      expect(births.map((name) => redacted(program.get(name).inputs["stdin"]))).toEqual(births.map(() => "[secret]"));
+    }
+  });
+
+  test("no password is in the environment of a `docker run`, which becomes the container's, for everybody to inspect", () => {
+    for (const [stack, program] of both()) {
+      const runs = program.ofType(COMMAND).filter((c) => String(revealed(c.inputs["create"])).includes("docker run"));
+      expect(runs.map((c) => c.name).sort()).toEqual((stack === "dev" ? ["pg1-init", "pg2-basebackup"] : [...BIRTHS]).sort());
+      expect(
+        holding(
+          runs.map((c): [string, unknown] => [c.name, revealed(c.inputs["environment"])]),
+          stack,
+        ),
+      ).toEqual([]);
+      for (const { name, inputs } of runs) {
+        expect([name, revealed(inputs["environment"])]).toEqual([
+          name,
+          expect.not.objectContaining({ PGNODE_PASSFILE: expect.anything() as unknown }),
+        ]);
+        expect([name, revealed(inputs["create"])]).toEqual([name, expect.not.stringContaining("PGNODE_PASSFILE")]);
+      }
     }
   });
 
   test("the roles' SQL and the password files are secret in the state", () => {
     expect(prod.variable("pg1-roles", "PGNODE_SQL").secret).toBe(true);
-    for (const name of ["pg1-init", "pg1-config", "pg2-basebackup", "pg2-config", "db-c-basebackup"]) {
+    for (const name of ["pg1-config", "pg2-config", "db-c-config"]) {
       expect([name, prod.variable(name, "PGNODE_PASSFILE").secret]).toEqual([name, true]);
+    }
+    for (const name of BIRTHS) {
+      expect([name, redacted(prod.get(name).inputs["stdin"])]).toEqual([name, "[secret]"]);
     }
   });
 
   test("the password file lets only the replication role in, with its password", () => {
-    const { text } = prod.variable("pg2-basebackup", "PGNODE_PASSFILE");
-    expect(parsePassfileLine(text.trimEnd())).toEqual(["*", "*", "*", "replica_user", PASSWORDS.replicationPassword]);
+    for (const name of BIRTHS) {
+      const text = passfileFromStdin(prod, name);
+      expect(parsePassfileLine(text.trimEnd())).toEqual(["*", "*", "*", "replica_user", PASSWORDS.replicationPassword]);
+    }
+    const madeUpOne = passfileFromStdin(dev, "pg2-basebackup");
+    expect(parsePassfileLine(madeUpOne.trimEnd())).toEqual(["*", "*", "*", "replica_user", madeUp("replicationPassword")]);
+  });
+
+  test("a password that was made up stays, whatever later versions would make it with", () => {
+    for (const key of Object.keys(PASSWORDS)) {
+      expect([key, dev.get(key).ignoreChanges.sort()]).toEqual([key, ["create", "environment"]]);
+    }
   });
 
   test("each role gets its own password", () => {
@@ -397,10 +468,13 @@ describe("how nodes find each other", () => {
     for (const [birth, config] of [
       ["pg1-init", "pg1-config"],
       ["pg2-basebackup", "pg2-config"],
+      ["db-c-basebackup", "db-c-config"],
     ] as const) {
-      for (const variable of ["PGNODE_CONF", "PGNODE_HBA", "PGNODE_PASSFILE"]) {
+      for (const variable of ["PGNODE_CONF", "PGNODE_HBA"]) {
+        expect(prod.variable(birth, variable).text).not.toBe("");
         expect(prod.variable(birth, variable).text).toBe(prod.variable(config, variable).text);
       }
+      expect(passfileFromStdin(prod, birth)).toBe(prod.variable(config, "PGNODE_PASSFILE").text);
     }
   });
 
@@ -410,6 +484,7 @@ describe("how nodes find each other", () => {
         work_mem: "8MB",
         synchronous_standby_names: 'ANY 1 ("pg1", "pg2", "db-c")',
         max_slot_wal_keep_size: "1GB",
+        "pgnode.rejoin": "off",
       });
       const addresses = parseHba(prod.variable(`${node}-config`, "PGNODE_HBA").text).map((rule) => rule.address);
       expect(new Set(addresses)).toEqual(new Set(["", "127.0.0.1/32", "::1/128", "10.1.0.0/16"]));
@@ -462,7 +537,9 @@ test("every script of every command is sound shell", () => {
   const scripts = [dev, prod].flatMap((program) =>
     program
       .ofType(COMMAND)
-      .flatMap((c) => ["create", "update", "delete"].map((key): [string, unknown] => [`${c.name}.${key}`, revealed(c.inputs[key])])),
+      .flatMap((c) =>
+        ["create", "update", "delete", "stdin"].map((key): [string, unknown] => [`${c.name}.${key}`, revealed(c.inputs[key])]),
+      ),
   );
   const given = scripts.filter((entry): entry is [string, string] => typeof entry[1] === "string");
   expect(given.length).toBeGreaterThan(20);

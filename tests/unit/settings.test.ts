@@ -30,11 +30,12 @@ describe("a node's PostgreSQL settings", () => {
   });
 
   test.each([
-    [1, "10"],
-    [3, "10"],
-    [4, "12"],
-    [20, "60"],
-  ])("have senders and slots enough for %i nodes", (nodes, enough) => {
+    [1, "32"],
+    [3, "32"],
+    [8, "32"],
+    [9, "36"],
+    [20, "80"],
+  ])("have senders and slots enough for %i nodes, the same up to eight so that one more needs no restart", (nodes, enough) => {
     expect(defaultParameters(nodes)).toMatchObject({ max_wal_senders: enough, max_replication_slots: enough });
   });
 

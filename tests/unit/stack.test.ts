@@ -3,7 +3,7 @@ import { Primary, ReplicationSlot } from "../../components";
 import { password, readSettings } from "../../components/stack";
 import type { Cluster } from "../../components";
 import { SECRET_KEYS } from "../../core/config";
-import { runIndex, type Scenario, startMocks, valueOf } from "./program";
+import { redacted, revealed, runIndex, type Scenario, startMocks, valueOf } from "./program";
 
 const SECRETS = { superuserPassword: "one-secret", replicationPassword: "two-secrets", appPassword: "three-secrets" };
 const ALL_SECRET = Object.keys(SECRETS);
@@ -129,6 +129,34 @@ describe("components by themselves", () => {
     expect(await valueOf(primary.port)).toBe(7000);
     expect(await valueOf(primary.container)).toBe("box-a");
     expect(await valueOf(primary.source.containers)).toEqual(["box-a"]);
+  });
+
+  test("a Primary keeps its passwords secret even when it is handed plain text", async () => {
+    const registered = await startMocks({});
+    new Primary("a", {
+      cluster,
+      node: "a",
+      image: "postgres:17",
+      network: "net",
+      port: 7000,
+      superuserPassword: "plain-one",
+      replicationPassword: "plain-two",
+      appPassword: "plain-three",
+      database: "app",
+    });
+    await pulumi.runtime.disconnect();
+    const seen = registered.map((r): [string, string, string] => [
+      r.name,
+      JSON.stringify(revealed(r.inputs)),
+      JSON.stringify(redacted(r.inputs)),
+    ]);
+    expect(
+      seen
+        .filter(([, all]) => all.includes("plain-"))
+        .map(([name]) => name)
+        .sort(),
+    ).toEqual(["a-config", "a-init", "a-roles"]);
+    expect(seen.filter(([, , plain]) => plain.includes("plain-"))).toEqual([]);
   });
 
   test("a Primary that is none of the stack's nodes is a mistake that is named", () => {

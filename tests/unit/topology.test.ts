@@ -91,7 +91,17 @@ describe("no primary", () => {
   test("is exit code 2 and a problem of the whole stack", () => {
     const status = look(silent("pg1", "exited"), standby("pg2"));
     expect(exitCodeOf(status)).toBe(2);
-    expect(problemsOf(status, "")).toEqual([{ node: "", what: "no node is primary", fix: "start the node that was primary last" }]);
+    expect(problemsOf(status, "").map((p) => p.what)).toEqual(["no node is primary"]);
+  });
+
+  test("is mended by a failover when every container is there", () => {
+    const { fix } = problemsOf(assess("prod", [silent("pg1", "exited"), standby("pg2")]), "")[0] ?? {};
+    expect(fix).toMatch(/^npm run failover -- --stack prod( |$)/);
+  });
+
+  test("leaves a node that is down only to be started: there is nobody to rejoin", () => {
+    const status = look(silent("pg1", "exited"), standby("pg2"));
+    expect(problemsOf(status, "pg1").map((p) => p.fix)).toEqual(["docker start postgres-replica-dev-pg1"]);
   });
 
   test("is mended by up when a container is not there", () => {
@@ -105,8 +115,10 @@ describe("no primary", () => {
 
 describe("a node that does not answer", () => {
   test.each([
-    ["exited", "down", "its container is exited", "docker start postgres-replica-dev-pg2"],
-    ["created", "down", "its container is created", "docker start postgres-replica-dev-pg2"],
+    ["exited", "down", "its container is exited", "npm run rejoin -- pg2 --stack dev"],
+    ["created", "down", "its container is created", "npm run rejoin -- pg2 --stack dev"],
+    ["dead", "down", "its container is dead", "npm run rejoin -- pg2 --stack dev"],
+    ["restarting", "down", "its container stops again and again", "docker logs postgres-replica-dev-pg2"],
     [null, "down", "its container is not there", "npm run up -- --stack dev"],
     ["running", "unknown", "its container is running, but the server does not answer", "docker logs postgres-replica-dev-pg2"],
     ["paused", "unknown", "its container is paused, but the server does not answer", "docker unpause postgres-replica-dev-pg2"],
@@ -116,6 +128,26 @@ describe("a node that does not answer", () => {
     expect(problemsOf(status, "pg2")).toEqual([{ node: "pg2", what, fix }]);
     expect(exitCodeOf(status)).toBe(1);
   });
+});
+
+test("a container that stops again and again is not told to rejoin or start, primary or not: its log has the reason", () => {
+  expect(problemsOf(look(silent("pg1", "restarting"), standby("pg2")), "pg1").map((p) => p.fix)).toEqual([
+    "docker logs postgres-replica-dev-pg1",
+  ]);
+});
+
+test("the fixes name the stack that they are for", () => {
+  const { problems } = assess("prod", [
+    primary("pg1", [], { slots: [slot("pg3", { walStatus: "lost" })], replicas: [replica("pg3")] }),
+    silent("pg2", "exited"),
+    standby("pg3"),
+    silent("pg4", null),
+  ]);
+  expect(problems.map((p) => [p.node, p.fix])).toEqual([
+    ["pg2", "npm run rejoin -- pg2 --stack prod"],
+    ["pg3", "npm run rejoin -- pg3 --stack prod"],
+    ["pg4", "npm run up -- --stack prod"],
+  ]);
 });
 
 describe("a standby", () => {
@@ -160,10 +192,10 @@ describe("a standby", () => {
     expect(status.nodes[1]).toMatchObject({ slot: null, walStatus: null });
   });
 
-  test("whose slot is lost has to be cloned anew", () => {
+  test("whose slot is lost has to rejoin, which clones it anew", () => {
     const status = look(primary("pg1", ["pg2"], { slots: [slot("pg2", { active: false, walStatus: "lost" })] }), standby("pg2"));
     expect(problemsOf(status, "pg2").map((p) => [p.what, p.fix])).toEqual([
-      ["its slot pg2 is lost: WAL that the node needs is gone", "the node has to be cloned anew"],
+      ["its slot pg2 is lost: WAL that the node needs is gone", "npm run rejoin -- pg2 --stack dev"],
     ]);
     expect(status.nodes[1]?.walStatus).toBe("lost");
     expect(exitCodeOf(status)).toBe(1);

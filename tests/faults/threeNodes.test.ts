@@ -1,0 +1,161 @@
+import { parse } from "yaml";
+import { readFileSync } from "fs";
+import { join } from "path";
+import { freePorts, psql } from "../integration/checkout";
+import { Cluster, Writer } from "./cluster";
+
+jest.setTimeout(300_000);
+
+/** Three nodes, any one standby confirms a commit. One story, test by test. */
+describe("three synchronous nodes", () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await Cluster.build(3, { synchronous: { mode: "any", count: 1 } });
+    await cluster.sql("pg1", "CREATE TABLE written (id integer PRIMARY KEY); ALTER TABLE written OWNER TO app");
+  });
+  afterAll(() => cluster.remove());
+
+  /** Kills the primary under a client that writes, fails over, and returns the acknowledged rows that are gone. */
+  async function lostInFailover(primary: string): Promise<{ acknowledged: number; lost: number[]; promoted: string }> {
+    const primaryUrl = Object.fromEntries([
+      ["pg1", cluster.outputs.primaryUrl],
+      ...Object.entries(cluster.outputs.secondaryUrls),
+    ]) as Record<string, string>;
+    await cluster.sql(primary, "TRUNCATE written");
+    const writer = new Writer(Object.values(primaryUrl), 5);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    await cluster.docker("kill", cluster.container(primary));
+    const report = JSON.parse((await cluster.must("failover", "--json")).stdout) as { promoted: string };
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const acknowledged = await writer.stop();
+    const kept = new Set((await cluster.sql(report.promoted, "SELECT id FROM written")).split("\n").map(Number));
+    return { acknowledged: acknowledged.length, lost: acknowledged.filter((id) => !kept.has(id)), promoted: report.promoted };
+  }
+
+  test("case 1: killed under load, no acknowledged row is lost, and the third node follows untouched", async () => {
+    const births = async (): Promise<string[]> => Promise.all(["pg2", "pg3"].map((n) => cluster.dataBirth(n)));
+    const before = await births();
+    const { acknowledged, lost, promoted } = await lostInFailover("pg1");
+    process.stderr.write(`        ${acknowledged} rows acknowledged, ${lost.length} lost, ${promoted} promoted\n`);
+    expect(lost).toEqual([]);
+    expect(acknowledged).toBeGreaterThan(20);
+    const survivor = promoted === "pg2" ? "pg3" : "pg2";
+    const status = await cluster.status();
+    const followed = status.nodes.find((n) => n.name === survivor);
+    expect([followed?.role, followed?.slot, followed?.syncState, followed?.timeline]).toEqual(["standby", survivor, "quorum", 2]);
+    expect(await births()).toEqual(before);
+    await cluster.expectZeroDiff();
+  });
+
+  test("a stack change while a node is down says what it could not do, and up after the rejoin does it", async () => {
+    const file = join(cluster.checkout.folder, `Pulumi.${cluster.stack}.yaml`);
+    const { config } = parse(readFileSync(file, "utf8")) as { config: Record<string, unknown> };
+    const plain = Object.fromEntries(Object.entries(config).map(([key, value]) => [key.replace("postgres-replica:", ""), value]));
+    cluster.checkout.writeStack(cluster.stack, { ...plain, parameters: { work_mem: "9MB" } });
+    const ran = await cluster.run("up");
+    expect(ran.exitCode).toBe(1);
+    expect(ran.stderr).toMatch(/^error: .*pg1.*not running/m);
+    await cluster.must("rejoin", "pg1");
+    await cluster.healthy();
+    await cluster.must("up");
+    for (const node of cluster.nodeNames()) {
+      expect(await cluster.sql(node, "SHOW work_mem")).toBe("9MB");
+    }
+  });
+
+  test("up that adds a node after a failover clones it from the current primary", async () => {
+    const [port] = await freePorts(1);
+    const index = 3;
+    const set = await cluster.checkout.pulumi(cluster.stack, "config", "set", "--path", `nodes[${index}].name`, "pg4");
+    const also = await cluster.checkout.pulumi(cluster.stack, "config", "set", "--path", `nodes[${index}].port`, String(port));
+    expect([set.exitCode, also.exitCode]).toEqual([0, 0]);
+    await cluster.must("up");
+    const status = await cluster.healthy();
+    expect(status.nodes.map((n) => n.role).sort()).toEqual(["primary", "standby", "standby", "standby"]);
+    expect(status.primary).not.toBe("pg1");
+    expect(status.nodes.find((n) => n.name === "pg4")?.slot).toBe("pg4");
+  });
+
+  test("failover refuses when a standby that may hold acknowledged rows is out of reach", async () => {
+    const { primary } = await cluster.status();
+    const standbys = cluster
+      .nodeNames()
+      .concat("pg4")
+      .filter((n, i, all) => n !== primary && all.indexOf(n) === i);
+    const [reachable, ...frozen] = standbys;
+    // The one that stays in reach receives nothing any more; the others confirm.
+    await cluster.docker("pause", cluster.container(reachable ?? ""));
+    await cluster.sql(primary ?? "", "CREATE TABLE confirmed AS SELECT 1 AS one, repeat('z', 1000) AS z FROM generate_series(1, 40000)");
+    await cluster.docker("kill", cluster.container(primary ?? ""), ...frozen.map((n) => cluster.container(n)));
+    await cluster.docker("unpause", cluster.container(reachable ?? ""));
+    const refused = await cluster.run("failover");
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/failover refused: .*standbys do not answer and may hold acknowledged commits/) as string,
+    ]);
+    // What it says is the way out: the old primary is there again, and nothing is lost.
+    await cluster.docker("start", ...[primary ?? "", ...frozen].map((n) => cluster.container(n)));
+    await cluster.healthy();
+    expect(await cluster.sql(primary ?? "", "SELECT count(*) FROM confirmed")).toBe("40000");
+  });
+
+  test("failover without any standby left to confirm says so, and is finished when one is back", async () => {
+    const { primary } = await cluster.status();
+    const [next, ...others] = ["pg1", "pg2", "pg3", "pg4"].filter((n) => n !== primary);
+    await cluster.docker("kill", ...[primary ?? "", ...others].map((n) => cluster.container(n)));
+    const ran = await cluster.run("failover");
+    expect([ran.exitCode, ran.stderr]).toEqual([
+      1,
+      expect.stringMatching(new RegExp(`error: ${next} is primary, but no standby confirms its writes.*npm run rejoin`)) as string,
+    ]);
+    for (const node of others) {
+      await cluster.must("rejoin", node);
+    }
+    const again = await cluster.must("failover");
+    expect(again.stderr).toContain(`an interrupted promotion of ${next} is finished`);
+    await cluster.must("rejoin", primary ?? "");
+    await cluster.healthy();
+  });
+
+  test("case 6: a standby that is cut off catches up when the network heals", async () => {
+    const { primary } = await cluster.status();
+    const cut = primary === "pg3" ? "pg2" : "pg3";
+    await cluster.docker("network", "disconnect", cluster.outputs.network, cluster.container(cut));
+    await cluster.sql(primary ?? "", "CREATE TABLE while_cut AS SELECT 1 AS one");
+    let alerted = await cluster.run("alert");
+    for (const deadline = Date.now() + 40_000; alerted.exitCode !== 1 && Date.now() < deadline; alerted = await cluster.run("alert")) {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+    expect(alerted.stdout).toContain(`${cut}: it does not stream from the primary`);
+    await cluster.docker("network", "connect", "--alias", cut, cluster.outputs.network, cluster.container(cut));
+    await cluster.healthy(90);
+    expect(await cluster.sql(cut, "SELECT one FROM while_cut")).toBe("1");
+  });
+
+  test("case 11: a primary whose data directory vanished is replaced, and comes back by a clone", async () => {
+    const { primary } = await cluster.status();
+    const dead = primary ?? "";
+    await cluster.docker(
+      "exec",
+      cluster.container(dead),
+      "sh",
+      "-c",
+      "rm -rf /var/lib/pgnode/data/base /var/lib/pgnode/data/global /var/lib/pgnode/data/pg_wal",
+    );
+    await cluster.docker("kill", cluster.container(dead));
+    const refused = await cluster.run("failover");
+    expect(refused.stderr).toContain("the old primary's data cannot be read, so nobody knows what the standby lacks");
+    await cluster.must("failover", "--allow-data-loss");
+    await cluster.must("rejoin", dead);
+    await cluster.healthy();
+    await cluster.must("verify");
+  });
+
+  test("writerUrl and readerUrl still reach the right nodes, and down leaves nothing", async () => {
+    const outputs = await cluster.checkout.outputs(cluster.stack);
+    expect((await psql(outputs.writerUrl, "SELECT 'standby ' || pg_is_in_recovery();")).stdout).toContain("standby false");
+    expect((await psql(outputs.readerUrl, "SELECT 'standby ' || pg_is_in_recovery();")).stdout).toContain("standby true");
+    await cluster.must("down");
+    expect(await cluster.docker("ps", "-aq", "--filter", `label=postgres-replica.stack=${cluster.stack}`)).toBe("");
+  });
+});

@@ -1,0 +1,301 @@
+import type * as Fs from "fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "fs";
+import type * as Os from "os";
+import { dirname, join } from "path";
+import type * as Path from "path";
+import { UserError } from "../../commands/errors";
+import { failover, type FailoverOptions, type Report } from "../../commands/failover";
+import * as observing from "../../commands/observe";
+import * as workspace from "../../commands/workspace";
+import { parseConfig } from "../../core/config";
+import type { WalEnd } from "../../core/election";
+import type { Observation } from "../../core/topology";
+import { primary, silent, standby } from "./observations";
+
+jest.mock("../../commands/observe");
+jest.mock("../../commands/workspace", () => {
+  const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
+  const { tmpdir } = jest.requireActual<typeof Os>("os");
+  const path = jest.requireActual<typeof Path>("path");
+  return { readStackConfig: jest.fn(), STATE_DIR: path.join(mkdtempSync(path.join(tmpdir(), "failover-")), "state") };
+});
+
+/** What was done to which node, in order. */
+let mockDid: string[];
+/** How nodes answer, as far as it is not as they should. */
+let mockFence: Record<string, () => Promise<boolean>>;
+let mockEnds: Record<string, WalEnd | null>;
+let mockPromote: () => Promise<void>;
+
+jest.mock("../../commands/nodes", () => ({
+  nodeOf: jest.fn(),
+  NodeControl: class {
+    public constructor(
+      _config: unknown,
+      public readonly node: { name: string },
+    ) {}
+    private did<T>(what: string, result: T): Promise<T> {
+      mockDid.push(`${what} ${this.node.name}`);
+      return Promise.resolve(result);
+    }
+    public fence(): Promise<boolean> {
+      return this.did("fence", undefined).then(() => mockFence[this.node.name]?.() ?? true);
+    }
+    public walEnd(): Promise<WalEnd | null> {
+      const { name } = this.node;
+      return this.did("read", name in mockEnds ? (mockEnds[name] ?? null) : { timeline: 1, lsn: "0/5000000", clean: false });
+    }
+    public mark(mark: string): Promise<void> {
+      return this.did(`mark ${mark}`, undefined);
+    }
+    public promote(): Promise<void> {
+      return this.did("promote", undefined).then(() => mockPromote());
+    }
+    public makeSlots(nodes: string[]): Promise<void> {
+      return this.did(`slots [${nodes.join(" ")}] on`, undefined);
+    }
+    public write(): Promise<void> {
+      return this.did("write", undefined);
+    }
+  },
+}));
+
+const observe = jest.mocked(observing.observe);
+const readStackConfig = jest.mocked(workspace.readStackConfig);
+const JOURNAL = join(workspace.STATE_DIR, "promotion-dev.json");
+const NODES = ["pg1", "pg2", "pg3"].map((name, i) => ({ name, port: 5432 + i }));
+const configured = (more: object = {}): void => void readStackConfig.mockReturnValue(parseConfig("dev", { nodes: NODES, ...more }));
+
+let said: string[];
+let printed: string[];
+beforeEach(() => {
+  jest.resetAllMocks();
+  rmSync(workspace.STATE_DIR, { recursive: true, force: true });
+  mockDid = [];
+  mockFence = {};
+  mockEnds = {};
+  mockPromote = () => Promise.resolve();
+  said = [];
+  printed = [];
+  jest.spyOn(console, "error").mockImplementation((line: string) => void said.push(line));
+  jest.spyOn(console, "log").mockImplementation((line: string) => void printed.push(line));
+  configured();
+});
+afterAll(() => rmSync(dirname(workspace.STATE_DIR), { recursive: true, force: true }));
+
+const run = (options: Partial<FailoverOptions> = {}): Promise<number> =>
+  failover("dev", { allowDataLoss: false, dryRun: false, json: false, ...options });
+const seen = (...observed: Observation[]): void => void observe.mockResolvedValue(observed);
+/** The message with which the command is refused; it has changed nothing on the way but `did`. */
+async function refusal(did: string[], options: Partial<FailoverOptions> = {}): Promise<string> {
+  const error: unknown = await run(options).then(
+    (code) => `it ended with ${code}`,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(UserError);
+  expect([...mockDid].sort()).toEqual([...did].sort());
+  expect(existsSync(JOURNAL)).toBe(false);
+  expect(printed).toEqual([]);
+  return (error as UserError).message;
+}
+const PRIMARY_GONE = [silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];
+
+describe("failover touches nothing", () => {
+  const EVERY_WAY = [{}, { allowDataLoss: true }, { dryRun: true }, { allowDataLoss: true, dryRun: true }];
+
+  test.each(EVERY_WAY)("while the primary lives, with %j", async (options) => {
+    seen(primary("pg1", ["pg2"]), standby("pg2"), silent("pg3", "exited"));
+    expect(await refusal([], options)).toBe(
+      "failover refused: the primary pg1 lives and answers. To move the role, run: npm run switchover -- --stack dev",
+    );
+  });
+
+  test.each(EVERY_WAY)("when two nodes are writable, with %j: which is wrong is for people to say", async (options) => {
+    seen(primary("pg1", []), primary("pg2", []), standby("pg3"));
+    expect(await refusal([], options)).toMatch(/^pg1, pg2 are all writable\. Stop the wrong one/);
+  });
+
+  test.each(EVERY_WAY)("when no standby answers, with %j", async (options) => {
+    seen(silent("pg1", "exited"), silent("pg2", "running"), silent("pg3", null));
+    expect(await refusal([], options)).toMatch(/^stack "dev" has no standby that answers, so there is nobody to promote/);
+  });
+
+  test("when the stack is not up", async () => {
+    seen(silent("pg1", null), silent("pg2", null), silent("pg3", null));
+    expect(await refusal([])).toBe('stack "dev" is not up. Run: npm run up -- --stack dev');
+  });
+
+  test("in a dry run, which names whom it would fence and whom it would promote", async () => {
+    seen(...PRIMARY_GONE);
+    expect(await run({ dryRun: true })).toBe(0);
+    expect(mockDid).toEqual([]);
+    expect(existsSync(JOURNAL)).toBe(false);
+    expect(said).toEqual([expect.stringMatching(/^would fence pg1, and promote pg2 \(timeline 1, WAL received up to 0\/5000000\)/)]);
+  });
+
+  test("in a dry run after an interrupted promotion either", async () => {
+    mkdirSync(workspace.STATE_DIR, { recursive: true });
+    writeFileSync(JOURNAL, JSON.stringify({ promoted: "pg2" }));
+    seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
+    await run({ dryRun: true }).catch(() => undefined);
+    expect(mockDid).toEqual([]);
+    expect(existsSync(JOURNAL)).toBe(true);
+  });
+});
+
+describe("failover promotes nobody", () => {
+  const everyWay = [{}, { allowDataLoss: true }];
+
+  test.each(everyWay)("when the old primary cannot be fenced, with %j: it might still write", async (options) => {
+    seen(silent("pg1", "running"), standby("pg2"), standby("pg3"));
+    mockFence = { pg1: () => Promise.resolve(false) };
+    expect(await refusal(["fence pg1"], options)).toMatch(/^pg1 cannot be fenced: .*Stop it by hand, then run failover again$/);
+  });
+
+  test.each(everyWay)("when one of several silent nodes cannot be fenced, with %j", async (options) => {
+    seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "paused"));
+    mockFence = { pg3: () => Promise.resolve(false) };
+    expect(await refusal(["fence pg1", "fence pg3"], options)).toMatch(/^pg3 cannot be fenced/);
+  });
+
+  test.each(everyWay)("when Docker does not say whether the old primary is stopped, with %j", async (options) => {
+    seen(...PRIMARY_GONE);
+    mockFence = { pg1: () => Promise.reject(new UserError("Docker does not say what container x does")) };
+    expect(await refusal(["fence pg1"], options)).toBe("Docker does not say what container x does");
+  });
+
+  test("when the standby has gone meanwhile", async () => {
+    observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2"), silent("pg3", "exited")]);
+    observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), silent("pg3", "exited")]);
+    expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3"])).toMatch(/^no standby answers any more/);
+  });
+
+  test("when the old primary's WAL cannot be read, unless that is given up", async () => {
+    seen(...PRIMARY_GONE);
+    mockEnds = { pg1: null };
+    expect(await refusal(["fence pg1", "read pg1"])).toMatch(
+      /^failover refused: .*nobody knows what the standby lacks\. Start what was primary again \(docker start postgres-replica-dev-pg1\), or give that up with --allow-data-loss$/,
+    );
+  });
+
+  test("when the standby lacks more than the limit", async () => {
+    seen(...PRIMARY_GONE);
+    mockEnds = { pg1: { timeline: 1, lsn: "0/6000001", clean: false } };
+    expect(await refusal(["fence pg1", "read pg1"])).toMatch(
+      /^failover refused: pg2 lacks 16777217 bytes .* more than the 16777216 allowed/,
+    );
+  });
+
+  test("when a standby that does not answer may hold a commit that was confirmed", async () => {
+    configured({ synchronous: { mode: "any", count: 1 } });
+    seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "running"));
+    mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false } };
+    expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3"])).toMatch(
+      /1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks/,
+    );
+  });
+
+  test("when every node is a standby and nobody was primary last; what it tells to do can be done", async () => {
+    seen(standby("pg1"), standby("pg2"), standby("pg3"));
+    expect(await refusal([])).not.toContain("undefined");
+  });
+});
+
+describe("failover", () => {
+  test("fences first, then reads what would be lost, marks, promotes, and waits for a write", async () => {
+    seen(...PRIMARY_GONE);
+    expect(await run()).toBe(0);
+    expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2", "slots [pg3] on pg2", "write pg2"]);
+    expect(existsSync(JOURNAL)).toBe(false);
+    expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; first accepted write after \d+\.\d s; nothing is lost \(/)]);
+    expect(said.at(-1)).toBe("bring pg1 back with: npm run rejoin -- pg1 --stack dev");
+  });
+
+  test("promotes the standby that is ahead when the primary is certain to send no more", async () => {
+    observe.mockResolvedValueOnce(PRIMARY_GONE);
+    observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2", { lsn: "0/5000000" }), standby("pg3", { lsn: "0/5000001" })]);
+    await run();
+    expect(mockDid).toContain("promote pg3");
+    expect(mockDid).toContain("slots [pg2] on pg3");
+  });
+
+  test("promotes without being told to when what is lost is within the limit, and says how much", async () => {
+    seen(...PRIMARY_GONE);
+    mockEnds = { pg1: { timeline: 1, lsn: "0/5000010", clean: false } };
+    await run({ json: true });
+    expect(printed.map((text) => JSON.parse(text) as Report)).toEqual([
+      {
+        stack: "dev",
+        fenced: ["pg1"],
+        promoted: "pg2",
+        seconds: expect.any(Number) as number,
+        bytesLost: 16,
+        howKnown: "the WAL in the volume of pg1 was compared with what pg2 had received",
+      },
+    ]);
+  });
+
+  test.each<[string, WalEnd | null, string, RegExp]>([
+    ["that nobody knows", null, "nobody knows what the standby lacks", /an unknown number of bytes may be lost/],
+    ["above the limit", { timeline: 1, lsn: "0/6000001", clean: false }, "pg2 lacks 16777217 bytes", /16777217 bytes of WAL are lost/],
+  ])("promotes with --allow-data-loss at a loss %s, and says what is given up", async (_which, walEnd, why, loss) => {
+    seen(...PRIMARY_GONE);
+    mockEnds = { pg1: walEnd };
+    expect(await run({ allowDataLoss: true })).toBe(0);
+    expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2", "slots [pg3] on pg2", "write pg2"]);
+    expect(said).toContainEqual(expect.stringMatching(new RegExp(`^--allow-data-loss gives up: .*${why}`)));
+    expect(printed[0]).toMatch(loss);
+  });
+
+  test("on a synchronous stack writes only once the survivors have their slots: one of them has to confirm", async () => {
+    configured({ synchronous: { mode: "any", count: 1 } });
+    seen(...PRIMARY_GONE);
+    await run();
+    expect(mockDid.slice(-3)).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2"]);
+  });
+
+  describe("that was interrupted", () => {
+    const interruptedAt = (text: string): void => {
+      mkdirSync(workspace.STATE_DIR, { recursive: true });
+      writeFileSync(JOURNAL, text);
+    };
+
+    test("leaves a note of whom it promoted, after the old primary's mark", async () => {
+      seen(...PRIMARY_GONE);
+      mockPromote = () => Promise.reject(new UserError("node pg2 did not become primary within 60 s"));
+      await expect(run()).rejects.toThrow("did not become primary");
+      expect(JSON.parse(readFileSync(JOURNAL, "utf8"))).toEqual({ promoted: "pg2" });
+      expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2"]);
+    });
+
+    test("is finished by the next one: slots and a write, nobody is fenced or promoted again", async () => {
+      interruptedAt(JSON.stringify({ promoted: "pg2" }));
+      seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
+      expect(await run()).toBe(0);
+      expect(mockDid).toEqual(["slots [pg3] on pg2", "write pg2"]);
+      expect(existsSync(JOURNAL)).toBe(false);
+    });
+
+    test("before the promotion begins anew", async () => {
+      interruptedAt(JSON.stringify({ promoted: "pg3" }));
+      seen(...PRIMARY_GONE);
+      expect(await run()).toBe(0);
+      expect(mockDid).toContain("promote pg2");
+      expect(existsSync(JOURNAL)).toBe(false);
+    });
+
+    test("does not count when another node is primary: that one lives", async () => {
+      interruptedAt(JSON.stringify({ promoted: "pg2" }));
+      seen(primary("pg1", ["pg2"]), standby("pg2"), standby("pg3"));
+      await expect(run()).rejects.toThrow("failover refused: the primary pg1 lives and answers");
+      expect(mockDid).toEqual([]);
+    });
+
+    test.each(["", '{"promo'])("while it wrote its note (%j) stands in nobody's way", async (text) => {
+      interruptedAt(text);
+      seen(...PRIMARY_GONE);
+      expect(await run()).toBe(0);
+      expect(mockDid).toContain("promote pg2");
+    });
+  });
+});

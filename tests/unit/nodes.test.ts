@@ -1,0 +1,114 @@
+import * as docker from "../../commands/docker";
+import { UserError } from "../../commands/errors";
+import { nodeOf, NodeControl } from "../../commands/nodes";
+import { parseConfig } from "../../core/config";
+
+jest.mock("../../commands/docker");
+const runDocker = jest.mocked(docker.docker);
+
+const config = parseConfig("dev", {});
+const control = (): NodeControl => new NodeControl(config, nodeOf(config, "pg2"));
+const CONTAINER = "postgres-replica-dev-pg2";
+const answer = (stdout: string, exitCode = 0, stderr = ""): Awaited<ReturnType<typeof docker.docker>> => ({ exitCode, stdout, stderr });
+
+/** Docker with one container, which goes from state to state with every command that would change it. */
+function containerIn(...states: (string | null)[]): void {
+  const rest = [...states];
+  runDocker.mockImplementation((args) => {
+    if (args[0] !== "inspect") {
+      rest.splice(0, rest.length > 1 ? 1 : 0);
+      return Promise.resolve(answer(""));
+    }
+    const state = rest[0] ?? null;
+    return Promise.resolve(state === null ? answer("", 1, `Error: No such container: ${CONTAINER}`) : answer(`${state}\n`));
+  });
+}
+const commands = (): string[] => runDocker.mock.calls.map(([args]) => args.join(" ")).filter((text) => !text.startsWith("inspect "));
+
+beforeEach(() => jest.resetAllMocks());
+
+test("a node is found by its name, and of a wrong name the right ones are told", () => {
+  expect(nodeOf(config, "pg2").port).toBe(5433);
+  expect(() => nodeOf(config, "pg9")).toThrow(new UserError('stack "dev" has no node "pg9"; its nodes are pg1, pg2'));
+});
+
+describe("a fenced node", () => {
+  test.each([null, "exited", "dead", "created"])("that is %s already is left as it is", async (state) => {
+    containerIn(state);
+    expect(await control().fence(0)).toBe(true);
+    expect(commands()).toEqual([]);
+  });
+
+  test("is killed when there is no time", async () => {
+    containerIn("running", "exited");
+    expect(await control().fence(0)).toBe(true);
+    expect(commands()).toEqual([`kill ${CONTAINER}`]);
+  });
+
+  test("may shut down in order when there is time", async () => {
+    containerIn("running", "exited");
+    expect(await control().fence(60)).toBe(true);
+    expect(commands()).toEqual([`stop -t 60 ${CONTAINER}`]);
+  });
+
+  test("that is paused is never thawed: it is killed, even when there is time", async () => {
+    containerIn("paused", "exited");
+    expect(await control().fence(60)).toBe(true);
+    expect(commands()).toEqual([`kill ${CONTAINER}`]);
+  });
+
+  test.each(["restarting", "running"])("that Docker has started again (%s) is stopped for good", async (state) => {
+    containerIn("running", state, "exited");
+    expect(await control().fence(0)).toBe(true);
+    expect(commands()).toEqual([`kill ${CONTAINER}`, `stop -t 0 ${CONTAINER}`]);
+  });
+
+  test.each(["running", "restarting", "paused", "removing", "no-such-state"])("counts as loose as long as it is %s", async (state) => {
+    containerIn(state);
+    expect(await control().fence(0)).toBe(false);
+  });
+
+  test("is not taken for stopped because Docker does not answer", async () => {
+    runDocker.mockResolvedValue(answer("", 1, "Cannot connect to the Docker daemon\nmore"));
+    await expect(control().fence(0)).rejects.toThrow(
+      new UserError(`Docker does not say what container ${CONTAINER} does: Cannot connect to the Docker daemon`),
+    );
+    expect(commands()).toEqual([]);
+  });
+
+  test("nor because Docker stops to answer on the way", async () => {
+    runDocker.mockResolvedValueOnce(answer("running")).mockResolvedValue(answer("", 127, "docker inspect did not answer within 10 s"));
+    await expect(control().fence(0)).rejects.toThrow(UserError);
+  });
+});
+
+describe("the end of a stopped node's WAL", () => {
+  const printed = (text: string, exitCode = 0): void =>
+    void runDocker.mockImplementation((args) => Promise.resolve(args[0] === "inspect" ? answer("postgres:17\n") : answer(text, exitCode)));
+
+  test("is what pgnode prints, among other lines", async () => {
+    printed("some notice\n3 1A/B374D848 yes\n");
+    expect(await control().walEnd()).toEqual({ timeline: 3, lsn: "1A/B374D848", clean: true });
+    printed("12 0/5000000 no");
+    expect(await control().walEnd()).toEqual({ timeline: 12, lsn: "0/5000000", clean: false });
+  });
+
+  test.each(["", "pgnode: no cluster", "3 nonsense yes", "3 0/1 maybe", "0/1 yes"])("is unknown when it prints %j", async (text) => {
+    printed(text, 1);
+    expect(await control().walEnd()).toBeNull();
+  });
+
+  test("is unknown when the container is gone, which knows the image", async () => {
+    runDocker.mockResolvedValue(answer("", 1, "No such container"));
+    expect(await control().walEnd()).toBeNull();
+    expect(commands()).toEqual([]);
+  });
+
+  test("is read from the node's own volume, without a network", async () => {
+    printed("1 0/1 no");
+    await control().walEnd();
+    const run = commands().find((text) => text.startsWith("run ")) ?? "";
+    expect(run).toContain("-v postgres-replica-dev-pg2-data:/var/lib/pgnode ");
+    expect(run).toContain("--network none");
+  });
+});
