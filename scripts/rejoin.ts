@@ -1,5 +1,5 @@
 import { commandLine, runCommand } from "../commands/cli";
-import { rejoin } from "../commands/failover";
+import { rejoin } from "../commands/rejoin";
 
 const program = commandLine("rejoin", "Brings a failed node back as a standby: by pg_rewind, else by a fresh clone.").argument(
   "<node>",

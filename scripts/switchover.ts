@@ -1,5 +1,5 @@
 import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { switchover } from "../commands/failover";
+import { switchover } from "../commands/switchover";
 
 const program = commandLine(
   "switchover",

@@ -8,7 +8,7 @@ import { stringify } from "yaml";
 import { leftovers } from "../../commands/deploy";
 import { fileBackend, ROOT } from "../../commands/workspace";
 import { docker } from "../../commands/docker";
-import { LABELS } from "../../core/names";
+import { removeLabelled } from "./labelled";
 import type { Status } from "../../core/topology";
 
 /** What a command printed, and how it ended. */
@@ -155,7 +155,7 @@ export class Checkout {
           left.push(`down of ${stack} ended with ${down.exitCode}: ${down.stderr}`);
         }
         left.push(...(await leftovers(stack)));
-        await removeByLabel(stack);
+        await removeLabelled(stack);
       }
     } finally {
       rmSync(this.folder, { recursive: true, force: true });
@@ -183,29 +183,6 @@ export interface StackOutputs {
   replicationSlots: Record<string, string>;
   lagChecks: Record<string, { sql: string; command: string; thresholdBytes: number }>;
   network: string;
-}
-
-async function removeByLabel(stack: string): Promise<void> {
-  const filter = ["--filter", `label=${LABELS.stack}=${stack}`];
-  for (const [list, remove] of [
-    [
-      ["ps", "-aq"],
-      ["rm", "-f", "-v"],
-    ],
-    [
-      ["network", "ls", "-q"],
-      ["network", "rm"],
-    ],
-    [
-      ["volume", "ls", "-q"],
-      ["volume", "rm", "-f"],
-    ],
-  ] as const) {
-    const ids = (await docker([...list, ...filter])).stdout.split("\n").filter(Boolean);
-    if (ids.length > 0) {
-      await docker([...remove, ...ids]);
-    }
-  }
 }
 
 /** Runs psql (of the node's own container) against a libpq URL that is reachable from this machine. */

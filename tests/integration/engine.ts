@@ -8,6 +8,7 @@ import { leftovers } from "../../commands/deploy";
 import { pulumiBin, pulumiHome } from "../../commands/workspace";
 import { currentDockerHost } from "../../core/dockerHost";
 import { LABELS, PROJECT } from "../../core/names";
+import { removeLabelled } from "./labelled";
 
 /** What one run of the engine did. */
 export interface Run {
@@ -92,31 +93,6 @@ export class Engine {
     }
     if (left.length > 0) {
       throw new Error(`the test left something behind: ${left.join(", ")}`);
-    }
-  }
-}
-
-/** Takes the objects with a stack's label away, whatever the engine thinks of them. */
-async function removeLabelled(stack: string): Promise<void> {
-  const filter = ["--filter", `label=${LABELS.project}=${PROJECT}`, "--filter", `label=${LABELS.stack}=${stack}`];
-  const kinds: [list: string[], remove: string[]][] = [
-    [
-      ["ps", "-aq"],
-      ["rm", "-f", "-v"],
-    ],
-    [
-      ["network", "ls", "-q"],
-      ["network", "rm"],
-    ],
-    [
-      ["volume", "ls", "-q"],
-      ["volume", "rm", "-f"],
-    ],
-  ];
-  for (const [list, remove] of kinds) {
-    const found = (await docker([...list, ...filter])).stdout.split("\n").filter(Boolean);
-    if (found.length > 0) {
-      await docker([...remove, ...found]);
     }
   }
 }

@@ -1,0 +1,146 @@
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
+import { join } from "path";
+import type { StackConfig } from "../core/config";
+import type { BytesAtRisk } from "../core/election";
+import { assess, type Observation } from "../core/topology";
+import { UserError } from "./errors";
+import { NodeControl } from "./nodes";
+import { observe } from "./observe";
+import { STATE_DIR } from "./workspace";
+
+/** What failover, switchover and rejoin have in common. */
+
+/** How long the parts of a failover or switchover may take, in seconds. */
+export const BOUNDS = { promote: 60, write: 60, confirm: 20, shutdown: 60, rejoin: 1_800 } as const;
+
+/** What a failover or switchover did. */
+export interface Report {
+  stack: string;
+  /** The nodes that were fenced. */
+  fenced: string[];
+  promoted: string;
+  /** Seconds from the start of the command (failover) or from the stop of the primary (switchover) to the first accepted write. */
+  seconds: number;
+  /** Bytes of the old primary's WAL that the new one never received; null when nobody can tell. */
+  bytesLost: BytesAtRisk;
+  /** How that is known. */
+  howKnown: string;
+}
+
+/** Says what is being done; standard output is for results. */
+export const say = (line: string): void => console.error(line);
+
+/** Notes that a change of primary is under way, so that one that was interrupted is finished by the next. */
+export class Journal {
+  private readonly file: string;
+
+  public constructor(stack: string) {
+    this.file = join(STATE_DIR, `promotion-${stack}.json`);
+  }
+
+  public read(): { promoted: string } | undefined {
+    try {
+      return JSON.parse(readFileSync(this.file, "utf8")) as { promoted: string };
+    } catch {
+      return undefined; // no change under way, or killed before its note was whole: nothing was promoted yet
+    }
+  }
+
+  public begin(promoted: string): void {
+    mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
+    writeFileSync(`${this.file}.new`, JSON.stringify({ promoted }));
+    renameSync(`${this.file}.new`, this.file);
+  }
+
+  public end(): void {
+    rmSync(this.file, { force: true });
+  }
+}
+
+/** The control of every node, by name. */
+export const controls = (config: StackConfig): Map<string, NodeControl> =>
+  new Map(config.nodes.map((n) => [n.name, new NodeControl(config, n)]));
+
+export function controlOf(nodes: Map<string, NodeControl>, name: string): NodeControl {
+  const found = nodes.get(name);
+  if (found === undefined) {
+    throw new UserError(`no node "${name}"`);
+  }
+  return found;
+}
+
+/** Names for a message. */
+export const names = (nodes: readonly Observation[]): string => nodes.map((node) => node.name).join(", ") || "nobody";
+
+/** After a promotion: the survivors' slots, a write. Returns the seconds since `start`. */
+export async function finish(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  promoted: string,
+  observed: readonly Observation[],
+  start = Date.now(),
+): Promise<number> {
+  const survivors = observed.filter((node) => node.server?.inRecovery === true && node.name !== promoted).map((node) => node.name);
+  const primary = controlOf(nodes, promoted);
+  await Promise.all([primary.makeSlots(survivors), config.synchronous === undefined ? primary.write(BOUNDS.write) : undefined]);
+  if (config.synchronous !== undefined) {
+    say(`waiting until a standby confirms a write, ${BOUNDS.confirm} s at most`);
+    await primary.write(BOUNDS.confirm).catch(() => {
+      throw new UserError(
+        `${promoted} is primary, but no standby confirms its writes within ${BOUNDS.confirm} s (config key synchronous). Bring a node back with: npm run rejoin -- NODE --stack ${config.stack}; then run failover again to finish`,
+      );
+    });
+  }
+  return (Date.now() - start) / 1000;
+}
+
+/** Prints a report. */
+export function show(report: Report, json: boolean): void {
+  if (json) {
+    console.log(JSON.stringify(report, undefined, 2));
+    return;
+  }
+  const loss =
+    report.bytesLost === null
+      ? "an unknown number of bytes may be lost"
+      : report.bytesLost === 0
+        ? "nothing is lost"
+        : `${report.bytesLost} bytes of WAL are lost`;
+  console.log(`${report.promoted} is primary; first accepted write after ${report.seconds.toFixed(1)} s; ${loss} (${report.howKnown})`);
+}
+
+/** Waits for a condition; @throws UserError that says what was waited for. */
+export async function until(what: string, seconds: number, condition: () => Promise<boolean>): Promise<true> {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    if (await condition()) {
+      return true;
+    }
+    if (Date.now() > deadline) {
+      throw new UserError(`waited ${seconds} s for ${what}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Starts a node and waits until it streams through its slot, or says in its own words why it does not. */
+export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
+  await node.start();
+  let told = "";
+  await until(`node ${node.node.name} to stream again`, BOUNDS.rejoin, async () => {
+    const words = await node.lastWords();
+    if (words !== told && words !== "" && !/ UTC \[\d+\] /.test(words)) {
+      told = words;
+      say(`${node.node.name}: ${words}`);
+    }
+    if ((await node.restarts()) >= 3) {
+      await node.fence(0);
+      throw new UserError(
+        `node ${node.node.name} does not come up: ${words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,
+      );
+    }
+    const status = assess(config.stack, await observe(config));
+    const own = status.nodes.find((n) => n.name === node.node.name);
+    return own?.role === "standby" && own.syncState !== null && !status.problems.some((p) => p.node === node.node.name);
+  });
+}

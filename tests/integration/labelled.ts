@@ -1,0 +1,27 @@
+import { docker } from "../../commands/docker";
+import { LABELS, PROJECT } from "../../core/names";
+
+/** Takes the objects with a stack's label away, whatever the engine thinks of them. */
+export async function removeLabelled(stack: string): Promise<void> {
+  const filter = ["--filter", `label=${LABELS.project}=${PROJECT}`, "--filter", `label=${LABELS.stack}=${stack}`];
+  const kinds: [list: string[], remove: string[]][] = [
+    [
+      ["ps", "-aq"],
+      ["rm", "-f", "-v"],
+    ],
+    [
+      ["network", "ls", "-q"],
+      ["network", "rm"],
+    ],
+    [
+      ["volume", "ls", "-q"],
+      ["volume", "rm", "-f"],
+    ],
+  ];
+  for (const [list, remove] of kinds) {
+    const found = (await docker([...list, ...filter])).stdout.split("\n").filter(Boolean);
+    if (found.length > 0) {
+      await docker([...remove, ...found]);
+    }
+  }
+}
