@@ -3,11 +3,10 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { type EngineEvent, LocalWorkspace, PulumiCommand, type PulumiFn, type Stack } from "@pulumi/pulumi/automation";
-import { docker } from "../../commands/docker";
 import { leftovers } from "../../commands/deploy";
 import { pulumiBin, pulumiHome } from "../../commands/workspace";
 import { currentDockerHost } from "../../core/dockerHost";
-import { LABELS, PROJECT } from "../../core/names";
+import { PROJECT } from "../../core/names";
 import { removeLabelled } from "./labelled";
 
 /** What one run of the engine did. */
