@@ -123,7 +123,7 @@ check_volume() {
     if [ ! -e "$DATA" ]; then
         for entry in "$ROOT"/* "$ROOT"/.[!.]*; do
             case $entry in
-            "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/lost+found") ;;
+            "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/initdb.log" | "$ROOT/lost+found") ;;
             *) die "the volume of node $PGNODE_NAME holds files that are not ours (${entry#"$ROOT"/}). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
@@ -206,7 +206,7 @@ own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 
 # ask HOST:PORT: "primary TIMELINE" or "standby TIMELINE"; nothing when it does not answer.
 ask() {
-    PGCONNECT_TIMEOUT=2 psql -XAtq -F ' ' -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres passfile=$ROOT/passfile" -c "
+    PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres passfile=$ROOT/passfile" -c "
         SELECT CASE WHEN pg_is_in_recovery()
             THEN 'standby ' || greatest((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
             ELSE 'primary ' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END" </dev/null 2>/dev/null || true
