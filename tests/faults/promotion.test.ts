@@ -1,0 +1,84 @@
+import { killTree } from "./processes";
+import { Cluster } from "./cluster";
+
+jest.setTimeout(300_000);
+
+/** Changes of primary that do not go through: interrupted, impossible, or with a volume gone. */
+describe("a change of primary that does not go through", () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await Cluster.build(2);
+  });
+  afterAll(() => cluster.remove());
+
+  test("a switchover whose target cannot catch up is undone: everything is as it was", async () => {
+    const receiver = await cluster.sql("pg2", "SELECT pid FROM pg_stat_wal_receiver");
+    await cluster.docker("exec", cluster.container("pg2"), "sh", "-c", `kill -STOP ${receiver}`);
+    try {
+      await cluster.sql("pg1", "CREATE TABLE not_received AS SELECT 1 AS one");
+      const ran = await cluster.run("switchover");
+      expect([ran.exitCode, ran.stderr]).toEqual([
+        1,
+        expect.stringMatching(/error: switchover undone: .*; pg1 is primary as before/) as string,
+      ]);
+    } finally {
+      await cluster.docker("exec", cluster.container("pg2"), "sh", "-c", `kill -CONT ${receiver}`);
+    }
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "standby" });
+    expect(await cluster.sql("pg2", "SELECT one FROM not_received")).toBe("1");
+  });
+
+  test.each([
+    ["while it fences", /fencing pg/],
+    ["while it promotes", /promoting pg/],
+  ])("case 12: a failover that was killed %s is finished by the next one", async (_when, marker) => {
+    const { primary } = await cluster.healthy();
+    const old = primary ?? "";
+    const other = old === "pg1" ? "pg2" : "pg1";
+    await cluster.docker("kill", cluster.container(old));
+    const child = cluster.checkout.command("failover", ["--stack", cluster.stack]);
+    await new Promise<void>((resolve) => {
+      let seen = "";
+      child.stderr?.on("data", (chunk: Buffer) => {
+        seen += chunk.toString();
+        if (marker.test(seen)) {
+          resolve();
+        }
+      });
+    });
+    killTree(child.pid ?? 0);
+    await child;
+    // Killed a moment later, it may have got as far as the last step; then the primary lives and nothing is left to do.
+    const again = await cluster.run("failover");
+    expect(again.exitCode === 0 || again.stderr.includes(`the primary ${other} lives`)).toBe(true);
+    expect((await cluster.roles())[other]).toBe("primary");
+    await cluster.must("rejoin", old);
+    await cluster.healthy();
+    await cluster.must("verify");
+  });
+
+  test("a standby's volume that was removed by hand is made and filled again by up", async () => {
+    const { primary } = await cluster.healthy();
+    if (primary !== "pg1") {
+      await cluster.must("switchover", "--to", "pg1");
+    }
+    await cluster.docker("rm", "-f", cluster.container("pg2"));
+    await cluster.docker("volume", "rm", `${cluster.container("pg2")}-data`);
+    await cluster.must("up");
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "standby" });
+    await cluster.must("verify");
+  });
+
+  test("the first node's volume, removed by hand, is never made anew as an empty cluster", async () => {
+    await cluster.docker("rm", "-f", cluster.container("pg1"));
+    await cluster.docker("volume", "rm", `${cluster.container("pg1")}-data`);
+    const ran = await cluster.run("up");
+    expect([ran.exitCode, ran.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: the volume .*-pg1-data is gone.*Nothing was changed/m) as string,
+    ]);
+    expect(await cluster.sql("pg2", "SELECT count(*) FROM customers")).toBe("3");
+  });
+});
