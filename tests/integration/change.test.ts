@@ -48,6 +48,20 @@ describe("a change of the config", () => {
     await checkout.must("verify", "--stack", stack);
   });
 
+  test("a setting that PostgreSQL refuses fails up with its name, and the nodes keep what they had", async () => {
+    checkout.writeStack(stack, { ...config, parameters: { max_connections: 123, wrk_mem: "7MB" } });
+    const ran = await checkout.run("up", ["--stack", stack]);
+    expect([ran.exitCode, ran.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: node pg1 refuses the settings \(wrk_mem = 7MB: unrecognized configuration parameter\)/m) as string,
+    ]);
+    await docker(["restart", container("pg1")]);
+    checkout.writeStack(stack, config);
+    await checkout.must("up", "--stack", stack);
+    await checkout.must("verify", "--stack", stack);
+    expect(await setting("pg1", "work_mem")).toBe("7MB");
+  });
+
   test("a new password reaches the role, the standbys and the URLs", async () => {
     const before = await checkout.outputs(stack);
     for (const key of ["appPassword", "replicationPassword"]) {
