@@ -1,3 +1,4 @@
+import type { StackConfig } from "../core/config";
 import { bytesAtRisk, candidates, objections } from "../core/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import { assess, type Observation } from "../core/topology";
@@ -56,8 +57,7 @@ export async function failover(stack: string, options: FailoverOptions): Promise
       `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
     );
   }
-  // Asked again: what a dying primary still sent is there now, and it sends no more.
-  const [ends, after] = await Promise.all([Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())), observe(config)]);
+  const [ends, after] = await Promise.all([Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())), observeDrained(config)]);
   const candidate = candidates(after)[0];
   if (candidate === undefined) {
     throw new UserError("no standby answers any more. Run: npm run status");
@@ -101,6 +101,22 @@ export async function failover(stack: string, options: FailoverOptions): Promise
     say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
   }
   return 0;
+}
+
+/**
+ * Asks again, until no standby receives any more. What a dying primary has sent may still be under way
+ * inside the kernel: a standby that gets it after it was compared with the others is ahead of the one that
+ * was promoted, and cannot follow it.
+ */
+async function observeDrained(config: StackConfig): Promise<Observation[]> {
+  const deadline = Date.now() + BOUNDS.drain * 1000;
+  for (;;) {
+    const observed = await observe(config);
+    if (observed.every((node) => node.server?.receiver?.status !== "streaming") || Date.now() > deadline) {
+      return observed;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
 
 /** How to take a refused failover back. */

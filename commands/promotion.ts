@@ -11,7 +11,7 @@ import { STATE_DIR } from "./workspace";
 /** What failover, switchover and rejoin have in common. */
 
 /** How long the parts of a failover or switchover may take, in seconds. */
-export const BOUNDS = { promote: 60, write: 60, confirm: 20, shutdown: 60, rejoin: 1_800 } as const;
+export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 5, shutdown: 60, rejoin: 1_800 } as const;
 
 /** What a failover or switchover did. */
 export interface Report {

@@ -330,14 +330,15 @@ rewind() {
 }
 
 # pg_rewind needs a cluster that was shut down cleanly: after a crash, single-user mode recovers it.
-# It reads the settings in data/, which keep the WAL that pg_rewind needs.
+# Its checkpoint at the end must throw no WAL away: pg_rewind reads back to the last checkpoint that both
+# nodes have, which under load is far behind. (pg_rewind's own recovery would keep wal_keep_size at most.)
 recover_alone() {
     case $(control 'Database cluster state') in
     'shut down' | 'shut down in recovery') return 0 ;;
     esac
     say "recovering node $PGNODE_NAME from its crash, for itself alone"
     rm -f "$DATA/postmaster.pid"
-    timeout "$REWIND_SECONDS" postgres --single -F -D "$DATA" template1 </dev/null >/dev/null
+    timeout "$REWIND_SECONDS" postgres --single -F -D "$DATA" -c wal_keep_size=2000000MB template1 </dev/null >/dev/null
 }
 
 run() {

@@ -1,3 +1,4 @@
+import { docker } from "../../commands/docker";
 import { Cluster, Writer } from "../faults/cluster";
 
 /** How many rounds of each kind; SOAK_ROUNDS overrides it. */
@@ -34,7 +35,12 @@ describe(`${ROUNDS} rounds on three synchronous nodes`, () => {
       const { acknowledged, lost } = await lostUnderLoad(async (primary) => {
         killed = primary;
         await cluster.docker("kill", cluster.container(primary));
-        await cluster.must("failover");
+        await cluster.must("failover").catch(async (error: Error) => {
+          const logs = await Promise.all(
+            cluster.nodeNames().map(async (n) => `--- ${n}\n${(await docker(["logs", "--tail", "15", cluster.container(n)])).stderr}`),
+          );
+          throw new Error(`round ${round}: ${error.message}\n${logs.join("\n")}`);
+        });
       });
       expect({ round, lost }).toEqual({ round, lost: [] });
       expect(acknowledged).toBeGreaterThan(0);

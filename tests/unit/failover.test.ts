@@ -11,7 +11,7 @@ import * as workspace from "../../commands/workspace";
 import { parseConfig } from "../../core/config";
 import type { WalEnd } from "../../core/election";
 import type { Observation } from "../../core/topology";
-import { primary, silent, standby } from "./observations";
+import { primary, silent, standby as receiving } from "./observations";
 
 jest.mock("../../commands/observe");
 jest.mock("../../commands/workspace", () => {
@@ -84,6 +84,8 @@ beforeEach(() => {
 });
 afterAll(() => rmSync(dirname(workspace.STATE_DIR), { recursive: true, force: true }));
 
+/** A standby whose primary is gone: it receives no more. */
+const standby: typeof receiving = (name, server = {}) => receiving(name, { receiver: null, ...server });
 const run = (options: Partial<FailoverOptions> = {}): Promise<number> =>
   failover("dev", { allowDataLoss: false, dryRun: false, json: false, ...options });
 const seen = (...observed: Observation[]): void => void observe.mockResolvedValue(observed);
@@ -218,6 +220,14 @@ describe("failover", () => {
     await run();
     expect(mockDid).toContain("promote pg3");
     expect(mockDid).toContain("slots [pg2] on pg3");
+  });
+
+  test("chooses only when no standby receives any more: what was under way could put another one ahead", async () => {
+    observe.mockResolvedValueOnce(PRIMARY_GONE);
+    observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2"), receiving("pg3", { lsn: "0/4000000" })]);
+    seen(silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/5000001" }));
+    await run();
+    expect(mockDid).toContain("promote pg3");
   });
 
   test("promotes without being told to when what is lost is within the limit, and says how much", async () => {
