@@ -1,3 +1,4 @@
+import { bytesText } from "../core/bytes";
 import { lsnDiff } from "../core/lsn";
 import { assess, type Observation, type Status } from "../core/topology";
 import { observe } from "./observe";
@@ -33,18 +34,6 @@ export function sparkline(values: readonly (number | null)[]): string {
   return values
     .map((value) => (value === null ? "·" : BARS[Math.max(0, Math.min(BARS.length - 1, Math.floor((value / most) * BARS.length)))]))
     .join("");
-}
-
-/** Bytes for people: 1536 is "1.5 KiB". */
-export function bytesText(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let value = bytes;
-  let unit = 0;
-  while (Math.abs(value) >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
 /** The WAL rate between two looks: a difference over time, on one and the same primary. */

@@ -1,4 +1,5 @@
 import Table from "cli-table3";
+import { bytesText } from "../core/bytes";
 import { assess, exitCodeOf, type Role, type Status } from "../core/topology";
 import { observe } from "./observe";
 import { readStackConfig } from "./workspace";
@@ -33,7 +34,7 @@ export function render(found: Status): string {
       node.lagSeconds === null ? "-" : node.lagSeconds.toFixed(1),
       text(node.syncState),
       text(node.slot),
-      text(node.walStatus),
+      node.walStatus === null ? "-" : `${node.walStatus}, ${node.walKeptBytes === null ? "nothing" : bytesText(node.walKeptBytes)} kept`,
       `${node.host}:${node.port}`,
     ]);
   }

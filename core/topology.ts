@@ -72,6 +72,8 @@ export interface NodeStatus {
   syncState: string | null;
   slot: string | null;
   walStatus: string | null;
+  /** Bytes of WAL that the slot holds back on the primary. */
+  walKeptBytes: number | null;
 }
 
 export interface Problem {
@@ -118,6 +120,7 @@ export function assess(stack: string, observed: readonly Observation[]): Status 
       syncState: role === "standby" ? (replica?.syncState ?? null) : null,
       slot: slot?.name ?? null,
       walStatus: slot?.walStatus ?? null,
+      walKeptBytes: slot?.retainedBytes ?? null,
     };
   });
   return { stack, primary: primary?.name ?? null, nodes, problems: problemsOf(stack, observed, primary, primaries) };

@@ -173,7 +173,18 @@ describe("the table of status", () => {
     const text = render(assess("dev", [primary("pg1", ["pg2"]), standby("pg2", { lagSeconds: 0.04 })]));
     expect(text.split("\n")[0]).toBe("stack dev, primary pg1");
     expect(row(text, "pg1")).toEqual(["pg1", "primary", "1", "0/5000000", "-", "-", "-", "-", "-", "127.0.0.1:5432"]);
-    expect(row(text, "pg2")).toEqual(["pg2", "standby", "1", "0/5000000", "0", "0.0", "async", "pg2", "reserved", "127.0.0.1:5433"]);
+    expect(row(text, "pg2")).toEqual([
+      "pg2",
+      "standby",
+      "1",
+      "0/5000000",
+      "0",
+      "0.0",
+      "async",
+      "pg2",
+      "reserved, 0 B kept",
+      "127.0.0.1:5433",
+    ]);
     expect(text.split("\n").at(-1)).toBe("healthy");
   });
 

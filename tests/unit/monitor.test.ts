@@ -1,4 +1,5 @@
-import { bytesText, type Look, monitor, type Sample, sparkline, walRate } from "../../commands/monitor";
+import { type Look, monitor, type Sample, sparkline, walRate } from "../../commands/monitor";
+import { bytesText } from "../../core/bytes";
 import * as observing from "../../commands/observe";
 import { primary, replica, silent, standby } from "./observations";
 

@@ -31,6 +31,7 @@ describe("a healthy stack", () => {
         syncState: null,
         slot: null,
         walStatus: null,
+        walKeptBytes: null,
       },
       {
         name: "pg2",
@@ -45,6 +46,7 @@ describe("a healthy stack", () => {
         syncState: "async",
         slot: "pg2",
         walStatus: "reserved",
+        walKeptBytes: 0,
       },
     ]);
   });
