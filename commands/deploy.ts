@@ -7,7 +7,7 @@ import { checkPorts, reconcile, releaseStaleLocks } from "./preflight";
 import { setup } from "./setup";
 import { ensureStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
 import type { StackConfig } from "../core/config";
-import { LABELS, PROJECT, volumeName } from "../core/names";
+import { labelFilter, PROJECT, volumeName } from "../core/names";
 import { assess } from "../core/topology";
 import { observe } from "./observe";
 
@@ -94,7 +94,7 @@ async function refuseToKeepTheWrongPrimary(config: StackConfig): Promise<void> {
 
 /** The Docker objects that carry a stack's label. */
 export async function leftovers(stack: string, host?: string): Promise<string[]> {
-  const filter = ["--filter", `label=${LABELS.project}=${PROJECT}`, "--filter", `label=${LABELS.stack}=${stack}`];
+  const filter = labelFilter(stack);
   const on = host === undefined ? {} : { host };
   const kinds: [string, string[]][] = [
     ["container", ["ps", "-a", "--format", "{{.Names}}", ...filter]],

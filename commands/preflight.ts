@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "fs";
 import { hostname } from "os";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
-import { containerName, LABELS, PROJECT } from "../core/names";
+import { containerName, labelFilter, PROJECT } from "../core/names";
 import { docker } from "./docker";
 import { UserError } from "./errors";
 import { backendFolder, backendUrl, pulumiOutput } from "./workspace";
@@ -105,7 +105,7 @@ export async function reconcile(config: StackConfig, say: (line: string) => void
   const { stack } = config;
   const host = config.nodes[0]?.dockerHost;
   const on = host === undefined ? {} : { host };
-  const filter = ["--filter", `label=${LABELS.project}=${PROJECT}`, "--filter", `label=${LABELS.stack}=${stack}`];
+  const filter = labelFilter(stack);
   const list = async (...args: string[]): Promise<string[]> => {
     const result = await docker(args, on);
     if (result.exitCode !== 0) {

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
-import { assess, type Observation } from "../core/topology";
+import { assess, type Observation, type Status } from "../core/topology";
 import { UserError } from "./errors";
 import { NodeControl } from "./nodes";
 import { observe } from "./observe";
@@ -123,6 +123,12 @@ export async function until(what: string, seconds: number, condition: () => Prom
   }
 }
 
+/** Whether a node is a standby that streams, with nothing wrong with it. */
+export function streams(status: Status, name: string): boolean {
+  const own = status.nodes.find((n) => n.name === name);
+  return own?.role === "standby" && own.syncState !== null && !status.problems.some((p) => p.node === name);
+}
+
 /** Starts a node and waits until it streams through its slot, or says in its own words why it does not. */
 export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
   await node.start();
@@ -140,7 +146,6 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       );
     }
     const status = assess(config.stack, await observe(config));
-    const own = status.nodes.find((n) => n.name === node.node.name);
-    return own?.role === "standby" && own.syncState !== null && !status.problems.some((p) => p.node === node.node.name);
+    return streams(status, node.node.name);
   });
 }

@@ -3,7 +3,7 @@ import { assess, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, NodeControl } from "./nodes";
 import { observe } from "./observe";
-import { BOUNDS, bringBack, names, say } from "./promotion";
+import { BOUNDS, bringBack, names, say, streams } from "./promotion";
 import { readStackConfig } from "./workspace";
 
 /** `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code. */
@@ -29,9 +29,8 @@ export async function rejoin(stack: string, name: string): Promise<number> {
     );
   }
   const primary = others[0] as Observation;
-  const own = status.nodes.find((n) => n.name === name);
   const lost = primary.server?.slots.some((s) => s.name === slotName(name) && s.walStatus === "lost") ?? false;
-  if (own?.role === "standby" && own.syncState !== null && !lost && !status.problems.some((p) => p.node === name)) {
+  if (!lost && streams(status, name)) {
     say(`node ${name} streams from ${primary.name} already; nothing to do`);
     return 0;
   }

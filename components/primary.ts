@@ -38,7 +38,7 @@ export class Primary extends pulumi.ComponentResource {
   public readonly source: ReplicationSource;
 
   public constructor(name: string, args: PrimaryArgs, opts?: pulumi.ComponentResourceOptions) {
-    const member = memberOf(args.cluster, args.node);
+    memberOf(args.cluster, args.node);
     super("postgres-replica:index:Primary", name, {}, opts);
 
     const volume = dataVolume(`${name}-data`, args, this.child(args));
@@ -64,7 +64,7 @@ export class Primary extends pulumi.ComponentResource {
           connect_timeout: 5,
         }),
       ),
-      containers: pulumi.output([member.container, ...args.cluster.members.map((m) => m.container).filter((c) => c !== member.container)]),
+      containers: pulumi.output(this.containers(args)),
       ready: [roles, configured],
     };
     this.registerOutputs({ host: this.host, port: this.port, container: this.container });

@@ -54,3 +54,8 @@ export function volumeName(stack: string, node: string): string {
 export function labelsOf(stack: string, node?: string): Record<string, string> {
   return { [LABELS.project]: PROJECT, [LABELS.stack]: stack, ...(node === undefined ? {} : { [LABELS.node]: node }) };
 }
+
+/** The docker arguments that list only a stack's objects. */
+export function labelFilter(stack: string): string[] {
+  return Object.entries(labelsOf(stack)).flatMap(([label, value]) => ["--filter", `label=${label}=${value}`]);
+}

@@ -1,9 +1,9 @@
 import { docker } from "../../commands/docker";
-import { LABELS, PROJECT } from "../../core/names";
+import { labelFilter } from "../../core/names";
 
 /** Takes the objects with a stack's label away, whatever the engine thinks of them. */
 export async function removeLabelled(stack: string): Promise<void> {
-  const filter = ["--filter", `label=${LABELS.project}=${PROJECT}`, "--filter", `label=${LABELS.stack}=${stack}`];
+  const filter = labelFilter(stack);
   const kinds: [list: string[], remove: string[]][] = [
     [
       ["ps", "-aq"],
