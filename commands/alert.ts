@@ -1,7 +1,7 @@
 import { alertsOf, type Alert } from "../core/alerts";
 import { assess } from "../core/topology";
 import { UserError } from "./errors";
-import { observe } from "./observe";
+import { diagnose } from "./observe";
 import { readStackConfig } from "./workspace";
 
 export interface AlertOptions {
@@ -20,7 +20,7 @@ const WEBHOOK_SECONDS = 10;
 export async function alert(stack: string, options: AlertOptions): Promise<number> {
   let alerts: Alert[];
   try {
-    const observed = await observe(readStackConfig(stack));
+    const observed = await diagnose(readStackConfig(stack));
     if (observed.every((node) => node.containerState === null)) {
       throw new UserError(`stack "${stack}" is not up. Run: npm run up -- --stack ${stack}`);
     }

@@ -8,7 +8,7 @@ import { setup } from "./setup";
 import { ensureStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
 import type { StackConfig } from "../core/config";
 import { labelFilter, PROJECT, volumeName } from "../core/names";
-import { assess } from "../core/topology";
+import { assess, changedPasswords } from "../core/topology";
 import { observe } from "./observe";
 
 const say = (line: string): void => console.error(line);
@@ -19,17 +19,17 @@ export async function up(stack: string): Promise<number> {
   await setup(config.image);
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const [{ lost, lostVolumes }] = await Promise.all([reconcile(config, say), checkPorts(config)]);
+  const [{ lost, lostVolumes }, , stale] = await Promise.all([reconcile(config, say), checkPorts(config), staleRoles(config)]);
   if (lost) {
     say("something of the stack is gone from Docker; the state is refreshed first");
   }
-  const births = lostVolumes.flatMap((volume) => birthOfVolume(config, volume));
+  const again = [...stale, ...lostVolumes.flatMap((volume) => birthOfVolume(config, volume))];
   const code = await pulumi(stack, [
     "up",
     "--yes",
     "--skip-preview",
     ...(lost ? ["--refresh"] : []),
-    ...births.flatMap((urn) => ["--replace", urn]),
+    ...again.flatMap((urn) => ["--replace", urn]),
   ]);
   if (code === 0) {
     const urls = config.nodes.map((n) => `${n.name} ${n.address}:${n.port}`).join(", ");
@@ -75,8 +75,22 @@ function birthOfVolume(config: StackConfig, volume: string): string[] {
         `Promote another node (npm run failover -- --stack ${config.stack}), save its data with pg_dump, and build the stack anew with down and up`,
     );
   }
-  return [`urn:pulumi:${config.stack}::${PROJECT}::${PROJECT}:index:StreamingSecondary$command:local:Command::${node.name}-basebackup`];
+  return [commandUrn(config.stack, "StreamingSecondary", `${node.name}-basebackup`)];
 }
+
+/** The resource that sets the passwords, when somebody has changed one by hand: Pulumi alone would see nothing to do. */
+async function staleRoles(config: StackConfig): Promise<string[]> {
+  const primary = (await observe(config)).find((node) => node.server?.inRecovery === false);
+  if (primary === undefined || primary.server?.changedPasswords.length === 0) {
+    return [];
+  }
+  say(`${changedPasswords(primary)}; it is set again`);
+  return [commandUrn(config.stack, "Primary", `${config.nodes[0]?.name}-roles`)];
+}
+
+/** The URN of a command inside a component. */
+const commandUrn = (stack: string, component: "Primary" | "StreamingSecondary", name: string): string =>
+  `urn:pulumi:${stack}::${PROJECT}::${PROJECT}:index:${component}$command:local:Command::${name}`;
 
 /** Kept volumes are taken on again beginning with the first node, so that one has to hold the newest data. */
 async function refuseToKeepTheWrongPrimary(config: StackConfig): Promise<void> {

@@ -36,3 +36,11 @@ export async function sqlIn(
     },
   );
 }
+
+/** The last lines that a container has logged since it was last started, oldest first. */
+export async function logLines(container: string, count: number, on: { host?: string }): Promise<string[]> {
+  const options = { ...on, timeout: 10_000 };
+  const started = await docker(["inspect", "--type", "container", "--format", "{{.State.StartedAt}}", container], options);
+  const log = await docker(["logs", "--since", started.stdout.trim(), "--tail", String(count), container], options);
+  return `${log.stdout}\n${log.stderr}`.split("\n").filter((line) => line.trim() !== "");
+}

@@ -1,10 +1,10 @@
 import type { StackConfig } from "../core/config";
 import { bytesAtRisk, candidates, objections } from "../core/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
-import { assess, type Observation } from "../core/topology";
+import type { Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { observe } from "./observe";
-import { BOUNDS, controlOf, controls, finish, Journal, names, say, show } from "./promotion";
+import { BOUNDS, controlOf, controls, finish, finishInterrupted, Journal, names, say, show } from "./promotion";
 import { readStackConfig } from "./workspace";
 
 export interface FailoverOptions {
@@ -19,18 +19,12 @@ export async function failover(stack: string, options: FailoverOptions): Promise
   const config = readStackConfig(stack);
   const nodes = controls(config);
   const observed = await observe(config);
-  const status = assess(stack, observed);
   const journal = new Journal(stack);
 
-  const interrupted = journal.read()?.promoted;
-  if (interrupted !== undefined && status.primary === interrupted) {
-    if (options.dryRun) {
-      say(`would finish an interrupted promotion of ${interrupted}`);
-      return 0;
+  if ((await finishInterrupted(config, nodes, observed, journal, options.dryRun)) !== undefined) {
+    if (!options.dryRun) {
+      journal.end();
     }
-    say(`an interrupted promotion of ${interrupted} is finished`);
-    await finish(config, nodes, interrupted, observed);
-    journal.end();
     return 0;
   }
   refuseUnlessNeeded(stack, observed);

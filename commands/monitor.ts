@@ -1,7 +1,7 @@
 import { bytesText } from "../core/bytes";
 import { lsnDiff } from "../core/lsn";
 import { assess, type Observation, type Status } from "../core/topology";
-import { observe } from "./observe";
+import { diagnose } from "./observe";
 import { render } from "./status";
 import { readStackConfig } from "./workspace";
 
@@ -58,7 +58,7 @@ export async function monitor(stack: string, options: MonitorOptions): Promise<n
   const history: Sample[] = [];
   let before: Look | undefined;
   for (let round = 1; ; round++) {
-    const observed = await observe(config);
+    const observed = await diagnose(config);
     const status = assess(stack, observed);
     const look = lookOf(status, observed);
     const sample: Sample = {

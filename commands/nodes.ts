@@ -3,7 +3,7 @@ import type { WalEnd } from "../core/election";
 import { containerName, NODE_ROOT, slotName, volumeName } from "../core/names";
 import { createSlotSql } from "../core/slots";
 import { PGNODE_SCRIPT } from "../core/pgnode";
-import { docker, sqlIn } from "./docker";
+import { docker, logLines, sqlIn } from "./docker";
 import { UserError } from "./errors";
 
 /** Finds a node of the config by name. @throws UserError that lists the names there are. */
@@ -164,15 +164,7 @@ export class NodeControl {
 
   /** The last thing that the node's own program has said since it was started; else the log's last line. */
   public async lastWords(): Promise<string> {
-    const started = await docker(["inspect", "--type", "container", "--format", "{{.State.StartedAt}}", this.container], {
-      ...this.on,
-      timeout: 10_000,
-    });
-    const result = await docker(["logs", "--since", started.stdout.trim(), "--tail", "200", this.container], {
-      ...this.on,
-      timeout: 10_000,
-    });
-    const lines = `${result.stdout}\n${result.stderr}`.split("\n").filter(Boolean);
+    const lines = await logLines(this.container, 200, this.on);
     const own = lines.filter((line) => line.startsWith("pgnode: "));
     return own.at(-1)?.slice("pgnode: ".length) ?? lines.at(-1) ?? "";
   }

@@ -1,7 +1,8 @@
 import type { StackConfig } from "../core/config";
 import { containerName } from "../core/names";
-import { NODE_SQL, type Observation, type ServerReport } from "../core/topology";
-import { docker, sqlIn } from "./docker";
+import { reasonIn } from "../core/reason";
+import { NODE_SQL, type Observation, readReport } from "../core/topology";
+import { docker, logLines, sqlIn } from "./docker";
 import { UserError } from "./errors";
 
 /** Asks Docker and every server of a stack for its state, all at the same time. */
@@ -24,8 +25,23 @@ export async function observe(config: StackConfig): Promise<Observation[]> {
         host: node.address,
         port: node.port,
         containerState: state.exitCode === 0 ? state.stdout.trim() : null,
-        server: report.exitCode === 0 ? (JSON.parse(report.stdout) as ServerReport) : null,
+        ...(report.exitCode === 0 ? readReport(report.stdout) : { server: null, disk: null }),
+        reason: "",
       };
+    }),
+  );
+}
+
+/** What {@link observe} finds, and for every node that is not well the reason that its log gives. */
+export async function diagnose(config: StackConfig): Promise<Observation[]> {
+  const observed = await observe(config);
+  return Promise.all(
+    observed.map(async (node): Promise<Observation> => {
+      const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
+      if (well || node.containerState === null || node.containerState === "paused") {
+        return node;
+      }
+      return { ...node, reason: reasonIn(await logLines(node.container, 30, hostOf(config))) };
     }),
   );
 }

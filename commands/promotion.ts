@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
+import { REPLICATION_ROLE } from "../core/names";
 import { assess, type Observation, type Status } from "../core/topology";
 import { UserError } from "./errors";
 import { NodeControl } from "./nodes";
@@ -94,6 +95,30 @@ export async function finish(
   return (Date.now() - start) / 1000;
 }
 
+/**
+ * Finishes a promotion that was interrupted, when there is one. With `dryRun` it only says so.
+ * @returns the node that it has made primary; undefined when nothing had been interrupted.
+ */
+export async function finishInterrupted(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  observed: readonly Observation[],
+  journal: Journal,
+  dryRun = false,
+): Promise<string | undefined> {
+  const promoted = journal.read()?.promoted;
+  if (promoted === undefined || assess(config.stack, observed).primary !== promoted) {
+    return undefined;
+  }
+  if (dryRun) {
+    say(`would finish an interrupted promotion of ${promoted}`);
+    return promoted;
+  }
+  say(`an interrupted promotion of ${promoted} is finished`);
+  await finish(config, nodes, promoted, observed);
+  return promoted;
+}
+
 /** Prints a report. */
 export function show(report: Report, json: boolean): void {
   if (json) {
@@ -123,10 +148,19 @@ export async function until(what: string, seconds: number, condition: () => Prom
   }
 }
 
-/** Whether a node is a standby that streams, with nothing wrong with it. */
+/** Whether a node is a standby that streams through its slot. */
 export function streams(status: Status, name: string): boolean {
   const own = status.nodes.find((n) => n.name === name);
-  return own?.role === "standby" && own.syncState !== null && !status.problems.some((p) => p.node === name);
+  return own?.role === "standby" && own.state === "streaming" && own.slot !== null && own.walStatus !== "lost";
+}
+
+/** A node that is to become a standby has to log in to the primary. @throws UserError when it could not. */
+export function refuseChangedPassword(stack: string, primary: Observation): void {
+  if (primary.server?.changedPasswords.includes(REPLICATION_ROLE) === true) {
+    throw new UserError(
+      `the password of ${REPLICATION_ROLE} on ${primary.name} is not the one that the stack has set, so no standby could connect. Set it again with: npm run up -- --stack ${stack}`,
+    );
+  }
 }
 
 /** Starts a node and waits until it streams through its slot, or says in its own words why it does not. */

@@ -1,16 +1,17 @@
 import { slotName } from "../core/names";
+import { needsClone } from "../core/reason";
 import { assess, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, NodeControl } from "./nodes";
-import { observe } from "./observe";
-import { BOUNDS, bringBack, names, say, streams } from "./promotion";
+import { diagnose } from "./observe";
+import { BOUNDS, bringBack, names, refuseChangedPassword, say, streams } from "./promotion";
 import { readStackConfig } from "./workspace";
 
 /** `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code. */
 export async function rejoin(stack: string, name: string): Promise<number> {
   const config = readStackConfig(stack);
   const control = new NodeControl(config, nodeOf(config, name));
-  const observed = await observe(config);
+  const observed = await diagnose(config);
   const status = assess(stack, observed);
   const node = observed.find((n) => n.name === name);
   const primaries = observed.filter((n) => n.server?.inRecovery === false);
@@ -34,6 +35,7 @@ export async function rejoin(stack: string, name: string): Promise<number> {
     say(`node ${name} streams from ${primary.name} already; nothing to do`);
     return 0;
   }
+  refuseChangedPassword(stack, primary);
   // A second writer that is newer than the primary holds commits of its own; taking them back is not ours to decide.
   if (node.server?.inRecovery === false && node.server.timeline > (primary.server?.timeline ?? 0)) {
     throw new UserError(
@@ -47,6 +49,10 @@ export async function rejoin(stack: string, name: string): Promise<number> {
   if (lost) {
     say(`its slot is lost: dropping it, and cloning ${name} anew`);
     await new NodeControl(config, nodeOf(config, primary.name)).sql(`SELECT pg_drop_replication_slot('${slotName(name)}')`);
+  } else if (needsClone(node.reason)) {
+    say(`it cannot go on (${node.reason}): cloning ${name} anew`);
+  }
+  if (lost || needsClone(node.reason)) {
     await control.mark("reclone");
   }
   await control.mark("fenced");

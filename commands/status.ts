@@ -1,12 +1,12 @@
 import Table from "cli-table3";
 import { bytesText } from "../core/bytes";
 import { assess, exitCodeOf, type Role, type Status } from "../core/topology";
-import { observe } from "./observe";
+import { diagnose } from "./observe";
 import { readStackConfig } from "./workspace";
 
 /** `npm run status`. Returns the exit code: 0 healthy, 1 degraded, 2 more than one writer or none. */
 export async function status(stack: string, json: boolean): Promise<number> {
-  const found = assess(stack, await observe(readStackConfig(stack)));
+  const found = assess(stack, await diagnose(readStackConfig(stack)));
   console.log(json ? JSON.stringify(found, undefined, 2) : render(found));
   return exitCodeOf(found);
 }

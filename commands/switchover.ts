@@ -1,11 +1,23 @@
 import { candidates } from "../core/election";
 import { lsnDiff } from "../core/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
-import { assess } from "../core/topology";
+import { assess, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, type NodeControl } from "./nodes";
 import { observe } from "./observe";
-import { BOUNDS, bringBack, controlOf, controls, finish, Journal, say, show, until } from "./promotion";
+import {
+  BOUNDS,
+  bringBack,
+  controlOf,
+  controls,
+  finish,
+  finishInterrupted,
+  Journal,
+  refuseChangedPassword,
+  say,
+  show,
+  until,
+} from "./promotion";
 import { readStackConfig } from "./workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
@@ -18,15 +30,13 @@ export async function switchover(stack: string, to: string | undefined, json: bo
   if (to !== undefined) {
     nodeOf(config, to);
   }
-  const interrupted = journal.read()?.promoted;
-  if (interrupted !== undefined && status.primary === interrupted) {
-    say(`an interrupted promotion of ${interrupted} is finished`);
-    await finish(config, nodes, interrupted, observed);
+  const interrupted = await finishInterrupted(config, nodes, observed, journal);
+  if (interrupted !== undefined) {
     for (const node of observed.filter((n) => n.server === null && n.containerState !== null)) {
       await bringBack(controlOf(nodes, node.name), config);
     }
     journal.end();
-    return 0;
+    return to === undefined || to === interrupted ? 0 : switchover(stack, to, json);
   }
   if (status.primary === null) {
     throw new UserError(
@@ -38,7 +48,8 @@ export async function switchover(stack: string, to: string | undefined, json: bo
   }
   const old = controlOf(nodes, status.primary);
   const target = status.nodes.find((n) => n.name === (to ?? candidates(observed)[0]?.name));
-  const replica = observed.find((n) => n.name === status.primary)?.server?.replicas.find((r) => r.name === target?.name);
+  const primary = observed.find((n) => n.name === status.primary) as Observation;
+  const replica = primary.server?.replicas.find((r) => r.name === target?.name);
   if (target === undefined || target.role !== "standby" || replica?.state !== "streaming") {
     throw new UserError(
       `switchover refused: ${target === undefined ? "no standby answers" : `node ${target.name} does not stream from ${status.primary}`}. Run: npm run status -- --stack ${stack}`,
@@ -49,6 +60,7 @@ export async function switchover(stack: string, to: string | undefined, json: bo
       `switchover refused: node ${target.name} is ${replica.lagBytes} bytes behind, more than ${DEFAULT_LAG_THRESHOLD_BYTES}. Wait until it has caught up: npm run status -- --stack ${stack}`,
     );
   }
+  refuseChangedPassword(stack, primary);
   const candidate = controlOf(nodes, target.name);
 
   // The checkpoint now makes the one at shutdown short; with it the time without a writer.

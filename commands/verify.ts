@@ -65,7 +65,7 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
       application_name: "verify",
     });
     await client.connect().catch((error: Error) => {
-      throw new UserError(`node ${node} does not let the role app in: ${error.message}`);
+      throw new UserError(`node ${node} does not let the role app in: ${error.message}. Run: npm run status -- --stack ${stack}`);
     });
     return client;
   };

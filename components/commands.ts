@@ -87,8 +87,11 @@ export function birthCommand(
   );
 }
 
+/** What a node or its server has said last of what is wrong. */
+const reasonOf = (container: string): string => `docker logs --tail 20 ${container} 2>&1 | grep -E '^pgnode: |FATAL:|PANIC:' | tail -n 1`;
+
 /** Ends a script whose container let it down: what the node itself said last is the reason to show. */
-const withReason = (container: string): string => `{ docker logs --tail 20 ${container} 2>&1 | grep '^pgnode: ' | tail -n 1 >&2; exit 1; }`;
+const withReason = (container: string): string => `{ ${reasonOf(container)} >&2; exit 1; }`;
 
 /** Runs `pgnode ACTION` in a node's running container. */
 export function nodeCommand(
@@ -114,7 +117,7 @@ function onPrimary(containers: readonly string[], whenNone: string): string {
     `  out=$(printf '%s\\n' "$PGNODE_SQL" | docker exec -i -u postgres -e PGNODE_TIMEOUT "$c" pgnode sql 2>&1) && exit 0`,
     `  code=$?`,
     // 75 is a standby; a container that is not there, or not running, cannot be the primary.
-    `  case "$code $out" in 75*) ;; *"No such container"*|*"is not running"*|*"is restarting"*|*"is paused"*) said="$said $out" ;; *) echo "$out" >&2; [ -n "$out" ] && exit 1; ${withReason('"$c"')} ;; esac`,
+    `  case "$code $out" in 75*) ;; *"No such container"*|*"is not running"*|*"is restarting"*|*"is paused"*) said="$said $out $(${reasonOf('"$c"')})" ;; *) echo "$out" >&2; [ -n "$out" ] && exit 1; ${withReason('"$c"')} ;; esac`,
     `done`,
     whenNone,
   ].join("\n");

@@ -43,7 +43,13 @@ export function dataVolume(name: string, args: NodeArgs, opts: pulumi.CustomReso
   return new docker.Volume(
     name,
     { name: volumeName(args.cluster.stack, args.node), labels: dockerLabels(args.cluster.stack, args.node) },
-    { ...opts, retainOnDelete: args.cluster.protectData ?? false },
+    {
+      ...opts,
+      retainOnDelete: args.cluster.protectData ?? false,
+      // A difference in any of these would replace the volume, data and all. A volume that is taken on may
+      // have been made with options, to lie on another disk.
+      ignoreChanges: ["driver", "driverOpts", "labels"],
+    },
   );
 }
 

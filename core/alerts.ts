@@ -1,5 +1,6 @@
+import { bytesText } from "./bytes";
 import { slotName } from "./names";
-import type { Observation, Status } from "./topology";
+import { changedPasswords, nearlyFull, type Observation, type Status } from "./topology";
 
 /** One reason to wake somebody. */
 export interface Alert {
@@ -14,13 +15,17 @@ export interface Alert {
     | "lag"
     | "slot-missing"
     | "slot-inactive"
-    | "slot-lost";
+    | "slot-lost"
+    | "replay-paused"
+    | "disk-nearly-full"
+    | "password-changed";
   message: string;
 }
 
 /**
  * The guide's alerts, and what the field adds: lag is what is written and not replayed, in bytes and in
- * seconds, and a slot that is inactive or lost is a reason too.
+ * seconds; a slot that is inactive or lost, a paused replay, a disk that is nearly full and a password that
+ * was changed by hand are reasons too.
  */
 export function alertsOf(status: Status, observed: readonly Observation[], limits: { lagBytes: number; lagSeconds: number }): Alert[] {
   const alerts: Alert[] = [];
@@ -29,6 +34,12 @@ export function alertsOf(status: Status, observed: readonly Observation[], limit
   if (primaries.length > 1) {
     alerts.push({ node: "", kind: "several-primaries", message: `${primaries.map((p) => p.name).join(" and ")} are all writable` });
   }
+  for (const { name, disk } of observed) {
+    if (disk !== null && nearlyFull(disk)) {
+      const message = `${name}: the disk of its volume is nearly full: ${bytesText(disk.freeBytes)} of ${bytesText(disk.totalBytes)} are free`;
+      alerts.push({ node: name, kind: "disk-nearly-full", message });
+    }
+  }
   if (primary === undefined || primary === null) {
     alerts.push({ node: "", kind: "no-primary", message: "no node is primary" });
     return alerts;
@@ -36,16 +47,24 @@ export function alertsOf(status: Status, observed: readonly Observation[], limit
   if (primaries.length === 1 && observed.length > 1 && !primary.replicas.some((replica) => replica.state === "streaming")) {
     alerts.push({ node: "", kind: "no-replica", message: "no replica is connected" });
   }
+  const [writer] = primaries;
+  if (writer !== undefined && primary.changedPasswords.length > 0) {
+    alerts.push({ node: writer.name, kind: "password-changed", message: `${writer.name}: ${changedPasswords(writer)}` });
+  }
   for (const node of status.nodes) {
+    const { server, reason } = observed.find((o) => o.name === node.name) ?? { server: null, reason: "" };
+    const because = reason === "" ? "" : `: ${reason}`;
     const add = (kind: Alert["kind"], message: string): number =>
       alerts.push({ node: node.name, kind, message: `${node.name}: ${message}` });
     if (node.role === "primary") {
       continue;
     }
     if (node.role === "down" || node.role === "unknown") {
-      add("node-down", `the server does not answer (${node.role})`);
+      add("node-down", `the server does not answer (${node.role})${because}`);
     } else if (!primary.replicas.some((replica) => replica.name === node.name && replica.state === "streaming")) {
-      add("not-streaming", "it does not stream from the primary");
+      add("not-streaming", `it does not stream from the primary${because}`);
+    } else if (server?.replayPaused === true) {
+      add("replay-paused", "its replay is paused");
     }
     if (node.lagBytes !== null && node.lagBytes > limits.lagBytes) {
       add("lag", `replication lag is ${node.lagBytes} bytes, more than ${limits.lagBytes}`);

@@ -1,6 +1,24 @@
 import { APP_ROLE, REPLICATION_ROLE } from "./names";
 import { sqlIdentifier, sqlLiteral } from "./quoting";
 
+/** The roles whose passwords the stack sets. */
+const ROLES = ["postgres", REPLICATION_ROLE, APP_ROLE];
+
+/**
+ * A role's comment keeps a digest of the verifier that PostgreSQL has made of the password, so that a
+ * password that somebody changes by hand is noticed without knowing any. The verifier holds a random
+ * salt of 16 bytes that only superusers can read: the digest tells nothing of the password.
+ */
+const PASSWORD_DIGEST =
+  "'postgres-replica: digest of the password that was set: ' || encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')";
+
+const DESCRIBED = `FROM pg_authid LEFT JOIN pg_shdescription d ON d.objoid = pg_authid.oid AND d.classoid = 'pg_authid'::regclass
+    WHERE rolname IN (${ROLES.map(sqlLiteral).join(", ")})`;
+
+/** A JSON array of the roles whose password is not the one that {@link rolesSql} has set; null when there is none. For superusers. */
+export const CHANGED_PASSWORDS_SQL = `SELECT json_agg(rolname ORDER BY rolname) ${DESCRIBED}
+    AND d.description LIKE 'postgres-replica: digest of %' AND d.description IS DISTINCT FROM ${PASSWORD_DIGEST}`;
+
 function loginRole(role: string, attributes: string, password: string): string {
   const name = sqlIdentifier(role);
   return [
@@ -37,6 +55,7 @@ export function rolesSql(args: {
       "pg_read_binary_file(text, bigint, bigint, boolean)",
     ].map((f) => `GRANT EXECUTE ON FUNCTION pg_catalog.${f} TO ${sqlIdentifier(REPLICATION_ROLE)};`),
     loginRole(APP_ROLE, "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.app),
+    `SELECT format('COMMENT ON ROLE %I IS %L', rolname, ${PASSWORD_DIGEST}) ${DESCRIBED} \\gexec`,
     `${grant} pg_monitor ${to} ${sqlIdentifier(APP_ROLE)};`,
     `SELECT ${sqlLiteral(`CREATE DATABASE ${database} OWNER ${sqlIdentifier(APP_ROLE)}`)} WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${sqlLiteral(args.database)}) \\gexec`,
     `REVOKE ALL ON DATABASE ${database} FROM PUBLIC;`,

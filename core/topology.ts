@@ -1,6 +1,9 @@
+import { bytesText } from "./bytes";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "./queries";
 import { lsnDiff } from "./lsn";
-import { slotName } from "./names";
+import { NODE_ROOT, slotName } from "./names";
+import { needsClone } from "./reason";
+import { CHANGED_PASSWORDS_SQL } from "./roles";
 
 /** What a server says of itself; the answer of {@link NODE_SQL}. */
 export interface ServerReport {
@@ -17,9 +20,13 @@ export interface ServerReport {
   /** The standbys that stream from this server. */
   replicas: { name: string; state: string; lagBytes: number | null; lagSeconds: number | null; syncState: string }[];
   slots: { name: string; active: boolean; walStatus: string | null; retainedBytes: number | null }[];
+  /** Standby: whether somebody has paused the replay; it receives WAL and shows nothing new. Null on a primary. */
+  replayPaused: boolean | null;
+  /** Roles whose password is not the one that the stack has set; see core/roles.ts. */
+  changedPasswords: string[];
 }
 
-/** One row, one column, JSON: a {@link ServerReport}. It works on a primary and on a standby. */
+/** One row, one column, JSON: a {@link ServerReport}; then a line of `df`. It works on a primary and on a standby. */
 export const NODE_SQL = `
 WITH here AS (
   SELECT pg_is_in_recovery() AS standby,
@@ -39,9 +46,34 @@ SELECT json_build_object(
   'replicas', coalesce((SELECT json_agg(json_build_object('name', application_name, 'state', state,
       'lagBytes', pg_wal_lsn_diff(lsn, replay_lsn), 'lagSeconds', extract(epoch FROM replay_lag), 'syncState', sync_state)) FROM pg_stat_replication), '[]'),
   'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, 'walStatus', wal_status,
-      'retainedBytes', pg_wal_lsn_diff(lsn, restart_lsn))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'))
+      'retainedBytes', pg_wal_lsn_diff(lsn, restart_lsn))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'),
+  'replayPaused', CASE WHEN standby THEN pg_is_wal_replay_paused() END,
+  'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'))
 FROM here;
+\\! df -P -k ${NODE_ROOT} | tail -n 1
 `;
+
+/** Reads the answer of {@link NODE_SQL}. */
+export function readReport(answer: string): { server: ServerReport; disk: Disk | null } {
+  const [report, disk] = answer.trim().split("\n");
+  // Filesystem 1024-blocks Used Available Capacity Mounted-on
+  const [total, , free] = (/ (\d+) +(\d+) +(\d+) +\d+% /.exec(disk ?? "") ?? []).slice(1).map((kib) => Number(kib) * 1024);
+  return {
+    server: JSON.parse(report ?? "") as ServerReport,
+    disk: total === undefined || free === undefined ? null : { totalBytes: total, freeBytes: free },
+  };
+}
+
+/** The file system that holds a node's volume. */
+export interface Disk {
+  totalBytes: number;
+  freeBytes: number;
+}
+
+/** Whether a disk is so full that PostgreSQL may stop soon: less than 5 % and less than 1 GiB left. */
+export function nearlyFull(disk: Disk): boolean {
+  return disk.freeBytes < Math.min(disk.totalBytes * 0.05, 1024 ** 3);
+}
 
 /** A node of the config and what could be learnt of it. */
 export interface Observation {
@@ -53,6 +85,10 @@ export interface Observation {
   containerState: string | null;
   /** What the server says; null when it does not answer. */
   server: ServerReport | null;
+  /** Null when the server does not answer. */
+  disk: Disk | null;
+  /** What the log of a node that is not well gives as the reason; empty when it gives none, or nobody asked. */
+  reason: string;
 }
 
 export type Role = "primary" | "standby" | "down" | "unknown";
@@ -69,11 +105,15 @@ export interface NodeStatus {
   /** Bytes that the primary has written and this standby has not replayed. */
   lagBytes: number | null;
   lagSeconds: number | null;
+  /** The state of the standby's connection to the primary, as pg_stat_replication has it; null without one. */
+  state: string | null;
   syncState: string | null;
   slot: string | null;
   walStatus: string | null;
   /** Bytes of WAL that the slot holds back on the primary. */
   walKeptBytes: number | null;
+  /** Bytes that are free on the file system of the node's volume. */
+  diskFreeBytes: number | null;
 }
 
 export interface Problem {
@@ -117,10 +157,12 @@ export function assess(stack: string, observed: readonly Observation[]): Status 
       lsn: server?.lsn ?? null,
       lagBytes: role === "standby" ? (replica?.lagBytes ?? behind(primary?.server, server)) : null,
       lagSeconds: role === "standby" ? (server?.lagSeconds ?? replica?.lagSeconds ?? null) : null,
+      state: role === "standby" ? (replica?.state ?? null) : null,
       syncState: role === "standby" ? (replica?.syncState ?? null) : null,
       slot: slot?.name ?? null,
       walStatus: slot?.walStatus ?? null,
       walKeptBytes: slot?.retainedBytes ?? null,
+      diskFreeBytes: node.disk?.freeBytes ?? null,
     };
   });
   return { stack, primary: primary?.name ?? null, nodes, problems: problemsOf(stack, observed, primary, primaries) };
@@ -155,23 +197,34 @@ function problemsOf(
   for (const node of observed) {
     const role = roleOf(node);
     const report = (what: string, fix: string): number => problems.push({ node: node.name, what, fix });
+    const because = node.reason === "" ? "" : `: ${node.reason}`;
+    const look = fixOf(stack, node);
     if (node.containerState === null) {
       report("its container is not there", up);
     } else if (node.containerState === "restarting") {
-      report("its container stops again and again", `docker logs ${node.container}`);
+      report(`its container stops again and again${because}`, look);
     } else if (role === "down") {
       report(
-        `its container is ${node.containerState}`,
+        `its container is ${node.containerState}${because}`,
         primary === undefined ? `docker start ${node.container}` : `npm run rejoin -- ${node.name} --stack ${stack}`,
       );
     } else if (role === "unknown") {
       report(
-        `its container is ${node.containerState}, but the server does not answer`,
-        node.containerState === "paused" ? `docker unpause ${node.container}` : `docker logs ${node.container}`,
+        `its container is ${node.containerState}, but the server does not answer${because}`,
+        node.containerState === "paused" ? `docker unpause ${node.container}` : look,
       );
     } else if (role === "standby" && primary !== undefined) {
       standbyProblems(stack, node, primary, report);
     }
+    if (node.disk !== null && nearlyFull(node.disk)) {
+      report(
+        `the disk of its volume is nearly full: ${bytesText(node.disk.freeBytes)} of ${bytesText(node.disk.totalBytes)} are free`,
+        "docker system df (and free space on the Docker host)",
+      );
+    }
+  }
+  if (primary !== undefined && (primary.server?.changedPasswords.length ?? 0) > 0) {
+    problems.push({ node: primary.name, what: changedPasswords(primary), fix: up });
   }
   if (primaries.length === 0) {
     problems.push({
@@ -185,11 +238,37 @@ function problemsOf(
   return problems;
 }
 
+/** What to say of roles whose password somebody has changed by hand. */
+export function changedPasswords(primary: Observation): string {
+  const roles = primary.server?.changedPasswords ?? [];
+  return `the password of ${roles.join(" and ")} is not the one that the stack has set`;
+}
+
+/** The command for a node whose log gives a reason; without one, the log itself. */
+function fixOf(stack: string, node: Observation): string {
+  if (needsClone(node.reason)) {
+    return `npm run rejoin -- ${node.name} --stack ${stack}`;
+  }
+  if (node.reason.includes("No space left on device")) {
+    return "docker system df (and free space on the Docker host; the node then comes back by itself)";
+  }
+  if (node.reason.includes("password authentication failed")) {
+    return `npm run up -- --stack ${stack}`;
+  }
+  return `docker logs ${node.container}`;
+}
+
 function standbyProblems(stack: string, node: Observation, primary: Observation, report: (what: string, fix: string) => number): void {
   const slot = primary.server?.slots.find((s) => s.name === slotName(node.name));
   const replica = primary.server?.replicas.find((r) => r.name === node.name);
   if (replica?.state !== "streaming") {
-    report(`it does not stream from ${primary.name} (${replica?.state ?? "not connected"})`, `docker logs ${node.container}`);
+    const because = replica !== undefined || node.reason === "" ? "" : `: ${node.reason}`;
+    report(`it does not stream from ${primary.name} (${replica?.state ?? "not connected"})${because}`, fixOf(stack, node));
+  } else if (node.server?.replayPaused === true) {
+    report(
+      "its replay is paused: it receives WAL and shows nothing new",
+      `docker exec -u postgres ${node.container} psql -c "SELECT pg_wal_replay_resume()"`,
+    );
   } else if (replica.lagBytes !== null && replica.lagBytes > DEFAULT_LAG_THRESHOLD_BYTES) {
     report(`it is ${replica.lagBytes} bytes behind ${primary.name}`, "watch whether it catches up: run status again");
   }

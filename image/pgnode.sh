@@ -115,6 +115,23 @@ write_files() {
     fi
 }
 
+# What a cluster needs beside itself at the least, in KiB: a WAL segment.
+LEAST_ROOM=$((17 * 1024))
+
+# What is free on the volume's file system, in KiB.
+free_room() {
+    # shellcheck disable=SC2046
+    set -- $(df -P -k "$ROOT" | tail -n 1)
+    echo "$4"
+}
+
+# check_room WHAT: dies when the disk is full, without leaving anything half made.
+check_room() {
+    [ "$(free_room)" -lt "$LEAST_ROOM" ] || return 0
+    rm -rf "$NEW"
+    die "$1 of node $PGNODE_NAME failed: No space left on device. What was half made is removed, nothing else was changed. Free space on the Docker host (docker system df), then try again"
+}
+
 image_major() { postgres --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'; }
 control() { pg_controldata -D "$DATA" | sed -n "s/^$1: *//p"; }
 
@@ -160,13 +177,16 @@ init() {
     rm -rf "$NEW"
     say "creating the cluster of node $PGNODE_NAME"
     # No fsync file by file: adopt() syncs the whole before the cluster counts as made.
-    initdb -D "$NEW" --username=postgres --encoding=UTF8 --locale=C.UTF-8 --data-checksums --no-sync \
+    initdb -D "$NEW" --username=postgres --encoding=UTF8 --locale=C.UTF-8 --data-checksums --no-sync --no-clean \
         --auth-local=peer --auth-host=scram-sha-256 --set=password_encryption=scram-sha-256 >"$ROOT/initdb.log" 2>&1 </dev/null || {
         cat "$ROOT/initdb.log" >&2
         rm -f "$ROOT/initdb.log"
-        die "initdb failed for node $PGNODE_NAME"
+        check_room initdb
+        rm -rf "$NEW"
+        die "initdb of node $PGNODE_NAME failed"
     }
     rm -f "$ROOT/initdb.log"
+    check_room initdb
     adopt
 }
 
@@ -190,14 +210,16 @@ base_backup() {
     attempt=1
     rm -rf "$NEW"
     # A sender of an interrupted backup may hold the slot for a moment.
-    until pg_basebackup -D "$NEW" -d "$1" -X stream -R -S "$2" -c fast -P -v --no-sync </dev/null; do
+    until pg_basebackup -D "$NEW" -d "$1" -X stream -R -S "$2" -c fast -P -v --no-sync --no-clean </dev/null; do
+        check_room "the base backup"
+        rm -rf "$NEW"
         [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times"
         say "the base backup of node $PGNODE_NAME failed; trying again in 1 s (attempt $attempt of 5)"
         attempt=$((attempt + 1))
-        rm -rf "$NEW"
         sleep 1
     done
     [ -f "$NEW/standby.signal" ] || die "the base backup of node $PGNODE_NAME has no standby.signal"
+    check_room "the base backup"
     adopt
 }
 

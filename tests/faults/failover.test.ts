@@ -164,6 +164,44 @@ describe("a pair whose primary dies", () => {
     await cluster.healthy();
   });
 
+  test("case 5: a frozen standby is seen, the primary writes on, and the standby catches up when it thaws", async () => {
+    await cluster.docker("pause", cluster.container("pg2"));
+    await cluster.sql("pg1", "CREATE TABLE while_frozen AS SELECT 1 AS one");
+    const status = await cluster.status();
+    expect(status.problems).toEqual([
+      {
+        node: "pg2",
+        what: "its container is paused, but the server does not answer",
+        fix: `docker unpause ${cluster.container("pg2")}`,
+      },
+    ]);
+    expect((await cluster.run("alert")).stdout).toContain("pg2: the server does not answer");
+    await cluster.docker("unpause", cluster.container("pg2"));
+    await cluster.healthy();
+    expect(await cluster.sql("pg2", "SELECT one FROM while_frozen")).toBe("1");
+  });
+
+  test("case 5: a frozen replay is seen, and failover loses nothing of what was received and not replayed", async () => {
+    await cluster.sql("pg2", "SELECT pg_wal_replay_pause()");
+    await cluster.sql("pg1", "CREATE TABLE not_replayed AS SELECT generate_series(1, 10000) AS n");
+    expect(await cluster.sql("pg2", "SELECT to_regclass('not_replayed') IS NULL")).toBe("t");
+    const status = await cluster.run("status");
+    expect([status.exitCode, status.stdout]).toEqual([
+      1,
+      expect.stringMatching(/! pg2: its replay is paused: .*Run: docker exec .*pg_wal_replay_resume/) as string,
+    ]);
+    const alert = await cluster.run("alert", "--lag-bytes", "1000");
+    expect([alert.exitCode, alert.stdout]).toEqual([1, expect.stringContaining("pg2: its replay is paused") as string]);
+    expect(alert.stdout).toMatch(/pg2: replication lag is \d+ bytes, more than 1000/);
+    await cluster.docker("kill", cluster.container("pg1"));
+    const report = JSON.parse((await cluster.must("failover", "--json")).stdout) as { promoted: string; bytesLost: number };
+    expect(report).toMatchObject({ promoted: "pg2", bytesLost: 0 });
+    expect(await cluster.sql("pg2", "SELECT count(*) FROM not_replayed")).toBe("10000");
+    await cluster.must("rejoin", "pg1");
+    await cluster.must("switchover", "--to", "pg1");
+    await cluster.healthy();
+  });
+
   test("one writer: an old primary that is started by hand rejoins instead of writing", async () => {
     await cluster.docker("kill", cluster.container("pg1"));
     await cluster.must("failover");

@@ -76,6 +76,33 @@ describe("a change of the config", () => {
     await checkout.must("verify", "--stack", stack);
   });
 
+  test("a password that was changed by hand is seen by status and alert, and up sets the stack's own again", async () => {
+    const outputs = await checkout.outputs(stack);
+    const changed = "ALTER ROLE app PASSWORD 'other'; ALTER ROLE replica_user PASSWORD 'other';";
+    expect((await sqlIn(container("pg1"), changed)).exitCode).toBe(0);
+    // The standby streams on, until it has to log in again.
+    await docker(["restart", container("pg2")]);
+    const seen = (await checkout.status(stack)).problems;
+    expect(seen).toContainEqual({
+      node: "pg1",
+      what: "the password of app and replica_user is not the one that the stack has set",
+      fix: `npm run up -- --stack ${stack}`,
+    });
+    expect((await checkout.run("alert", ["--stack", stack])).stdout).toContain("the password of app and replica_user");
+    for (const [command, ...args] of [["rejoin", "pg2"], ["switchover"], ["verify"]] as [string, ...string[]][]) {
+      const ran = await checkout.run(command, [...args, "--stack", stack]);
+      expect([ran.exitCode, ran.stderr]).toEqual([
+        1,
+        expect.stringMatching(/^error: [^\n]*\bRun: |^error: [^\n]* with: npm run up|^error: switchover refused/m) as string,
+      ]);
+    }
+    const up = await checkout.must("up", "--stack", stack);
+    expect(up.stderr).toContain("the password of app and replica_user is not the one that the stack has set; it is set again");
+    expect((await psql(outputs.writerUrl, "SELECT 1;")).exitCode).toBe(0);
+    await checkout.must("verify", "--stack", stack);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
+  });
+
   test("another node is cloned and streams, and the ones that are there are not touched", async () => {
     const before = await Promise.all([started("pg1"), started("pg2")]);
     const secrets = await checkout.pulumi(stack, "config", "rm", "parameters");

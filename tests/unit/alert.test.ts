@@ -6,7 +6,7 @@ import * as observing from "../../commands/observe";
 import { primary, silent, standby } from "./observations";
 
 jest.mock("../../commands/observe");
-const observe = jest.mocked(observing.observe);
+const observe = jest.mocked(observing.diagnose);
 
 const HEALTHY = [primary("pg1", ["pg2"]), standby("pg2")];
 const BROKEN = [primary("pg1", []), silent("pg2", "exited")];

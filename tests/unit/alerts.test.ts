@@ -121,4 +121,31 @@ describe("somebody is woken", () => {
       { node: "pg2", kind: "slot-lost", message: "pg2: its slot pg2 is lost" },
     ]);
   });
+
+  test("when somebody has paused the replay of a standby", () => {
+    expect(alertsFor(primary("pg1", ["pg2"]), standby("pg2", { replayPaused: true }))).toEqual([
+      { node: "pg2", kind: "replay-paused", message: "pg2: its replay is paused" },
+    ]);
+  });
+
+  test("when a disk is nearly full, also when there is no primary any more", () => {
+    const disk = { totalBytes: 1000 * 1024 ** 2, freeBytes: 10 * 1024 ** 2 };
+    const message = "pg2: the disk of its volume is nearly full: 10.0 MiB of 1000.0 MiB are free";
+    const full = { ...standby("pg2"), disk };
+    expect(alertsFor(primary("pg1", ["pg2"]), full)).toEqual([{ node: "pg2", kind: "disk-nearly-full", message }]);
+    expect(kinds(silent("pg1", "exited"), full)).toEqual(["disk-nearly-full pg2", "no-primary"]);
+  });
+
+  test("when a password is not the stack's any more, before a standby has to connect anew", () => {
+    expect(alertsFor(primary("pg1", ["pg2"], { changedPasswords: ["replica_user"] }), standby("pg2"))).toEqual([
+      { node: "pg1", kind: "password-changed", message: "pg1: the password of replica_user is not the one that the stack has set" },
+    ]);
+  });
+
+  test("and told the reason that the log gives", () => {
+    const away = { ...standby("pg2"), reason: "password authentication failed" };
+    expect(alertsFor(primary("pg1", ["pg2"], { replicas: [] }), away).map((a) => a.message)).toContain(
+      "pg2: it does not stream from the primary: password authentication failed",
+    );
+  });
 });

@@ -40,12 +40,15 @@ const configured = (more: object = {}): void =>
 /** The arguments of Pulumi up to its own ones, run by run. */
 const runs = (): string[][] => runPulumi.mock.calls.map(([, args]) => args.slice(0, args.indexOf("--stack")));
 
+const seen = (...observed: Observation[]): void => void jest.mocked(observing.observe).mockResolvedValue(observed);
+
 beforeEach(() => {
   jest.resetAllMocks();
   jest.spyOn(console, "error").mockImplementation(() => undefined);
   runPulumi.mockResolvedValue({ exitCode: 0, stderr: "" });
   jest.mocked(docker.docker).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
   reconcile.mockResolvedValue({ lost: false, lostVolumes: [] });
+  seen(primary("pg1", ["pg2", "db-c"]), standby("pg2"), standby("db-c"));
   configured();
 });
 afterAll(() => rmSync(workspace.STATE_DIR, { recursive: true, force: true }));
@@ -82,6 +85,16 @@ describe("up", () => {
     },
   );
 
+  test("sets the passwords again when one was changed by hand, and says which", async () => {
+    seen(standby("pg1"), primary("pg2", ["pg1", "db-c"], { changedPasswords: ["app", "replica_user"] }), standby("db-c"));
+    await up("staging");
+    const roles = "urn:pulumi:staging::postgres-replica::postgres-replica:index:Primary$command:local:Command::pg1-roles";
+    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--replace", roles]]);
+    expect(console.error).toHaveBeenCalledWith(
+      "the password of app and replica_user is not the one that the stack has set; it is set again",
+    );
+  });
+
   test("lets a node go that is no longer in the config, volume or not", async () => {
     reconcile.mockResolvedValue({ lost: true, lostVolumes: [volume("old")] });
     await up("staging");
@@ -95,7 +108,6 @@ describe("up", () => {
 });
 
 describe("down", () => {
-  const seen = (...observed: Observation[]): void => void jest.mocked(observing.observe).mockResolvedValue(observed);
   const moved = [standby("pg1"), primary("pg2", ["pg1", "db-c"], { timeline: 2 }), standby("db-c")];
 
   test("with protectData is refused while another node than the first is primary: the next up begins with the first", async () => {

@@ -4,7 +4,7 @@ import * as observing from "../../commands/observe";
 import { primary, replica, silent, standby } from "./observations";
 
 jest.mock("../../commands/observe");
-const observe = jest.mocked(observing.observe);
+const observe = jest.mocked(observing.diagnose);
 
 describe("the WAL rate", () => {
   const look = (at: number, lsn: string | null, name: string | null = "pg1"): Look => ({ at, primary: name, lsn });

@@ -18,6 +18,8 @@ function node(name: string, changes: Partial<Observation>): Observation {
     port: 5432,
     containerState: "running",
     server: null,
+    disk: null,
+    reason: "",
     ...changes,
   };
 }
@@ -32,6 +34,8 @@ export function primary(name: string, standbys: readonly string[], changes: Part
       replayLsn: null,
       lagSeconds: null,
       receiver: null,
+      replayPaused: null,
+      changedPasswords: [],
       replicas: standbys.map((s) => replica(s)),
       slots: standbys.map((s) => slot(s.replace(/-/g, "_"))),
       ...changes,
@@ -50,6 +54,8 @@ export function standby(name: string, changes: Partial<ServerReport> = {}): Obse
       replayLsn: "0/5000000",
       lagSeconds: 0,
       receiver: { status: "streaming", slot: name.replace(/-/g, "_") },
+      replayPaused: false,
+      changedPasswords: [],
       replicas: [],
       slots: [],
       ...changes,

@@ -1,5 +1,5 @@
 import { lagBytesQuery } from "../../core/queries";
-import { rolesSql } from "../../core/roles";
+import { CHANGED_PASSWORDS_SQL, rolesSql } from "../../core/roles";
 import { SAMPLE_SQL } from "../../core/sample";
 import { createSlotSql, dropSlotSql } from "../../core/slots";
 import { readSqlLiteral } from "./grammars";
@@ -55,6 +55,14 @@ describe("the roles", () => {
       "pg_read_binary_file",
     ]);
     expect(grants.filter((l) => !l.endsWith(' TO "replica_user";'))).toEqual([]);
+  });
+
+  test("keep a digest of their passwords after these were set, and in it nothing of a password", () => {
+    const script = sql();
+    const described = script.indexOf("COMMENT ON ROLE");
+    expect(described).toBeGreaterThan(script.lastIndexOf(" PASSWORD "));
+    expect(script.slice(described)).not.toMatch(/repl; DROP|app:|s'uper/);
+    expect(CHANGED_PASSWORDS_SQL).toContain("'postgres', 'replica_user', 'app'");
   });
 
   test("leave no password in the server's log: logging is off before the first one", () => {

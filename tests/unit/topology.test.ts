@@ -1,4 +1,4 @@
-import { assess, exitCodeOf, type Observation, type Problem, type Status } from "../../core/topology";
+import { assess, exitCodeOf, nearlyFull, type Observation, type Problem, readReport, type Status } from "../../core/topology";
 import { primary, replica, silent, slot, standby } from "./observations";
 
 const MIB = 1024 * 1024;
@@ -28,10 +28,12 @@ describe("a healthy stack", () => {
         lsn: "0/5000000",
         lagBytes: null,
         lagSeconds: null,
+        state: null,
         syncState: null,
         slot: null,
         walStatus: null,
         walKeptBytes: null,
+        diskFreeBytes: null,
       },
       {
         name: "pg2",
@@ -43,10 +45,12 @@ describe("a healthy stack", () => {
         lsn: "0/5000000",
         lagBytes: 0,
         lagSeconds: 0,
+        state: "streaming",
         syncState: "async",
         slot: "pg2",
         walStatus: "reserved",
         walKeptBytes: 0,
+        diskFreeBytes: null,
       },
     ]);
   });
@@ -220,6 +224,90 @@ describe("a standby", () => {
     expect(seconds(1.5, 7)).toBe(1.5);
     expect(seconds(null, 7)).toBe(7);
     expect(seconds(null, null)).toBeNull();
+  });
+});
+
+describe("a node whose log gives a reason", () => {
+  const full = 'could not write to file "pg_wal/xlogtemp.7": No space left on device';
+
+  test.each<[Observation, string, RegExp]>([
+    [{ ...silent("pg2", "restarting"), reason: full }, `its container stops again and again: ${full}`, /^docker system df/],
+    [{ ...silent("pg2", "exited"), reason: full }, `its container is exited: ${full}`, /^npm run rejoin -- pg2/],
+    [
+      { ...silent("pg2", "running"), reason: full },
+      `its container is running, but the server does not answer: ${full}`,
+      /^docker system df/,
+    ],
+  ])("shows it with what is wrong", (node, what, fix) => {
+    expect(problemsOf(look(primary("pg1", []), node), "pg2")).toEqual([{ node: "pg2", what, fix: expect.stringMatching(fix) as string }]);
+  });
+
+  test("shows it only while it is not connected: later it is an old story", () => {
+    const reason = 'password authentication failed for user "replica_user"';
+    const away = { ...standby("pg2"), reason };
+    expect(problemsOf(look(primary("pg1", ["pg2"], { replicas: [] }), away), "pg2")[0]?.what).toBe(
+      `it does not stream from pg1 (not connected): ${reason}`,
+    );
+    const catchingUp = primary("pg1", ["pg2"], { replicas: [replica("pg2", { state: "catchup" })] });
+    expect(problemsOf(look(catchingUp, away), "pg2")[0]?.what).toBe("it does not stream from pg1 (catchup)");
+  });
+
+  test("is told to rejoin when only a clone helps", () => {
+    const away = { ...standby("pg2"), reason: "requested WAL segment 000000010000000000000003 has already been removed" };
+    expect(problemsOf(look(primary("pg1", ["pg2"], { replicas: [] }), away), "pg2")[0]?.fix).toBe("npm run rejoin -- pg2 --stack dev");
+  });
+});
+
+test("a paused replay is a problem of its standby, and the fix goes on with it", () => {
+  const status = look(primary("pg1", ["pg2"]), standby("pg2", { replayPaused: true }));
+  expect(problemsOf(status, "pg2")).toEqual([
+    {
+      node: "pg2",
+      what: "its replay is paused: it receives WAL and shows nothing new",
+      fix: 'docker exec -u postgres postgres-replica-dev-pg2 psql -c "SELECT pg_wal_replay_resume()"',
+    },
+  ]);
+});
+
+test("a password that was changed by hand is a problem of the primary, which up mends", () => {
+  const { problems } = look(
+    primary("pg1", ["pg2"], { changedPasswords: ["app", "postgres"] }),
+    standby("pg2", { changedPasswords: ["app"] }),
+  );
+  expect(problems).toEqual([
+    { node: "pg1", what: "the password of app and postgres is not the one that the stack has set", fix: "npm run up -- --stack dev" },
+  ]);
+});
+
+describe("a disk", () => {
+  const GIB = 1024 ** 3;
+
+  test.each([
+    [100 * GIB, 1.1 * GIB, false],
+    [100 * GIB, 0.9 * GIB, true],
+    [10 * GIB, 0.6 * GIB, false],
+    [10 * GIB, 0.4 * GIB, true],
+    [100 * GIB, 0, true],
+  ])("of %d bytes with %d free is nearly full: %s", (totalBytes, freeBytes, expected) => {
+    expect(nearlyFull({ totalBytes, freeBytes })).toBe(expected);
+  });
+
+  test("that is nearly full is a problem of its node, whatever role that has", () => {
+    const disk = { totalBytes: 10 * GIB, freeBytes: 0.25 * GIB };
+    const status = look({ ...primary("pg1", ["pg2"]), disk }, { ...standby("pg2"), disk });
+    expect(status.problems.map((p) => [p.node, p.what])).toEqual(
+      ["pg1", "pg2"].map((node) => [node, "the disk of its volume is nearly full: 256.0 MiB of 10.0 GiB are free"]),
+    );
+    expect(status.nodes.map((node) => node.diskFreeBytes)).toEqual([0.25 * GIB, 0.25 * GIB]);
+  });
+
+  test("is read from the line of df that follows the report", () => {
+    const report = JSON.stringify(standby("pg2").server);
+    expect(readReport(`${report}\n/dev/vda1        102400  90000   1024      99% /var/lib/pgnode\n`)).toEqual({
+      server: standby("pg2").server,
+      disk: { totalBytes: 102400 * 1024, freeBytes: 1024 * 1024 },
+    });
+    expect(readReport(report).disk).toBeNull();
   });
 });
 

@@ -1,0 +1,37 @@
+/** What a client sees, and no reason for anything. */
+const HARMLESS = /the database system is |terminating connection due to administrator command|canceling statement/;
+
+/**
+ * The reason why a node is not well, from the last lines of its log: what `pgnode` said last, or the last
+ * FATAL or PANIC of PostgreSQL, without time and process number. Empty when there is none.
+ *
+ * @param lines Oldest first. A line that begins with a tab goes on with the one before.
+ */
+export function reasonIn(lines: readonly string[]): string {
+  const messages: string[] = [];
+  for (const line of lines) {
+    if (line.startsWith("\t") && messages.length > 0) {
+      messages.push(`${messages.pop() ?? ""}; ${line.trim()}`);
+    } else {
+      messages.push(line.trim());
+    }
+  }
+  const last = messages.at(-1) ?? "";
+  if (last.startsWith("pgnode: ")) {
+    return last.slice("pgnode: ".length);
+  }
+  const severe = messages
+    .map((message) => /\b(?:FATAL|PANIC): +(.*)$/.exec(message)?.[1] ?? "")
+    .filter((text) => text !== "" && !HARMLESS.test(text));
+  return severe.at(-1) ?? "";
+}
+
+/** Whether a standby that gives this reason can only be helped by a clone: WAL that it needs is nowhere, or it has WAL that the primary has not. */
+export function needsClone(reason: string): boolean {
+  return [
+    /requested WAL segment \S+ has already been removed/,
+    /requested starting point \S+ on timeline \d+ is not in this server's history/,
+    /requested timeline \d+ is not a child of this server's history/,
+    /new timeline \d+ forked off current database system timeline/,
+  ].some((pattern) => pattern.test(reason));
+}

@@ -1,0 +1,66 @@
+import { needsClone, reasonIn } from "../../core/reason";
+
+const at = (text: string): string => `2026-11-23 22:00:00.000 UTC [57] ${text}`;
+
+describe("the reason in a log", () => {
+  test("is what pgnode said, when that was the last word", () => {
+    expect(reasonIn([at("FATAL:  could not write to file"), "pgnode: node pg1 has no cluster in its volume. Run up"])).toBe(
+      "node pg1 has no cluster in its volume. Run up",
+    );
+  });
+
+  test("is not what pgnode said before the server ran", () => {
+    expect(reasonIn(["pgnode: node pg1 rejoins as a standby of pg2", at("LOG:  database system is ready")])).toBe("");
+  });
+
+  test("is the last FATAL or PANIC, without time and process", () => {
+    expect(
+      reasonIn([
+        at('PANIC:  could not write to file "pg_wal/xlogtemp.42": No space left on device'),
+        at("LOG:  startup process (PID 42) was terminated by signal 6: Aborted"),
+        at("LOG:  database system is shut down"),
+      ]),
+    ).toBe('could not write to file "pg_wal/xlogtemp.42": No space left on device');
+  });
+
+  test("goes on over the lines that libpq writes for each host", () => {
+    expect(
+      reasonIn([
+        at(
+          'FATAL:  streaming replication receiver "pg2" could not connect to the primary server: connection to server at "pg1" failed: Connection refused',
+        ),
+        '\tconnection to server at "pg3" failed: FATAL:  password authentication failed for user "replica_user"',
+        at("LOG:  waiting for WAL to become available at 0/3000148"),
+      ]),
+    ).toMatch(
+      /^streaming replication receiver .* refused; connection to server at "pg3" .* password authentication failed for user "replica_user"$/,
+    );
+  });
+
+  test.each([
+    "FATAL:  the database system is starting up",
+    "FATAL:  the database system is shutting down",
+    "FATAL:  terminating connection due to administrator command",
+    "FATAL:  canceling statement due to conflict with recovery",
+    'ERROR:  relation "x" does not exist',
+    "LOG:  checkpoint complete",
+  ])("is not %s", (line) => {
+    expect(reasonIn([at(line)])).toBe("");
+  });
+
+  test("is nothing when the log is empty", () => {
+    expect(reasonIn([])).toBe("");
+  });
+});
+
+describe("only a clone helps", () => {
+  test.each([
+    ["could not receive data from WAL stream: ERROR:  requested WAL segment 000000010000000000000003 has already been removed", true],
+    ["could not start WAL streaming: ERROR:  requested starting point 0/5000000 on timeline 1 is not in this server's history", true],
+    ["requested timeline 3 is not a child of this server's history", true],
+    ["could not connect to the primary server: Connection refused", false],
+    ["", false],
+  ])("%s: %s", (reason, expected) => {
+    expect(needsClone(reason)).toBe(expected);
+  });
+});
