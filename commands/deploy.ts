@@ -6,9 +6,10 @@ import { UserError } from "./errors";
 import { checkPorts, reconcile, releaseStaleLocks } from "./preflight";
 import { setup } from "./setup";
 import { ensureStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
-import type { StackConfig } from "../core/config";
+import type { NodeConfig, StackConfig } from "../core/config";
 import { labelFilter, PROJECT, volumeName } from "../core/names";
 import { assess, changedPasswords } from "../core/topology";
+import { NodeControl } from "./nodes";
 import { observe } from "./observe";
 
 const say = (line: string): void => console.error(line);
@@ -23,7 +24,14 @@ export async function up(stack: string): Promise<number> {
   if (lost) {
     say("something of the stack is gone from Docker; the state is refreshed first");
   }
-  const again = [...stale, ...lostVolumes.flatMap((volume) => birthOfVolume(config, volume))];
+  const again = [...stale];
+  for (const node of config.nodes.filter((n) => lostVolumes.includes(volumeName(stack, n.name)))) {
+    if (node === config.nodes[0]) {
+      await refillFirst(config, node);
+    } else {
+      again.push(commandUrn(stack, "StreamingSecondary", `${node.name}-basebackup`));
+    }
+  }
   const code = await pulumi(stack, [
     "up",
     "--yes",
@@ -63,19 +71,22 @@ export async function down(stack: string): Promise<number> {
   return 0;
 }
 
-/** The resource that fills a volume again: the base backup of its node. @throws UserError for the first node's. */
-function birthOfVolume(config: StackConfig, volume: string): string[] {
-  const node = config.nodes.find((n) => volumeName(config.stack, n.name) === volume);
-  if (node === undefined) {
-    return []; // the node is to go anyway
-  }
-  if (node === config.nodes[0]) {
+/**
+ * The volume of the node with which the cluster began is gone. Its birth would make a new, empty cluster
+ * beside the data of the others, so it is cloned from whoever is primary now. @throws UserError when nobody is.
+ */
+async function refillFirst(config: StackConfig, first: NodeConfig): Promise<void> {
+  const { stack } = config;
+  const { primary } = assess(stack, await observe(config));
+  const from = config.nodes.find((node) => node.name === primary);
+  if (from === undefined || from === first) {
     throw new UserError(
-      `the volume ${volume} is gone, and filling it as at first would make a new, empty cluster beside the data of the other nodes. Nothing was changed. ` +
-        `Promote another node (npm run failover -- --stack ${config.stack}), save its data with pg_dump, and build the stack anew with down and up`,
+      `the volume ${volumeName(stack, first.name)} is gone, and no other node is primary to fill it from. Nothing was changed. ` +
+        `Promote one (npm run failover -- --stack ${stack}), then run up again; when the data of every node is gone or may go, run down, then up`,
     );
   }
-  return [commandUrn(config.stack, "StreamingSecondary", `${node.name}-basebackup`)];
+  say(`the volume of ${first.name} is gone; cloning it from ${from.name}, which is primary`);
+  await new NodeControl(config, first).clone(new NodeControl(config, from));
 }
 
 /** The resource that sets the passwords, when somebody has changed one by hand: Pulumi alone would see nothing to do. */

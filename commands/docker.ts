@@ -1,17 +1,26 @@
 import execa from "execa";
 import { currentDockerHost } from "../core/dockerHost";
 
-/** Runs the docker command line against one Docker host. Never throws: look at `exitCode`. */
+/**
+ * Runs the docker command line against one Docker host. Never throws: look at `exitCode`.
+ *
+ * @param options.timeout Milliseconds. @default 60 000
+ * @param options.progress Show what it writes to standard error while it runs.
+ */
 export async function docker(
   args: readonly string[],
-  options: { host?: string; input?: string; timeout?: number; env?: Record<string, string> } = {},
+  options: { host?: string; input?: string; timeout?: number; env?: Record<string, string>; progress?: boolean } = {},
 ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
-  const result = await execa("docker", [...args], {
+  const child = execa("docker", [...args], {
     env: { DOCKER_HOST: options.host ?? currentDockerHost(), ...options.env },
     reject: false,
     timeout: options.timeout ?? 60_000,
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
   });
+  if (options.progress === true) {
+    child.stderr?.pipe(process.stderr);
+  }
+  const result = await child;
   const stderr = result.timedOut ? `docker ${args[0] ?? ""} did not answer within ${(options.timeout ?? 60_000) / 1000} s` : result.stderr;
   // A program that is not there has no exit code.
   return {

@@ -1,10 +1,15 @@
 import type { NodeConfig, StackConfig } from "../core/config";
+import { clusterOf, nodeEnvironment, sourceConninfo } from "../core/cluster";
 import type { WalEnd } from "../core/election";
-import { containerName, NODE_ROOT, slotName, volumeName } from "../core/names";
-import { createSlotSql } from "../core/slots";
+import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../core/names";
 import { PGNODE_SCRIPT } from "../core/pgnode";
+import { shellWord } from "../core/quoting";
+import { createSlotSql } from "../core/slots";
 import { docker, logLines, sqlIn } from "./docker";
 import { UserError } from "./errors";
+
+/** How long a base backup may take. */
+const CLONE_HOURS = 12;
 
 /** Finds a node of the config by name. @throws UserError that lists the names there are. */
 export function nodeOf(config: StackConfig, name: string): NodeConfig {
@@ -113,33 +118,85 @@ export class NodeControl {
       ...this.on,
       timeout: 10_000,
     });
-    const volume = `${volumeName(this.config.stack, this.node.name)}:${NODE_ROOT}`;
     if (image.exitCode !== 0) {
       return null;
     }
-    const result = await docker(
-      [
-        "run",
-        "--rm",
-        "-i",
-        "--network",
-        "none",
-        "--user",
-        "0:0",
-        "-e",
-        "PGNODE_NAME",
-        "-v",
-        volume,
-        "--entrypoint",
-        "sh",
-        image.stdout.trim(),
-        "-c",
-        "cat >/tmp/pgnode && exec sh /tmp/pgnode wal-end",
-      ],
-      { ...this.on, input: PGNODE_SCRIPT, env: { PGNODE_NAME: this.node.name }, timeout: 30_000 },
-    );
+    const result = await this.inVolume("wal-end", { image: image.stdout.trim(), network: "none", timeout: 30_000 });
     const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no)$/m.exec(result.stdout);
     return match === null ? null : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes" };
+  }
+
+  /**
+   * Fills the node's volume, which is gone or empty, with a base backup of the primary: what the program does
+   * for a secondary at its birth. The node's container is not running, or is not there.
+   *
+   * @throws UserError with the node's own last words when that fails; nothing half made stays.
+   */
+  public async clone(primary: NodeControl): Promise<void> {
+    const { stack } = this.config;
+    const cluster = clusterOf(this.config);
+    const volume = volumeName(stack, this.node.name);
+    const labels = Object.entries(labelsOf(stack, this.node.name)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
+    const made = await docker(["volume", "create", ...labels, volume], this.on);
+    if (made.exitCode !== 0) {
+      throw new UserError(`the volume ${volume} cannot be made: ${firstLine(made.stderr)}`);
+    }
+    await primary.makeSlots([this.node.name]);
+    // One that an interrupted run left behind would work on the same volume.
+    await docker(["rm", "-f", "-v", `${this.container}-clone`], this.on);
+    const result = await this.inVolume("clone", {
+      image: this.config.image,
+      network: networkName(stack),
+      options: ["--name", `${this.container}-clone`, ...labels],
+      timeout: CLONE_HOURS * 3_600_000,
+      progress: true,
+      env: { ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster) },
+      // It comes in with the script: a container's environment is for everybody to inspect.
+      secret: `export PGNODE_PASSFILE=${shellWord(await primary.passfile())}\n`,
+    });
+    if (result.exitCode !== 0) {
+      const own = result.stderr.split("\n").filter((line) => line.startsWith("pgnode: "));
+      throw new UserError(own.at(-1)?.slice("pgnode: ".length) ?? `node ${this.node.name} cannot be cloned: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** The text of the password file with which standbys connect; every node has the same. */
+  private async passfile(): Promise<string> {
+    const result = await docker(["exec", "-u", "postgres", this.container, "cat", `${NODE_ROOT}/passfile`], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    if (result.exitCode !== 0) {
+      throw new UserError(`node ${this.node.name} has no password file: ${firstLine(result.stderr)}`);
+    }
+    return result.stdout;
+  }
+
+  /** Runs a part of pgnode on the node's volume, in a container of its own. */
+  private inVolume(
+    action: "wal-end" | "clone",
+    how: {
+      image: string;
+      network: string;
+      timeout: number;
+      /** More options of `docker run`. */
+      options?: string[];
+      progress?: boolean;
+      env?: Record<string, string>;
+      secret?: string;
+    },
+  ): ReturnType<typeof docker> {
+    const { image, network, options = [], secret = "", ...rest } = how;
+    const env = { PGNODE_NAME: this.node.name, ...how.env };
+    return docker(
+      [
+        ...["run", "--rm", "-i", "--network", network, "--user", "0:0", ...options],
+        ...Object.keys(env).flatMap((name) => ["-e", name]),
+        ...["-v", `${volumeName(this.config.stack, this.node.name)}:${NODE_ROOT}`, "--entrypoint", "sh", image],
+        ...["-c", `cat >/tmp/pgnode && exec sh /tmp/pgnode ${action}`],
+      ],
+      { ...this.on, ...rest, env, input: `${secret}${PGNODE_SCRIPT}` },
+    );
   }
 
   /** Promotes the standby. @throws UserError when it is not a primary within the time. */

@@ -1,5 +1,5 @@
 import { slotName } from "../core/names";
-import { needsClone } from "../core/reason";
+import { hasNoCluster, needsClone } from "../core/reason";
 import { assess, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, NodeControl } from "./nodes";
@@ -46,13 +46,16 @@ export async function rejoin(stack: string, name: string): Promise<number> {
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }
+  const source = new NodeControl(config, nodeOf(config, primary.name));
   if (lost) {
-    say(`its slot is lost: dropping it, and cloning ${name} anew`);
-    await new NodeControl(config, nodeOf(config, primary.name)).sql(`SELECT pg_drop_replication_slot('${slotName(name)}')`);
-  } else if (needsClone(node.reason)) {
-    say(`it cannot go on (${node.reason}): cloning ${name} anew`);
+    say(`its slot is lost: dropping it`);
+    await source.sql(`SELECT pg_drop_replication_slot('${slotName(name)}')`);
   }
-  if (lost || needsClone(node.reason)) {
+  if (hasNoCluster(node.reason)) {
+    say(`its volume holds no cluster: cloning ${name} from ${primary.name}`);
+    await control.clone(source);
+  } else if (lost || needsClone(node.reason)) {
+    say(`it cannot go on${node.reason === "" ? "" : ` (${node.reason})`}: cloning ${name} anew from ${primary.name}`);
     await control.mark("reclone");
   }
   await control.mark("fenced");

@@ -1,9 +1,9 @@
 import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
+import type { Cluster } from "../core/cluster";
 import { labelsOf, NODE_ROOT } from "../core/names";
 import { PGNODE_SCRIPT } from "../core/pgnode";
 import { shellWord } from "../core/quoting";
-import type { Cluster } from "./types";
 
 /** Environment for a command. Values may be secret: they reach the container by name, never on a command line. */
 export type Environment = Record<string, pulumi.Input<string>>;
@@ -87,8 +87,9 @@ export function birthCommand(
   );
 }
 
-/** What a node or its server has said last of what is wrong. */
-const reasonOf = (container: string): string => `docker logs --tail 20 ${container} 2>&1 | grep -E '^pgnode: |FATAL:|PANIC:' | tail -n 1`;
+/** What a node that stopped by itself has said last, or the last error of its server. Not the end of a server that was killed. */
+const reasonOf = (container: string): string =>
+  `{ docker logs --tail 1 ${container} 2>&1 | grep '^pgnode: '; docker logs --tail 20 ${container} 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1; }`;
 
 /** Ends a script whose container let it down: what the node itself said last is the reason to show. */
 const withReason = (container: string): string => `{ ${reasonOf(container)} >&2; exit 1; }`;

@@ -2,5 +2,6 @@
 export { Primary, type PrimaryArgs } from "./primary";
 export { ReplicationSlot, type ReplicationSlotArgs } from "./replicationSlot";
 export { StreamingSecondary, type StreamingSecondaryArgs } from "./streamingSecondary";
-export type { Cluster, Member, NodeArgs, ReplicationSource } from "./types";
+export type { Cluster, Member } from "../core/cluster";
+export type { NodeArgs, ReplicationSource } from "./types";
 export { generatedPassword } from "./commands";

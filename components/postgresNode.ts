@@ -1,12 +1,12 @@
 import type * as command from "@pulumi/command";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
+import { type Cluster, type Member, nodeEnvironment } from "../core/cluster";
 import { passfile } from "../core/conninfo";
-import { CONTAINER_PORT, labelsOf, NODE_ROOT, REPLICATION_ROLE, slotName, volumeName } from "../core/names";
-import { hbaConf, nodeConf } from "../core/settings";
+import { CONTAINER_PORT, labelsOf, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../core/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/pgnode";
-import { type Environment, nodeCommand } from "./commands";
-import type { Cluster, Member, NodeArgs } from "./types";
+import { nodeCommand } from "./commands";
+import type { NodeArgs } from "./types";
 
 /** How long PostgreSQL may take for a fast shutdown before Docker kills it, in seconds. */
 const STOP_SECONDS = 60;
@@ -18,16 +18,6 @@ export function memberOf(cluster: Cluster, node: string): Member {
     throw new Error(`node "${node}" is not among the stack's nodes ${cluster.members.map((m) => m.name).join(", ")}`);
   }
   return member;
-}
-
-/** What a node's configuration files say, in the variables that pgnode reads. */
-export function nodeEnvironment(args: NodeArgs): Environment {
-  const { cluster, node } = args;
-  return {
-    PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: cluster.members }),
-    PGNODE_HBA: hbaConf(cluster.settings.allowedSubnets),
-    PGNODE_SLOT: slotName(node),
-  };
 }
 
 /** The node's password file. */
@@ -110,7 +100,7 @@ export function configuration(name: string, args: NodeArgs, opts: pulumi.CustomR
       cluster: args.cluster,
       action: "configure",
       container: memberOf(args.cluster, args.node).container,
-      environment: { ...nodeEnvironment(args), PGNODE_PASSFILE: nodePassfile(args) },
+      environment: { ...nodeEnvironment(args.cluster, args.node), PGNODE_PASSFILE: nodePassfile(args) },
     },
     opts,
   );

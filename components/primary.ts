@@ -1,13 +1,12 @@
 import type * as command from "@pulumi/command";
 import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import { conninfo, hostLists } from "../core/conninfo";
-import { NODE_ROOT, REPLICATION_ROLE } from "../core/names";
+import { nodeEnvironment, sourceConninfo } from "../core/cluster";
 import { sqlIdentifier } from "../core/quoting";
 import { rolesSql } from "../core/roles";
 import { SAMPLE_SQL } from "../core/sample";
 import { birthCommand, sqlCommand } from "./commands";
-import { configuration, dataVolume, memberOf, nodeEnvironment, nodePassfile, postgresContainer } from "./postgresNode";
+import { configuration, dataVolume, memberOf, nodePassfile, postgresContainer } from "./postgresNode";
 import type { NodeArgs, ReplicationSource } from "./types";
 
 /** The arguments of a {@link Primary}. */
@@ -55,15 +54,7 @@ export class Primary extends pulumi.ComponentResource {
     this.port = pulumi.output(args.port);
     this.container = container.name;
     this.source = {
-      conninfo: pulumi.output(
-        conninfo({
-          ...hostLists(args.cluster.members),
-          user: REPLICATION_ROLE,
-          passfile: `${NODE_ROOT}/passfile`,
-          target_session_attrs: "read-write",
-          connect_timeout: 5,
-        }),
-      ),
+      conninfo: pulumi.output(sourceConninfo(args.cluster)),
       containers: pulumi.output(this.containers(args)),
       ready: [roles, configured],
     };
@@ -85,7 +76,7 @@ export class Primary extends pulumi.ComponentResource {
         image: args.image,
         volume: volume.name,
         passfile: nodePassfile(args),
-        environment: nodeEnvironment(args),
+        environment: nodeEnvironment(args.cluster, args.node),
       },
       { parent: this, dependsOn: [volume] },
     );

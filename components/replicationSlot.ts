@@ -1,8 +1,9 @@
 import * as pulumi from "@pulumi/pulumi";
+import type { Cluster } from "../core/cluster";
 import { slotName } from "../core/names";
 import { createSlotSql, dropSlotSql } from "../core/slots";
 import { sqlCommand } from "./commands";
-import type { Cluster, ReplicationSource } from "./types";
+import type { ReplicationSource } from "./types";
 
 /** The arguments of a {@link ReplicationSlot}. */
 export interface ReplicationSlotArgs {

@@ -10,13 +10,12 @@ import {
   type SecretKey,
   type StackConfig,
 } from "../core/config";
+import { type Cluster, clusterOf } from "../core/cluster";
 import { libpqUrl, type SessionAttributes } from "../core/conninfo";
-import { currentDockerHost } from "../core/dockerHost";
-import { APP_ROLE, CONTAINER_PORT, containerName } from "../core/names";
+import { APP_ROLE } from "../core/names";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/queries";
 import { shellWord } from "../core/quoting";
 import { generatedPassword } from "./commands";
-import type { Cluster } from "./types";
 
 /** Everything that index.ts reads from Pulumi's config. */
 export interface Settings extends StackConfig {
@@ -47,28 +46,6 @@ export function readSettings(): Settings {
     requireSecrets(config.stack, (key) => Boolean(raw[key]));
     return { ...config, cluster: clusterOf(config) };
   });
-}
-
-function clusterOf(config: StackConfig): Cluster {
-  return {
-    stack: config.stack,
-    // In the nodes' own network every one is reached by its name, on PostgreSQL's own port.
-    members: config.nodes.map((n) => ({
-      name: n.name,
-      host: n.name,
-      port: CONTAINER_PORT,
-      container: containerName(config.stack, n.name),
-    })),
-    dockerHost: config.nodes[0]?.dockerHost ?? currentDockerHost(),
-    settings: {
-      parameters: config.parameters,
-      allowedSubnets: config.allowedSubnets,
-      maxSlotWalKeepSize: config.maxSlotWalKeepSize,
-      automaticRejoin: config.automaticRejoin,
-      ...(config.synchronous === undefined ? {} : { synchronous: config.synchronous }),
-    },
-    protectData: config.protectData,
-  };
 }
 
 /** The password of the config, or, in a dev stack that has none, one that is made up once. */

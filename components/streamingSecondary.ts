@@ -1,8 +1,9 @@
 import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
+import { nodeEnvironment } from "../core/cluster";
 import { slotName } from "../core/names";
 import { birthCommand, nodeCommand } from "./commands";
-import { configuration, dataVolume, memberOf, nodeEnvironment, nodePassfile, postgresContainer } from "./postgresNode";
+import { configuration, dataVolume, memberOf, nodePassfile, postgresContainer } from "./postgresNode";
 import type { ReplicationSlot } from "./replicationSlot";
 import type { NodeArgs, ReplicationSource } from "./types";
 
@@ -54,7 +55,7 @@ export class StreamingSecondary extends pulumi.ComponentResource {
 
   /** pg_basebackup from whoever is primary, through the slot, so that no WAL is missed on the way. */
   private baseBackup(name: string, args: StreamingSecondaryArgs, volume: pulumi.Input<string>): command.local.Command {
-    const environment = { ...nodeEnvironment(args), PGNODE_SOURCE: args.source.conninfo };
+    const environment = { ...nodeEnvironment(args.cluster, args.node), PGNODE_SOURCE: args.source.conninfo };
     return birthCommand(
       `${name}-basebackup`,
       {

@@ -1,29 +1,6 @@
 import type * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
-import type { Endpoint } from "../core/conninfo";
-import type { NodeSettings } from "../core/settings";
-
-/** A node as the others know it: who it is, where it is reached, which container to ask. */
-export interface Member extends Endpoint {
-  /** The node's name. */
-  name: string;
-  /** The name of its container. */
-  container: string;
-}
-
-/** What every node of a stack shares. Plain values: they decide what is built. */
-export interface Cluster {
-  /** The stack's name, the middle part of every Docker name. */
-  stack: string;
-  /** Every node, in the order of the config. */
-  members: readonly Member[];
-  /** The Docker host that the commands speak to, a DOCKER_HOST value. */
-  dockerHost: string;
-  /** The settings that go into every node's configuration files. */
-  settings: Omit<NodeSettings, "node" | "members">;
-  /** Keep the data volumes when the stack is destroyed. @default false */
-  protectData?: boolean;
-}
+import type { Cluster } from "../core/cluster";
 
 /** The arguments that a Primary and a StreamingSecondary have in common. */
 export interface NodeArgs {

@@ -35,3 +35,8 @@ export function needsClone(reason: string): boolean {
     /new timeline \d+ forked off current database system timeline/,
   ].some((pattern) => pattern.test(reason));
 }
+
+/** Whether a node says that its volume is empty: somebody removed the volume, or what should fill it was interrupted. */
+export function hasNoCluster(reason: string): boolean {
+  return reason.includes("has no cluster in its volume");
+}

@@ -2,7 +2,7 @@ import { bytesText } from "./bytes";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "./queries";
 import { lsnDiff } from "./lsn";
 import { NODE_ROOT, slotName } from "./names";
-import { needsClone } from "./reason";
+import { hasNoCluster, needsClone } from "./reason";
 import { CHANGED_PASSWORDS_SQL } from "./roles";
 
 /** What a server says of itself; the answer of {@link NODE_SQL}. */
@@ -246,7 +246,7 @@ export function changedPasswords(primary: Observation): string {
 
 /** The command for a node whose log gives a reason; without one, the log itself. */
 function fixOf(stack: string, node: Observation): string {
-  if (needsClone(node.reason)) {
+  if (needsClone(node.reason) || hasNoCluster(node.reason)) {
     return `npm run rejoin -- ${node.name} --stack ${stack}`;
   }
   if (node.reason.includes("No space left on device")) {

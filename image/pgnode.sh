@@ -141,6 +141,7 @@ check_volume() {
         for entry in "$ROOT"/* "$ROOT"/.[!.]*; do
             case $entry in
             "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/initdb.log" | "$ROOT/lost+found") ;;
+            "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once") ;;
             *) die "the volume of node $PGNODE_NAME holds files that are not ours (${entry#"$ROOT"/}). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
@@ -368,7 +369,7 @@ run() {
         # A clone that was interrupted between its two renames.
         [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
     }
-    [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run up"
+    [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME"
     check_volume
     guard
     write_files "$DATA"

@@ -77,8 +77,39 @@ describe("a change of primary that does not go through", () => {
     const ran = await cluster.run("up");
     expect([ran.exitCode, ran.stderr]).toEqual([
       1,
-      expect.stringMatching(/^error: the volume .*-pg1-data is gone.*Nothing was changed/m) as string,
+      expect.stringMatching(/^error: the volume .*-pg1-data is gone.*Nothing was changed.*npm run failover/m) as string,
     ]);
     expect(await cluster.sql("pg2", "SELECT count(*) FROM customers")).toBe("3");
+  });
+
+  test("when another node has become primary, up clones the first one's volume from it", async () => {
+    expect((await cluster.run("failover")).stderr).toMatch(/nobody knows what the standby lacks.*--allow-data-loss/);
+    await cluster.must("failover", "--allow-data-loss");
+    const up = await cluster.must("up");
+    expect(up.stderr).toContain("the volume of pg1 is gone; cloning it from pg2, which is primary");
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ pg1: "standby", pg2: "primary" });
+    await cluster.must("verify");
+    await cluster.expectZeroDiff();
+    await cluster.must("switchover", "--to", "pg1");
+    await cluster.must("verify");
+  });
+
+  test("a volume that plain pulumi has made anew, empty, is filled by rejoin", async () => {
+    await cluster.docker("rm", "-f", cluster.container("pg2"));
+    await cluster.docker("volume", "rm", `${cluster.container("pg2")}-data`);
+    expect((await cluster.checkout.pulumi(cluster.stack, "up", "--yes", "--skip-preview", "--refresh")).exitCode).toBe(0);
+    let { problems } = await cluster.status();
+    for (const deadline = Date.now() + 30_000; !problems.some((p) => p.fix.includes("rejoin")) && Date.now() < deadline;) {
+      ({ problems } = await cluster.status());
+    }
+    expect(problems).toContainEqual({
+      node: "pg2",
+      what: expect.stringContaining("node pg2 has no cluster in its volume") as string,
+      fix: `npm run rejoin -- pg2 --stack ${cluster.stack}`,
+    });
+    await cluster.must("rejoin", "pg2");
+    await cluster.healthy();
+    await cluster.expectZeroDiff();
   });
 });

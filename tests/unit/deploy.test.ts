@@ -47,6 +47,7 @@ beforeEach(() => {
   jest.spyOn(console, "error").mockImplementation(() => undefined);
   runPulumi.mockResolvedValue({ exitCode: 0, stderr: "" });
   jest.mocked(docker.docker).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
+  jest.mocked(docker.sqlIn).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
   reconcile.mockResolvedValue({ lost: false, lostVolumes: [] });
   seen(primary("pg1", ["pg2", "db-c"]), standby("pg2"), standby("db-c"));
   configured();
@@ -80,10 +81,41 @@ describe("up", () => {
     async (nodes) => {
       reconcile.mockResolvedValue({ lost: true, lostVolumes: nodes.map(volume) });
       await expect(up("staging")).rejects.toThrow(UserError);
-      await expect(up("staging")).rejects.toThrow(/^the volume postgres-replica-staging-pg1-data is gone, .*Nothing was changed/);
+      await expect(up("staging")).rejects.toThrow(
+        /^the volume postgres-replica-staging-pg1-data is gone, and no other node is primary .*Nothing was changed/,
+      );
       expect(runs()).toEqual([]);
     },
   );
+
+  test("clones the first node's volume from another node that is primary, before Pulumi runs", async () => {
+    reconcile.mockResolvedValue({ lost: true, lostVolumes: [volume("pg1")] });
+    seen(silent("pg1", null), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
+    expect(await up("staging")).toBe(0);
+    const asked = jest.mocked(docker.docker).mock.calls.map(([args]) => args);
+    expect(asked.map((args) => args.slice(0, 2).join(" "))).toEqual(["volume create", "rm -f", "exec -u", "run --rm"]);
+    expect(asked.at(-1)?.join(" ")).toContain(`-v ${volume("pg1")}:/var/lib/pgnode`);
+    expect(asked.at(-1)?.at(-1)).toMatch(/pgnode clone$/);
+    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh"]]);
+  });
+
+  test("does not run Pulumi when that clone fails, and gives the node's own reason", async () => {
+    reconcile.mockResolvedValue({ lost: true, lostVolumes: [volume("pg1")] });
+    seen(silent("pg1", null), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
+    jest.mocked(docker.docker).mockImplementation(([verb]) =>
+      Promise.resolve(
+        verb === "run"
+          ? {
+              exitCode: 1,
+              stdout: "",
+              stderr: "pg_basebackup: error\npgnode: the base backup of node pg1 failed: No space left on device",
+            }
+          : { exitCode: 0, stdout: "", stderr: "" },
+      ),
+    );
+    await expect(up("staging")).rejects.toThrow(/^the base backup of node pg1 failed: No space left on device$/);
+    expect(runs()).toEqual([]);
+  });
 
   test("sets the passwords again when one was changed by hand, and says which", async () => {
     seen(standby("pg1"), primary("pg2", ["pg1", "db-c"], { changedPasswords: ["app", "replica_user"] }), standby("db-c"));
