@@ -431,6 +431,12 @@ describe("data", () => {
     expect(prod.ofType(VOLUME).map((v) => v.retainOnDelete)).toEqual([true, true, true]);
   });
 
+  test("is not replaced, and so deleted, because its volume was made with options or labels of its own", () => {
+    for (const volume of [...dev.ofType(VOLUME), ...prod.ofType(VOLUME)]) {
+      expect(volume.ignoreChanges.sort()).toEqual(["driver", "driverOpts", "labels"]);
+    }
+  });
+
   test("a node is born once: no later change of an input makes its cluster anew", () => {
     for (const name of ["pg1-init", "pg2-basebackup", "db-c-basebackup"]) {
       expect([name, prod.get(name).ignoreChanges]).toEqual([name, expect.arrayContaining(["create", "stdin", "environment"])]);
