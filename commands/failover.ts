@@ -4,7 +4,7 @@ import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import type { Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { observe } from "./observe";
-import { BOUNDS, controlOf, controls, finish, finishInterrupted, Journal, names, say, show } from "./promotion";
+import { BOUNDS, controlOf, controls, exclusively, finish, finishInterrupted, Journal, names, say, settle, show } from "./promotion";
 import { readStackConfig } from "./workspace";
 
 export interface FailoverOptions {
@@ -14,7 +14,11 @@ export interface FailoverOptions {
 }
 
 /** `npm run failover`: the primary is gone; fence it, promote the most advanced standby. Returns the exit code. */
-export async function failover(stack: string, options: FailoverOptions): Promise<number> {
+export function failover(stack: string, options: FailoverOptions): Promise<number> {
+  return options.dryRun ? run(stack, options) : exclusively(stack, () => run(stack, options));
+}
+
+async function run(stack: string, options: FailoverOptions): Promise<number> {
   const start = Date.now();
   const config = readStackConfig(stack);
   const nodes = controls(config);
@@ -52,10 +56,13 @@ export async function failover(stack: string, options: FailoverOptions): Promise
     );
   }
   const [ends, after] = await Promise.all([Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())), observeDrained(config)]);
+  // A promotion that had been under way may have ended meanwhile.
+  refuseUnlessNeeded(stack, after);
   const candidate = candidates(after)[0];
   if (candidate === undefined) {
-    throw new UserError("no standby answers any more. Run: npm run status");
+    throw new UserError(`no standby answers any more. Run: npm run status -- --stack ${stack}`);
   }
+  refuseAnother(stack, journal, candidate, after);
   const atRisk = bytesAtRisk(candidate, ends);
   const against = objections({
     candidate,
@@ -72,11 +79,15 @@ export async function failover(stack: string, options: FailoverOptions): Promise
   against.forEach((objection) => say(`--allow-data-loss gives up: ${objection.why}`));
 
   await Promise.all(gone.map((node) => controlOf(nodes, node.name).mark("fenced")));
-  journal.begin(candidate.name);
+  // From here on a start does no harm. One just before may have.
+  const started = await Promise.all(gone.map((node) => controlOf(nodes, node.name).isStopped()));
+  if (started.includes(false)) {
+    throw new UserError(`${names(gone.filter((_, i) => !started[i]))} was started again while failover was at work. Run failover again`);
+  }
+  journal.begin({ promoted: candidate.name, phase: "promoting" });
   say(`promoting ${candidate.name}`);
   await controlOf(nodes, candidate.name).promote(BOUNDS.promote);
   const seconds = await finish(config, nodes, candidate.name, after, start);
-  journal.end();
   show(
     {
       stack,
@@ -91,6 +102,8 @@ export async function failover(stack: string, options: FailoverOptions): Promise
     },
     options.json,
   );
+  await settle(controlOf(nodes, candidate.name));
+  journal.end();
   for (const node of gone.filter((n) => n.containerState !== null)) {
     say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
   }
@@ -110,6 +123,17 @@ async function observeDrained(config: StackConfig): Promise<Observation[]> {
       return observed;
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A promotion that was asked for and has not ended yet cannot be taken back: promoting another node would make two primaries. */
+function refuseAnother(stack: string, journal: Journal, candidate: Observation, observed: readonly Observation[]): void {
+  const change = journal.read();
+  const pending = observed.find((node) => node.name === change?.promoted && node.server?.inRecovery === true);
+  if (change?.phase === "promoting" && pending !== undefined && pending.name !== candidate.name) {
+    throw new UserError(
+      `failover refused: a promotion of ${pending.name} is under way, and ${candidate.name} is ahead of it. Wait until ${pending.name} is primary (npm run status -- --stack ${stack}), or stop it (docker stop ${pending.container}), then run failover again`,
+    );
   }
 }
 

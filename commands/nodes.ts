@@ -4,12 +4,15 @@ import type { WalEnd } from "../core/election";
 import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../core/names";
 import { PGNODE_SCRIPT } from "../core/pgnode";
 import { shellWord } from "../core/quoting";
+import { reasonIn } from "../core/reason";
 import { createSlotSql } from "../core/slots";
 import { docker, logLines, sqlIn } from "./docker";
 import { UserError } from "./errors";
 
 /** How long a base backup may take. */
-const CLONE_HOURS = 12;
+export const CLONE_HOURS = 12;
+/** How long a checkpoint may take: all that is in memory goes to the disk. */
+const CHECKPOINT_SECONDS = 600;
 
 /** Finds a node of the config by name. @throws UserError that lists the names there are. */
 export function nodeOf(config: StackConfig, name: string): NodeConfig {
@@ -48,6 +51,11 @@ export class NodeControl {
     throw new UserError(`Docker does not say what container ${this.container} does: ${firstLine(result.stderr)}`);
   }
 
+  /** Whether Docker says that the container does not run and will not by itself. */
+  public async isStopped(): Promise<boolean> {
+    return isStopped(await this.state());
+  }
+
   /**
    * Makes sure that the node does not write and does not come up again by itself: stops the container
    * (`unless-stopped` leaves it so) and looks that it is stopped.
@@ -57,19 +65,39 @@ export class NodeControl {
    */
   public async fence(graceSeconds: number): Promise<boolean> {
     const before = await this.state();
-    if (before === null || before === "exited" || before === "dead" || before === "created") {
+    if (isStopped(before)) {
       return true;
     }
     // A frozen container gets no signal until it is thawed, and a thawed primary writes: kill, then thaw.
     const action =
       before === "paused" || graceSeconds === 0 ? ["kill", this.container] : ["stop", "-t", String(graceSeconds), this.container];
     await docker(action, { ...this.on, timeout: (graceSeconds + 20) * 1000 });
-    let after = await this.state();
+    const after = await this.state();
     if (after === "restarting" || after === "running") {
       await docker(["stop", "-t", "0", this.container], { ...this.on, timeout: 20_000 });
-      after = await this.state();
     }
-    return after === null || after === "exited" || after === "dead";
+    return this.isStopped();
+  }
+
+  /** Takes back the marks of a change of roles that did not go through: the stopped node may be the primary again. */
+  public async unfence(): Promise<void> {
+    const result = await this.inVolume("unfence", {
+      image: (await this.image()) ?? this.config.image,
+      network: "none",
+      timeout: 30_000,
+    });
+    if (result.exitCode !== 0) {
+      throw new UserError(`the mark "fenced" cannot be taken from the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** The image of the node's container; null when there is no container. */
+  private async image(): Promise<string | null> {
+    const result = await docker(["inspect", "--type", "container", "--format", "{{.Config.Image}}", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    return result.exitCode === 0 ? result.stdout.trim() : null;
   }
 
   /** Puts a mark into the volume of a stopped node, which it heeds at its next start. */
@@ -114,14 +142,11 @@ export class NodeControl {
 
   /** Where the WAL of the stopped node ends; null when that cannot be read. */
   public async walEnd(): Promise<WalEnd | null> {
-    const image = await docker(["inspect", "--type", "container", "--format", "{{.Config.Image}}", this.container], {
-      ...this.on,
-      timeout: 10_000,
-    });
-    if (image.exitCode !== 0) {
+    const image = await this.image();
+    if (image === null) {
       return null;
     }
-    const result = await this.inVolume("wal-end", { image: image.stdout.trim(), network: "none", timeout: 30_000 });
+    const result = await this.inVolume("wal-end", { image, network: "none", timeout: 30_000 });
     const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no)$/m.exec(result.stdout);
     return match === null ? null : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes" };
   }
@@ -174,7 +199,7 @@ export class NodeControl {
 
   /** Runs a part of pgnode on the node's volume, in a container of its own. */
   private inVolume(
-    action: "wal-end" | "clone",
+    action: "wal-end" | "clone" | "unfence",
     how: {
       image: string;
       network: string;
@@ -207,6 +232,22 @@ export class NodeControl {
     }
   }
 
+  /**
+   * Makes a promoted node note its new timeline in a checkpoint, unless it has. Until then, which may take
+   * minutes, pg_rewind before version 16 takes it for a node of the old timeline.
+   */
+  public async checkpointTimeline(): Promise<void> {
+    await this.sql(
+      [
+        "SELECT timeline_id <> ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int AS old FROM pg_control_checkpoint() \\gset",
+        "\\if :old",
+        "CHECKPOINT;",
+        "\\endif",
+      ].join("\n"),
+      CHECKPOINT_SECONDS * 1000,
+    );
+  }
+
   /** Makes the slots through which other nodes stream from this one. */
   public async makeSlots(nodes: readonly string[]): Promise<void> {
     if (nodes.length > 0) {
@@ -219,6 +260,11 @@ export class NodeControl {
     await this.sql("SELECT pg_logical_emit_message(true, 'postgres-replica', 'write probe');", seconds * 1000);
   }
 
+  /** What the node's log gives as the reason why it is not well; empty when it gives none. */
+  public async reason(): Promise<string> {
+    return reasonIn(await logLines(this.container, 30, this.on));
+  }
+
   /** The last thing that the node's own program has said since it was started; else the log's last line. */
   public async lastWords(): Promise<string> {
     const lines = await logLines(this.container, 200, this.on);
@@ -226,6 +272,8 @@ export class NodeControl {
     return own.at(-1)?.slice("pgnode: ".length) ?? lines.at(-1) ?? "";
   }
 }
+
+const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);
 
 function firstLine(text: string): string {
   return text.trim().split("\n")[0] || "no reason given";

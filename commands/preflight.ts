@@ -63,19 +63,29 @@ function isStale(lock: StackLock): boolean {
   if (lock.hostname !== hostname()) {
     return false;
   }
+  return !isRunning(lock.pid, /pulumi/);
+}
+
+/**
+ * Whether a process of this machine is alive and is still the one that was meant.
+ *
+ * @param command What its command line has to contain, as far as this machine can tell.
+ */
+export function isRunning(pid: number, command: RegExp): boolean {
   try {
-    process.kill(lock.pid, 0);
+    process.kill(pid, 0);
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ESRCH";
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
   }
-  // Where /proc tells more: a dead process that nobody has reaped yet, or another program under that number.
-  if (!existsSync("/proc/self/stat")) {
-    return false;
+  // Where /proc tells more: a dead process that nobody has reaped yet has no command line any more, and
+  // another program may have got the number.
+  if (!existsSync("/proc/self/cmdline")) {
+    return true;
   }
   try {
-    return !/\(pulumi\) [^ZX]/.test(readFileSync(`/proc/${lock.pid}/stat`, "utf8"));
+    return command.test(readFileSync(`/proc/${pid}/cmdline`, "utf8"));
   } catch {
-    return true;
+    return false;
   }
 }
 

@@ -1,12 +1,14 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
 import { REPLICATION_ROLE } from "../core/names";
+import { needsClone } from "../core/reason";
 import { assess, type Observation, type Status } from "../core/topology";
 import { UserError } from "./errors";
-import { NodeControl } from "./nodes";
+import { CLONE_HOURS, NodeControl } from "./nodes";
 import { observe } from "./observe";
+import { isRunning } from "./preflight";
 import { STATE_DIR } from "./workspace";
 
 /** What failover, switchover and rejoin have in common. */
@@ -31,6 +33,16 @@ export interface Report {
 /** Says what is being done; standard output is for results. */
 export const say = (line: string): void => console.error(line);
 
+/** A change of primary that is under way. */
+export interface Change {
+  /** The node that is to be primary. */
+  promoted: string;
+  /** switchover: the node that was. */
+  from?: string;
+  /** Before `promoting`, everything can still go back to how it was. */
+  phase: "stopping" | "promoting";
+}
+
 /** Notes that a change of primary is under way, so that one that was interrupted is finished by the next. */
 export class Journal {
   private readonly file: string;
@@ -39,22 +51,44 @@ export class Journal {
     this.file = join(STATE_DIR, `promotion-${stack}.json`);
   }
 
-  public read(): { promoted: string } | undefined {
+  public read(): Change | undefined {
     try {
-      return JSON.parse(readFileSync(this.file, "utf8")) as { promoted: string };
+      return JSON.parse(readFileSync(this.file, "utf8")) as Change;
     } catch {
       return undefined; // no change under way, or killed before its note was whole: nothing was promoted yet
     }
   }
 
-  public begin(promoted: string): void {
+  public begin(change: Change): void {
     mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
-    writeFileSync(`${this.file}.new`, JSON.stringify({ promoted }));
+    writeFileSync(`${this.file}.new`, JSON.stringify(change));
     renameSync(`${this.file}.new`, this.file);
   }
 
   public end(): void {
     rmSync(this.file, { force: true });
+  }
+}
+
+/** Runs a change of primary, one at a time for a stack. @throws UserError while another one runs on this machine. */
+export async function exclusively<T>(stack: string, action: () => Promise<T>): Promise<T> {
+  const file = join(STATE_DIR, `promotion-${stack}.lock`);
+  mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
+  const take = (): void => writeFileSync(file, String(process.pid), { flag: "wx" });
+  try {
+    take();
+  } catch {
+    const pid = Number(existsSync(file) ? readFileSync(file, "utf8") : 0);
+    if (pid > 0 && isRunning(pid, /failover|switchover/)) {
+      throw new UserError(`another failover or switchover of stack "${stack}" is at work (process ${pid}). Wait for it to end`);
+    }
+    rmSync(file, { force: true });
+    take();
+  }
+  try {
+    return await action();
+  } finally {
+    rmSync(file, { force: true });
   }
 }
 
@@ -106,8 +140,9 @@ export async function finishInterrupted(
   journal: Journal,
   dryRun = false,
 ): Promise<string | undefined> {
-  const promoted = journal.read()?.promoted;
-  if (promoted === undefined || assess(config.stack, observed).primary !== promoted) {
+  const change = journal.read();
+  const promoted = change?.promoted;
+  if (promoted === undefined || change?.phase === "stopping" || assess(config.stack, observed).primary !== promoted) {
     return undefined;
   }
   if (dryRun) {
@@ -116,7 +151,15 @@ export async function finishInterrupted(
   }
   say(`an interrupted promotion of ${promoted} is finished`);
   await finish(config, nodes, promoted, observed);
+  await settle(controlOf(nodes, promoted));
   return promoted;
+}
+
+/** The last step of a promotion. It is not waited for before the first write, and a failure spoils nothing. */
+export async function settle(primary: NodeControl): Promise<void> {
+  await primary
+    .checkpointTimeline()
+    .catch((error: Error) => say(`${primary.node.name} has not made a checkpoint (${error.message}); a node that rejoins may wait for it`));
 }
 
 /** Prints a report. */
@@ -163,23 +206,46 @@ export function refuseChangedPassword(stack: string, primary: Observation): void
   }
 }
 
-/** Starts a node and waits until it streams through its slot, or says in its own words why it does not. */
+/**
+ * Starts a node and waits until it streams through its slot, or says in its own words why it does not.
+ * A node that turns out to need WAL that is nowhere is told to clone, once.
+ */
 export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
-  await node.start();
+  const { name } = node.node;
+  const begin = Date.now();
+  let seconds: number = BOUNDS.rejoin;
   let told = "";
-  await until(`node ${node.node.name} to stream again`, BOUNDS.rejoin, async () => {
+  let cloned = false;
+  await node.start();
+  while (!streams(assess(config.stack, await observe(config)), name)) {
     const words = await node.lastWords();
     if (words !== told && words !== "" && !/ UTC \[\d+\] /.test(words)) {
       told = words;
-      say(`${node.node.name}: ${words}`);
+      say(`${name}: ${words}`);
+      // How long a clone takes is up to the size of the data.
+      seconds = isCloning(words) ? CLONE_HOURS * 3_600 : seconds;
+    }
+    const reason = await node.reason();
+    if (needsClone(reason) && !cloned) {
+      cloned = true;
+      say(`${name} cannot go on (${reason}): cloning it anew`);
+      await node.fence(BOUNDS.shutdown);
+      await node.mark("reclone");
+      await node.mark("rejoin-once");
+      await node.start();
     }
     if ((await node.restarts()) >= 3) {
       await node.fence(0);
       throw new UserError(
-        `node ${node.node.name} does not come up: ${words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,
+        `node ${name} does not come up: ${reason || words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,
       );
     }
-    const status = assess(config.stack, await observe(config));
-    return streams(status, node.node.name);
-  });
+    if (Date.now() - begin > seconds * 1000) {
+      throw new UserError(`waited ${seconds} s for node ${name} to stream again. Its log: docker logs ${node.container}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
+
+/** Whether a node's last words say that it is being cloned. */
+export const isCloning = (words: string): boolean => /\bcloning node\b/.test(words);

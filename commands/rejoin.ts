@@ -1,14 +1,16 @@
+import type { StackConfig } from "../core/config";
 import { slotName } from "../core/names";
 import { hasNoCluster, needsClone } from "../core/reason";
+import { dropSlotSql } from "../core/slots";
 import { assess, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, NodeControl } from "./nodes";
 import { diagnose } from "./observe";
-import { BOUNDS, bringBack, names, refuseChangedPassword, say, streams } from "./promotion";
+import { BOUNDS, bringBack, isCloning, names, refuseChangedPassword, say, streams } from "./promotion";
 import { readStackConfig } from "./workspace";
 
 /** `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code. */
-export async function rejoin(stack: string, name: string): Promise<number> {
+export async function rejoin(stack: string, name: string, anew = false): Promise<number> {
   const config = readStackConfig(stack);
   const control = new NodeControl(config, nodeOf(config, name));
   const observed = await diagnose(config);
@@ -31,37 +33,49 @@ export async function rejoin(stack: string, name: string): Promise<number> {
   }
   const primary = others[0] as Observation;
   const lost = primary.server?.slots.some((s) => s.name === slotName(name) && s.walStatus === "lost") ?? false;
-  if (!lost && streams(status, name)) {
+  if (!lost && !anew && streams(status, name)) {
     say(`node ${name} streams from ${primary.name} already; nothing to do`);
     return 0;
   }
   refuseChangedPassword(stack, primary);
-  // A second writer that is newer than the primary holds commits of its own; taking them back is not ours to decide.
-  if (node.server?.inRecovery === false && node.server.timeline > (primary.server?.timeline ?? 0)) {
+  // A second writer that is not older than the primary holds commits of its own; taking them back is not ours to decide.
+  if (node.server?.inRecovery === false && node.server.timeline >= (primary.server?.timeline ?? 0)) {
     throw new UserError(
-      `node ${name} is writable on timeline ${node.server.timeline}, newer than ${primary.name} on ${primary.server?.timeline}. Decide which one is right, stop the other (docker stop ${primary.container}), and rejoin that one`,
+      `node ${name} is writable on timeline ${node.server.timeline}, and ${primary.name} on ${primary.server?.timeline}. Decide which one is right, stop the other (docker stop ${primary.container}), and rejoin that one`,
     );
+  }
+  if (node.server === null && node.containerState === "running" && isCloning(await control.lastWords())) {
+    say(`node ${name} is being cloned already; waiting for that`);
+    return done(config, control, primary.name);
   }
   say(`stopping ${name}`);
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }
   const source = new NodeControl(config, nodeOf(config, primary.name));
-  if (lost) {
-    say(`its slot is lost: dropping it`);
-    await source.sql(`SELECT pg_drop_replication_slot('${slotName(name)}')`);
+  const empty = hasNoCluster(node.reason);
+  if (!empty && (anew || lost || needsClone(node.reason))) {
+    const why = lost ? " (its slot is lost)" : node.reason === "" ? "" : ` (${node.reason})`;
+    say(`cloning ${name} anew from ${primary.name}${why}`);
+    await control.mark("reclone");
   }
-  if (hasNoCluster(node.reason)) {
+  if (lost) {
+    await source.sql(dropSlotSql(slotName(name)), 20_000);
+  }
+  if (empty) {
     say(`its volume holds no cluster: cloning ${name} from ${primary.name}`);
     await control.clone(source);
-  } else if (lost || needsClone(node.reason)) {
-    say(`it cannot go on${node.reason === "" ? "" : ` (${node.reason})`}: cloning ${name} anew from ${primary.name}`);
-    await control.mark("reclone");
   }
   await control.mark("fenced");
   await control.mark("rejoin-once");
+  await source.checkpointTimeline();
+  return done(config, control, primary.name);
+}
+
+/** Starts the node, waits until it streams, and says so. */
+async function done(config: StackConfig, control: NodeControl, primary: string): Promise<number> {
   const start = Date.now();
   await bringBack(control, config);
-  console.log(`node ${name} streams from ${primary.name}, ${((Date.now() - start) / 1000).toFixed(1)} s after its start`);
+  console.log(`node ${control.node.name} streams from ${primary}, ${((Date.now() - start) / 1000).toFixed(1)} s after its start`);
   return 0;
 }

@@ -1,3 +1,4 @@
+import type { StackConfig } from "../core/config";
 import { candidates } from "../core/election";
 import { lsnDiff } from "../core/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
@@ -10,22 +11,28 @@ import {
   bringBack,
   controlOf,
   controls,
+  exclusively,
   finish,
   finishInterrupted,
   Journal,
   refuseChangedPassword,
   say,
+  settle,
   show,
   until,
 } from "./promotion";
 import { readStackConfig } from "./workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
-export async function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
+export function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
+  return exclusively(stack, () => run(stack, to, json));
+}
+
+async function run(stack: string, to: string | undefined, json: boolean): Promise<number> {
   const config = readStackConfig(stack);
   const nodes = controls(config);
   const observed = await observe(config);
-  const status = assess(stack, observed);
+  const { primary: current } = assess(stack, observed);
   const journal = new Journal(stack);
   if (to !== undefined) {
     nodeOf(config, to);
@@ -33,11 +40,34 @@ export async function switchover(stack: string, to: string | undefined, json: bo
   const interrupted = await finishInterrupted(config, nodes, observed, journal);
   if (interrupted !== undefined) {
     for (const node of observed.filter((n) => n.server === null && n.containerState !== null)) {
+      await controlOf(nodes, node.name).mark("rejoin-once");
       await bringBack(controlOf(nodes, node.name), config);
     }
     journal.end();
-    return to === undefined || to === interrupted ? 0 : switchover(stack, to, json);
+    return to === undefined || to === interrupted ? 0 : run(stack, to, json);
   }
+  const change = journal.read();
+  if (current === null && change?.from !== undefined && standby(observed, change.promoted) && !answers(observed, change.from)) {
+    say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
+    return move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json });
+  }
+  const target = checkedTarget(stack, observed, to);
+  const from = current ?? "";
+  const old = controlOf(nodes, from);
+  // The checkpoint now makes the one at shutdown short; with it the time without a writer.
+  say(`checkpoint on ${from}`);
+  await old.sql("CHECKPOINT", 120_000);
+  journal.begin({ promoted: target, from, phase: "stopping" });
+  return move(config, nodes, journal, { from, to: target, observed, json });
+}
+
+const answers = (observed: readonly Observation[], name: string): boolean => observed.some((n) => n.name === name && n.server !== null);
+const standby = (observed: readonly Observation[], name: string): boolean =>
+  observed.some((n) => n.name === name && n.server?.inRecovery === true);
+
+/** The node to promote. @throws UserError when there is none, or it is not fit. */
+function checkedTarget(stack: string, observed: readonly Observation[], to: string | undefined): string {
+  const status = assess(stack, observed);
   if (status.primary === null) {
     throw new UserError(
       `stack "${stack}" has no single primary to switch from. Run: npm run status -- --stack ${stack}; when the primary is gone, npm run failover -- --stack ${stack}`,
@@ -46,7 +76,6 @@ export async function switchover(stack: string, to: string | undefined, json: bo
   if (to === status.primary) {
     throw new UserError(`node ${to} is the primary already`);
   }
-  const old = controlOf(nodes, status.primary);
   const target = status.nodes.find((n) => n.name === (to ?? candidates(observed)[0]?.name));
   const primary = observed.find((n) => n.name === status.primary) as Observation;
   const replica = primary.server?.replicas.find((r) => r.name === target?.name);
@@ -61,67 +90,90 @@ export async function switchover(stack: string, to: string | undefined, json: bo
     );
   }
   refuseChangedPassword(stack, primary);
-  const candidate = controlOf(nodes, target.name);
+  return target.name;
+}
 
-  // The checkpoint now makes the one at shutdown short; with it the time without a writer.
-  say(`checkpoint on ${status.primary}`);
-  await old.sql("CHECKPOINT", 120_000);
+/** Stops the old primary, waits until the target has every byte, promotes it, and brings the old one back. */
+async function move(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  journal: Journal,
+  { from, to, observed, json }: { from: string; to: string; observed: readonly Observation[]; json: boolean },
+): Promise<number> {
+  const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
   const start = Date.now();
-  say(`stopping ${status.primary}; it sends everything to its standbys first`);
-  const goBack = async (why: string): Promise<never> => {
-    await old.start();
-    await until(`node ${old.node.name} to accept writes again`, 60, () =>
-      old.write(5).then(
-        () => true,
-        () => false,
-      ),
-    );
-    throw new UserError(`switchover undone: ${why}; ${old.node.name} is primary as before`);
-  };
-  if (!(await old.fence(BOUNDS.shutdown))) {
-    return goBack(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
+  say(`stopping ${from}; it sends everything to its standbys first`);
+  let end: string;
+  try {
+    end = await drain(old, candidate);
+    await old.mark("fenced");
+    await old.mark("rejoin-once");
+    if (!(await old.isStopped())) {
+      throw new UserError(`${from} was started again`);
+    }
+    journal.begin({ promoted: to, from, phase: "promoting" });
+  } catch (error) {
+    return goBack(old, journal, (error as Error).message);
   }
-  const end = await old.walEnd();
-  if (end === null || !end.clean) {
-    return goBack(`${old.node.name} did not shut down cleanly`);
-  }
-  const caughtUp = await until(
-    `${target.name} to have received ${end.lsn}`,
-    10,
-    async () => lsnDiff(end.lsn, await receivedLsn(candidate)) <= 0n,
-  ).catch(() => false);
-  if (caughtUp !== true) {
-    return goBack(`${target.name} did not receive the last WAL of ${old.node.name}`);
-  }
-  await old.mark("fenced");
-  journal.begin(target.name);
-  say(`promoting ${target.name}`);
+  say(`promoting ${to}`);
   await candidate.promote(BOUNDS.promote);
   if (config.synchronous !== undefined) {
     // The old primary may be the standby that has to confirm.
-    await old.start();
+    await Promise.all([old.start(), settle(candidate)]);
   }
-  const seconds = await finish(
-    config,
-    nodes,
-    target.name,
-    observed.filter((n) => n.name !== status.primary),
-    start,
-  );
+  const others = observed.filter((n) => n.name !== from);
+  const seconds = await finish(config, nodes, to, others, start);
+  await settle(candidate);
   await bringBack(old, config);
   journal.end();
   show(
     {
-      stack,
+      stack: config.stack,
       fenced: [],
-      promoted: target.name,
+      promoted: to,
       seconds,
       bytesLost: 0,
-      howKnown: `${old.node.name} ended at ${end.lsn}, and ${target.name} had received it`,
+      howKnown: `${from} ended at ${end}, and ${to} had received it`,
     },
     json,
   );
   return 0;
+}
+
+/** Stops the primary and waits until the standby has everything; returns where its WAL ends. @throws UserError when it has not. */
+async function drain(old: NodeControl, candidate: NodeControl): Promise<string> {
+  if (!(await old.fence(BOUNDS.shutdown))) {
+    throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
+  }
+  const end = await old.walEnd();
+  if (end === null || !end.clean) {
+    throw new UserError(`${old.node.name} did not shut down cleanly`);
+  }
+  await until(
+    `${candidate.node.name} to have received ${end.lsn}`,
+    10,
+    async () => lsnDiff(end.lsn, await receivedLsn(candidate)) <= 0n,
+  ).catch(() => {
+    throw new UserError(`${candidate.node.name} did not receive the last WAL of ${old.node.name}`);
+  });
+  return end.lsn;
+}
+
+/** Everything goes back to how it was. @throws UserError always: that says why. */
+async function goBack(old: NodeControl, journal: Journal, why: string): Promise<never> {
+  const { name } = old.node;
+  if (await old.isStopped()) {
+    await old.unfence();
+    await old.start();
+  }
+  await until(`node ${name} to accept writes again`, 60, () =>
+    old.write(5).then(
+      () => true,
+      () => false,
+    ),
+  );
+  journal.end();
+  throw new UserError(`switchover undone: ${why}; ${name} is primary as before`);
 }
 
 async function receivedLsn(node: NodeControl): Promise<string> {

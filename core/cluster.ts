@@ -68,5 +68,10 @@ export function sourceConninfo(cluster: Cluster): string {
     passfile: `${NODE_ROOT}/passfile`,
     target_session_attrs: "read-write",
     connect_timeout: 5,
+    // A base backup whose primary vanishes ends within half a minute.
+    keepalives_idle: 10,
+    keepalives_interval: 5,
+    keepalives_count: 3,
+    tcp_user_timeout: 30_000,
   });
 }

@@ -1,9 +1,10 @@
-/** What a client sees, and no reason for anything. */
-const HARMLESS = /the database system is |terminating connection due to administrator command|canceling statement/;
+/** What happens to clients, and no reason for anything about the node. */
+const HARMLESS =
+  /^(?:the database system is |terminating |canceling |password authentication failed|no pg_hba\.conf entry|role "|database "|sorry, too many clients|remaining connection slots|connection to client lost|unsupported frontend protocol)/;
 
 /**
  * The reason why a node is not well, from the last lines of its log: what `pgnode` said last, or the last
- * FATAL or PANIC of PostgreSQL, without time and process number. Empty when there is none.
+ * FATAL or PANIC of PostgreSQL (or what only a clone mends), without time and process number. Empty when there is none.
  *
  * @param lines Oldest first. A line that begins with a tab goes on with the one before.
  */
@@ -21,7 +22,11 @@ export function reasonIn(lines: readonly string[]): string {
     return last.slice("pgnode: ".length);
   }
   const severe = messages
-    .map((message) => /\b(?:FATAL|PANIC): +(.*)$/.exec(message)?.[1] ?? "")
+    .map((message) => {
+      // A standby that has WAL which its primary has not tells it by the way, and tries for ever.
+      const [, level, text = ""] = /\b(FATAL|PANIC|LOG): +(.*)$/.exec(message) ?? [];
+      return level === "LOG" && !needsClone(text) ? "" : text;
+    })
     .filter((text) => text !== "" && !HARMLESS.test(text));
   return severe.at(-1) ?? "";
 }

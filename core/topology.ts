@@ -35,7 +35,9 @@ WITH here AS (
 SELECT json_build_object(
   'inRecovery', standby,
   'timeline', CASE WHEN standby
-      THEN greatest((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
+      THEN greatest((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+        -- What was received from a primary that is gone is known by its files alone.
+        (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'))
       ELSE ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int END,
   'lsn', lsn::text,
   'replayLsn', pg_last_wal_replay_lsn()::text,
@@ -199,19 +201,18 @@ function problemsOf(
     const report = (what: string, fix: string): number => problems.push({ node: node.name, what, fix });
     const because = node.reason === "" ? "" : `: ${node.reason}`;
     const look = fixOf(stack, node);
+    // A frozen node may be an old primary, which writes as soon as it thaws.
+    const rejoin = `npm run rejoin -- ${node.name} --stack ${stack}`;
     if (node.containerState === null) {
       report("its container is not there", up);
     } else if (node.containerState === "restarting") {
       report(`its container stops again and again${because}`, look);
     } else if (role === "down") {
-      report(
-        `its container is ${node.containerState}${because}`,
-        primary === undefined ? `docker start ${node.container}` : `npm run rejoin -- ${node.name} --stack ${stack}`,
-      );
+      report(`its container is ${node.containerState}${because}`, primary === undefined ? `docker start ${node.container}` : rejoin);
     } else if (role === "unknown") {
       report(
         `its container is ${node.containerState}, but the server does not answer${because}`,
-        node.containerState === "paused" ? `docker unpause ${node.container}` : look,
+        node.containerState !== "paused" ? look : primary === undefined ? `docker unpause ${node.container}` : rejoin,
       );
     } else if (role === "standby" && primary !== undefined) {
       standbyProblems(stack, node, primary, report);

@@ -9,6 +9,7 @@
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
 #   pgnode wal-end    where the WAL of a stopped node ends                          (helper container)
+#   pgnode unfence    let a stopped node be the primary again                       (helper container)
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
 #   pgnode healthy    whether the server answers over TCP                           (health check)
 #
@@ -39,7 +40,11 @@ TIMEOUT=${PGNODE_TIMEOUT:-120}
 PEER_SECONDS=5
 REJOIN_SECONDS=60
 REWIND_SECONDS=1800
+# How long a rejoin waits for the first checkpoint of a new primary before it clones, in seconds.
+CHECKPOINT_SECONDS=60
 NOT_PRIMARY=75
+# A connection whose other end has vanished ends within half a minute.
+KEEPALIVE='keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000'
 export PGAPPNAME=pgnode PGCONNECT_TIMEOUT=5
 
 say() { echo "pgnode: $*" >&2; }
@@ -135,13 +140,21 @@ check_room() {
 image_major() { postgres --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'; }
 control() { pg_controldata -D "$DATA" | sed -n "s/^$1: *//p"; }
 
+# The timeline that this stopped node is on. Until the first checkpoint after a promotion, which may take
+# minutes, only the end of recovery knows of the new one.
+own_timeline() {
+    checkpoint=$(control "Latest checkpoint's TimeLineID")
+    recovery=$(control "Min recovery ending loc's timeline")
+    [ "${recovery:-0}" -gt "$checkpoint" ] && echo "$recovery" || echo "$checkpoint"
+}
+
 # A volume that holds anything else than this node's cluster is never written to.
 check_volume() {
     if [ ! -e "$DATA" ]; then
         for entry in "$ROOT"/* "$ROOT"/.[!.]*; do
             case $entry in
             "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/initdb.log" | "$ROOT/lost+found") ;;
-            "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once") ;;
+            "$ROOT/started" | "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once" | "$ROOT/rewinding") ;;
             *) die "the volume of node $PGNODE_NAME holds files that are not ours (${entry#"$ROOT"/}). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
@@ -195,8 +208,8 @@ clone() {
     check_volume
     replace_with "$PGNODE_PASSFILE" "$ROOT/passfile"
     if [ -e "$DATA" ]; then
-        theirs=$(psql -XAtq -d "$PGNODE_SOURCE replication=true dbname=postgres" -c IDENTIFY_SYSTEM </dev/null | cut -d '|' -f 1) ||
-            die "node $PGNODE_NAME cannot reach the primary to compare clusters"
+        theirs=$(psql -XAtq -d "$PGNODE_SOURCE replication=true dbname=postgres" -c IDENTIFY_SYSTEM </dev/null | cut -d '|' -f 1)
+        [ -n "$theirs" ] || die "node $PGNODE_NAME cannot reach the primary to compare clusters"
         ours=$(control 'Database system identifier')
         [ "$ours" = "$theirs" ] ||
             die "the volume of node $PGNODE_NAME holds another cluster (system identifier $ours, the primary's is $theirs). Nothing was changed. Remove or rename that volume, then run up again"
@@ -227,12 +240,13 @@ base_backup() {
 # A value of this node's own settings.
 own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 
-# ask HOST:PORT: "primary TIMELINE" or "standby TIMELINE"; nothing when it does not answer.
+# ask HOST:PORT: "primary TIMELINE" or "standby TIMELINE"; nothing when it does not answer. The timeline of a
+# standby is the one that it receives, which IDENTIFY_SYSTEM knows and the views hide from this role.
 ask() {
-    PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres passfile=$ROOT/passfile" -c "
-        SELECT CASE WHEN pg_is_in_recovery()
-            THEN 'standby ' || greatest((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
-            ELSE 'primary ' || ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END" </dev/null 2>/dev/null || true
+    PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
+        -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres replication=database passfile=$ROOT/passfile" \
+        -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>/dev/null |
+        sed -n '1s/^[0-9]* \([0-9]*\) .*/\1/;1h;2{G;s/\n/ /;p;}'
 }
 
 # Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any
@@ -276,7 +290,7 @@ guard() {
     fi
     # The very first start: there is nobody to ask yet.
     [ -e "$ROOT/started" ] || return 0
-    mine=$(control "Latest checkpoint's TimeLineID")
+    mine=$(own_timeline)
     deadline=$(($(date +%s) + PEER_SECONDS))
     while :; do
         look_around
@@ -299,12 +313,12 @@ guard() {
 }
 
 # How to connect to HOST:PORT as the replication role.
-source_of() { echo "host=${1%:*} port=${1##*:} user=replica_user application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5"; }
+source_of() { echo "host=${1%:*} port=${1##*:} user=replica_user application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 $KEEPALIVE"; }
 
 # This node's slot on the primary. It may be there already; without one the primary could throw away what
 # this node needs, and would not let it stream.
 reserve_slot() {
-    psql -XAtq -d "$1 replication=true dbname=postgres" -c "CREATE_REPLICATION_SLOT $(own_setting primary_slot_name) PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
+    timeout 10 psql -XAtq -d "$1 replication=true dbname=postgres" -c "CREATE_REPLICATION_SLOT $(own_setting primary_slot_name) PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
 }
 
 # Becomes a standby of whoever is primary: by pg_rewind, else by a fresh clone.
@@ -316,7 +330,7 @@ rejoin() {
     look_around
     until [ -n "$PRIMARY" ]; do
         [ "$(date +%s)" -lt "$deadline" ] ||
-            die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status, then npm run failover"
+            die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status, then npm run failover. When this node is to be the primary again, see docs/operations.md: a node must not be the primary"
         sleep 0.5
         look_around
     done
@@ -327,20 +341,31 @@ rejoin() {
         say "cloning node $PGNODE_NAME anew from ${PRIMARY%:*}"
         base_backup "$source" "$slot"
     elif rewind "$source dbname=postgres"; then
+        # Slots that this node had as a primary would hold WAL back for nobody.
+        rm -rf "$DATA"/pg_replslot/*
         : >"$DATA/standby.signal"
     else
         say "pg_rewind is not possible; cloning node $PGNODE_NAME from ${PRIMARY%:*}, its old data stays until the clone is complete"
         touch "$ROOT/reclone"
         base_backup "$source" "$slot"
     fi
-    # Slots that this node had as a primary would hold WAL back for nobody.
-    rm -rf "$DATA"/pg_replslot/*
     rm -f "$ROOT/rewinding" "$ROOT/reclone" "$ROOT/fenced" "$ROOT/rejoin-once"
     say "node $PGNODE_NAME rejoins as a standby of ${PRIMARY%:*}"
 }
 
 # rewind CONNINFO: takes back what this node has and the primary has not. False when that is impossible.
 rewind() {
+    # Two nodes that were both writable on one timeline have two histories, and pg_rewind sees one.
+    if [ ! -e "$DATA/standby.signal" ] && [ "$(own_timeline)" = "$PRIMARY_TIMELINE" ]; then
+        say "node $PGNODE_NAME was writable on timeline $PRIMARY_TIMELINE, like ${PRIMARY%:*}: there is nothing to go by"
+        return 1
+    fi
+    # Up to version 15 pg_rewind takes the primary's timeline from its last checkpoint.
+    deadline=$(($(date +%s) + CHECKPOINT_SECONDS))
+    while [ "$(image_major)" -lt 16 ] && [ "$(psql -XAtq -d "$1" -c 'SELECT timeline_id FROM pg_control_checkpoint()' </dev/null)" != "$PRIMARY_TIMELINE" ]; do
+        [ "$(date +%s)" -lt "$deadline" ] || return 1
+        sleep 1
+    done
     # Without WAL back to the divergence, pg_rewind says so before it changes anything; from there on
     # an interruption leaves a cluster that only a clone can mend.
     write_files "$DATA"
@@ -349,7 +374,6 @@ rewind() {
     touch "$ROOT/rewinding"
     timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" -P </dev/null >&2 || return 1
     write_files "$DATA"
-    rm -f "$ROOT/rewinding"
 }
 
 # pg_rewind needs a cluster that was shut down cleanly: after a crash, single-user mode recovers it.
@@ -374,19 +398,48 @@ run() {
     guard
     write_files "$DATA"
     touch "$ROOT/started"
+    rm -f "$OWN/unapplied"
     exec postgres -D "$DATA"
 }
 
-# Where the WAL of a stopped node ends: TIMELINE LSN CLEAN(yes or no).
+# number LSN: a position as a decimal number.
+number() { echo $((0x${1%/*} * 4294967296 + 0x${1#*/})); }
+
+# end_of_last_segment TIMELINE START MISSING: WAL that was read from START up to the segment MISSING, which was
+# never made, ends where that one would begin. Nothing when a segment is gone that was there.
+end_of_last_segment() {
+    last=$(cd "$DATA/pg_wal" && ls | grep -E "^$(printf %08X "$1")[0-9A-F]{16}\$" | sort | tail -n 1)
+    [ -n "$last" ] && [ "$(printf '%s\n' "$3" "$last" | sort | tail -n 1)" = "$3" ] || return 0
+    log=$(echo "$3" | cut -c 9-16)
+    segment=$(echo "$3" | cut -c 17-24)
+    begin=$(printf '%X/%X' "0x$log" $((0x$segment * $(control 'Bytes per WAL segment'))))
+    [ "$(number "$begin")" -lt "$(number "$2")" ] || echo "$begin"
+}
+
+# Where the WAL of a stopped node ends: TIMELINE LSN CLEAN(yes or no). Fails when that cannot be read.
 wal_end() {
     state=$(control 'Database cluster state')
-    timeline=$(control "Latest checkpoint's TimeLineID")
-    end=$(pg_waldump -p "$DATA/pg_wal" -t "$timeline" -s "$(control "Latest checkpoint's REDO location")" -z 2>/dev/null | sed -n 's/^WAL statistics between .* and \(.*\):$/\1/p')
-    [ -n "$end" ] || end=$(control 'Latest checkpoint location')
+    timeline=$(own_timeline)
+    start=$(control "Latest checkpoint's REDO location")
+    # Promoted, and no checkpoint since: the new timeline begins where recovery ended.
+    [ "$timeline" = "$(control "Latest checkpoint's TimeLineID")" ] || start=$(control 'Minimum recovery ending location')
+    out=$(pg_waldump -p "$DATA/pg_wal" -t "$timeline" -s "$start" -z 2>&1 || true)
+    end=$(echo "$out" | sed -n 's/^WAL statistics between .* and \(.*\):$/\1/p')
+    # Before version 15 the statistics do not say; nor does any when nothing follows the start.
+    [ -n "$end" ] || end=$(echo "$out" | sed -n 's/.*invalid record length at \([0-9A-F]*\/[0-9A-F]*\).*/\1/p' | tail -n 1)
+    case $out in
+    *"could not find a valid record after"*) [ -n "$end" ] || end=$start ;;
+    *"could not find file"*) [ -n "$end" ] || end=$(end_of_last_segment "$timeline" "$start" "$(echo "$out" | sed -n 's/.*could not find file "\([0-9A-F]*\)".*/\1/p' | tail -n 1)") ;;
+    esac
+    [ -n "$end" ] || [ "$state" != 'shut down' ] || end=$(control 'Latest checkpoint location')
+    [ -n "$end" ] || die "the WAL of node $PGNODE_NAME cannot be read"
     clean=no
     [ "$state" != 'shut down' ] || clean=yes
     echo "$timeline $end $clean"
 }
+
+# The node may be primary again: takes back what a change of roles that did not go through has marked.
+unfence() { rm -f "$ROOT/fenced" "$ROOT/rejoin-once"; }
 
 wait_ready() {
     deadline=$(($(date +%s) + TIMEOUT))
@@ -406,10 +459,16 @@ sql() {
 configure() {
     wait_ready
     mkdir -p "$OWN"
-    cp "$OWN/node.conf" "$OWN/node.conf.before" 2>/dev/null || true
+    # An earlier run may have been cut off before the server took over what it had written.
+    if [ -e "$OWN/unapplied" ]; then
+        CHANGED=yes
+    else
+        cp "$OWN/node.conf" "$OWN/node.conf.before" 2>/dev/null || true
+        touch "$OWN/unapplied"
+    fi
     write_files "$DATA"
     if [ -z "$CHANGED" ]; then
-        rm -f "$OWN/node.conf.before"
+        rm -f "$OWN/node.conf.before" "$OWN/unapplied"
         return 0
     fi
     # One wrong name or value makes the server ignore the whole file now, and refuse to start later.
@@ -417,14 +476,20 @@ configure() {
     if [ -n "$wrong" ]; then
         [ ! -f "$OWN/node.conf.before" ] || mv -f "$OWN/node.conf.before" "$OWN/node.conf"
         PGNODE_CONF='' write_files "$DATA"
+        rm -f "$OWN/unapplied"
         die "node $PGNODE_NAME refuses the settings ($wrong). The ones before are in place again. Mend the config key parameters"
     fi
-    rm -f "$OWN/node.conf.before"
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
     # The postmaster reads the files a moment after it got the signal.
     sleep 0.3
     pending=$(psql_local -c "SELECT string_agg(name, ' ') FROM pg_settings WHERE pending_restart" </dev/null)
-    [ -z "$pending" ] || echo "restart: $pending"
+    rm -f "$OWN/node.conf.before"
+    if [ -n "$pending" ]; then
+        # It counts as applied when the server has been started with it; see run().
+        echo "restart: $pending"
+    else
+        rm -f "$OWN/unapplied"
+    fi
 }
 
 streaming() {
@@ -451,8 +516,9 @@ wal-end)
     as_postgres "$@"
     wal_end
     ;;
+unfence) unfence ;;
 ready) wait_ready ;;
 configure | sql | streaming) "$1" ;;
 healthy) exec pg_isready -q -h 127.0.0.1 -p 5432 ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|streaming|wal-end|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|streaming|wal-end|unfence|healthy" ;;
 esac

@@ -1,9 +1,8 @@
-import { commandLine, runCommand } from "../commands/cli";
+import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
 import { rejoin } from "../commands/rejoin";
 
-const program = commandLine("rejoin", "Brings a failed node back as a standby: by pg_rewind, else by a fresh clone.").argument(
-  "<node>",
-  "the node's name",
-);
+const program = commandLine("rejoin", "Brings a failed node back as a standby: by pg_rewind, else by a fresh clone.")
+  .argument("<node>", "the node's name")
+  .option("--clone", "clone it anew, whatever is in its volume; the old data stays until the clone is complete");
 
-void runCommand(program, ({ stack }, [node]) => rejoin(stack, node ?? ""));
+void runCommand<CommonOptions & { clone?: boolean }>(program, ({ stack, clone }, [node]) => rejoin(stack, node ?? "", clone));

@@ -172,7 +172,7 @@ describe("a pair whose primary dies", () => {
       {
         node: "pg2",
         what: "its container is paused, but the server does not answer",
-        fix: `docker unpause ${cluster.container("pg2")}`,
+        fix: `npm run rejoin -- pg2 --stack ${cluster.stack}`,
       },
     ]);
     expect((await cluster.run("alert")).stdout).toContain("pg2: the server does not answer");

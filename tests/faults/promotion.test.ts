@@ -3,11 +3,11 @@ import { Cluster } from "./cluster";
 
 jest.setTimeout(300_000);
 
-/** Changes of primary that do not go through: interrupted, impossible, or with a volume gone. */
+/** Changes of primary that do not go through: interrupted, impossible, or with a volume gone. No node rejoins by itself here. */
 describe("a change of primary that does not go through", () => {
   let cluster: Cluster;
   beforeAll(async () => {
-    cluster = await Cluster.build(2);
+    cluster = await Cluster.build(2, { automaticRejoin: false });
   });
   afterAll(() => cluster.remove());
 
@@ -29,15 +29,10 @@ describe("a change of primary that does not go through", () => {
     expect(await cluster.sql("pg2", "SELECT one FROM not_received")).toBe("1");
   });
 
-  test.each([
-    ["while it fences", /fencing pg/],
-    ["while it promotes", /promoting pg/],
-  ])("case 12: a failover that was killed %s is finished by the next one", async (_when, marker) => {
-    const { primary } = await cluster.healthy();
-    const old = primary ?? "";
-    const other = old === "pg1" ? "pg2" : "pg1";
-    await cluster.docker("kill", cluster.container(old));
-    const child = cluster.checkout.command("failover", ["--stack", cluster.stack]);
+  /** Starts a command, and kills it with all that it has started as soon as it says something. */
+  async function killedAt(marker: RegExp, ...command: [string, ...string[]]): Promise<void> {
+    const [name, ...args] = command;
+    const child = cluster.checkout.command(name, [...args, "--stack", cluster.stack]);
     await new Promise<void>((resolve) => {
       let seen = "";
       child.stderr?.on("data", (chunk: Buffer) => {
@@ -46,9 +41,21 @@ describe("a change of primary that does not go through", () => {
           resolve();
         }
       });
+      void child.finally(() => resolve());
     });
     killTree(child.pid ?? 0);
     await child;
+  }
+
+  test.each([
+    ["while it fences", /fencing pg/],
+    ["while it promotes", /promoting pg/],
+  ])("case 12: a failover that was killed %s is finished by the next one", async (_when, marker) => {
+    const { primary } = await cluster.healthy();
+    const old = primary ?? "";
+    const other = old === "pg1" ? "pg2" : "pg1";
+    await cluster.docker("kill", cluster.container(old));
+    await killedAt(marker, "failover");
     // Killed a moment later, it may have got as far as the last step; then the primary lives and nothing is left to do.
     const again = await cluster.run("failover");
     expect(again.exitCode === 0 || again.stderr.includes(`the primary ${other} lives`)).toBe(true);
@@ -56,6 +63,46 @@ describe("a change of primary that does not go through", () => {
     await cluster.must("rejoin", old);
     await cluster.healthy();
     await cluster.must("verify");
+  });
+
+  test.each([
+    ["while it stops the primary", /stopping pg/],
+    ["while it promotes", /promoting pg/],
+  ])("case 12: a switchover that was killed %s is finished by the next one", async (_when, marker) => {
+    const { primary } = await cluster.healthy();
+    const old = primary ?? "";
+    const other = old === "pg1" ? "pg2" : "pg1";
+    await killedAt(marker, "switchover", "--to", other);
+    const again = await cluster.run("switchover", "--to", other);
+    expect(again.exitCode === 0 || again.stderr.includes(`node ${other} is the primary already`)).toBe(true);
+    await cluster.healthy();
+    expect(await cluster.roles()).toEqual({ [old]: "standby", [other]: "primary" });
+    await cluster.must("verify");
+  });
+
+  test("a node that must rejoin and may not do so by itself says so, and rejoin does it", async () => {
+    const { primary } = await cluster.healthy();
+    const old = primary ?? "";
+    await cluster.docker("kill", cluster.container(old));
+    await cluster.must("failover");
+    await cluster.docker("start", cluster.container(old));
+    const text = `node ${old} has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- ${old}`;
+    let { problems } = await cluster.status();
+    for (const deadline = Date.now() + 30_000; !problems.some((p) => p.what.includes(text)) && Date.now() < deadline;) {
+      ({ problems } = await cluster.status());
+    }
+    expect(problems.map((p) => p.what)).toEqual([expect.stringContaining(text) as string]);
+    await cluster.must("rejoin", old);
+    await cluster.healthy();
+  });
+
+  test("rejoin --clone copies the primary anew, whatever the node has", async () => {
+    const { primary } = await cluster.healthy();
+    const standby = primary === "pg1" ? "pg2" : "pg1";
+    const birth = await cluster.dataBirth(standby);
+    await cluster.must("rejoin", standby, "--clone");
+    await cluster.healthy();
+    expect(await cluster.dataBirth(standby)).not.toBe(birth);
   });
 
   test("a standby's volume that was removed by hand is made and filled again by up", async () => {

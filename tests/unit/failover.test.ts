@@ -1,3 +1,4 @@
+import { spawn } from "child_process";
 import type * as Fs from "fs";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "fs";
 import type * as Os from "os";
@@ -27,6 +28,8 @@ let mockDid: string[];
 let mockFence: Record<string, () => Promise<boolean>>;
 let mockEnds: Record<string, WalEnd | null>;
 let mockPromote: () => Promise<void>;
+let mockCheckpoint: () => Promise<void>;
+let mockStartedAgain: string[];
 
 jest.mock("../../commands/nodes", () => ({
   nodeOf: jest.fn(),
@@ -58,6 +61,12 @@ jest.mock("../../commands/nodes", () => ({
     public write(): Promise<void> {
       return this.did("write", undefined);
     }
+    public isStopped(): Promise<boolean> {
+      return Promise.resolve(!mockStartedAgain.includes(this.node.name));
+    }
+    public checkpointTimeline(): Promise<void> {
+      return this.did("checkpoint", undefined).then(() => mockCheckpoint());
+    }
   },
 }));
 
@@ -76,6 +85,8 @@ beforeEach(() => {
   mockFence = {};
   mockEnds = {};
   mockPromote = () => Promise.resolve();
+  mockCheckpoint = () => Promise.resolve();
+  mockStartedAgain = [];
   said = [];
   printed = [];
   jest.spyOn(console, "error").mockImplementation((line: string) => void said.push(line));
@@ -138,7 +149,7 @@ describe("failover touches nothing", () => {
 
   test("in a dry run after an interrupted promotion either", async () => {
     mkdirSync(workspace.STATE_DIR, { recursive: true });
-    writeFileSync(JOURNAL, JSON.stringify({ promoted: "pg2" }));
+    writeFileSync(JOURNAL, JSON.stringify({ promoted: "pg2", phase: "promoting" }));
     seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
     await run({ dryRun: true }).catch(() => undefined);
     expect(mockDid).toEqual([]);
@@ -171,6 +182,44 @@ describe("failover promotes nobody", () => {
     observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2"), silent("pg3", "exited")]);
     observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), silent("pg3", "exited")]);
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3"])).toMatch(/^no standby answers any more/);
+  });
+
+  test("when a promotion that had been under way has ended meanwhile: that would make a second primary", async () => {
+    observe.mockResolvedValueOnce(PRIMARY_GONE);
+    seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
+    expect(await refusal(["fence pg1", "read pg1"])).toMatch(/^failover refused: the primary pg2 lives and answers/);
+  });
+
+  test("when the promotion of another one was asked for and has not ended: it cannot be taken back", async () => {
+    mkdirSync(workspace.STATE_DIR, { recursive: true });
+    writeFileSync(JOURNAL, JSON.stringify({ promoted: "pg3", phase: "promoting" }));
+    seen(...PRIMARY_GONE);
+    await expect(run({ allowDataLoss: true })).rejects.toThrow(
+      /^failover refused: a promotion of pg3 is under way, and pg2 is ahead of it\. .*docker stop postgres-replica-dev-pg3/,
+    );
+    expect(mockDid).toEqual(["fence pg1", "read pg1"]);
+  });
+
+  test("when the old primary was started before its mark was in place", async () => {
+    seen(...PRIMARY_GONE);
+    mockStartedAgain = ["pg1"];
+    expect(await refusal(["fence pg1", "read pg1", "mark fenced pg1"])).toBe(
+      "pg1 was started again while failover was at work. Run failover again",
+    );
+  });
+
+  test("while another one is at work on the same stack", async () => {
+    mkdirSync(workspace.STATE_DIR, { recursive: true });
+    const lock = join(workspace.STATE_DIR, "promotion-dev.lock");
+    const other = spawn(process.execPath, ["-e", "setTimeout(() => undefined, 30000)", "failover"]);
+    try {
+      writeFileSync(lock, String(other.pid));
+      seen(...PRIMARY_GONE);
+      expect(await refusal([])).toBe(`another failover or switchover of stack "dev" is at work (process ${other.pid}). Wait for it to end`);
+      expect(existsSync(lock)).toBe(true);
+    } finally {
+      other.kill("SIGKILL");
+    }
   });
 
   test("when the old primary's WAL cannot be read, unless that is given up", async () => {
@@ -208,7 +257,15 @@ describe("failover", () => {
   test("fences first, then reads what would be lost, marks, promotes, and waits for a write", async () => {
     seen(...PRIMARY_GONE);
     expect(await run()).toBe(0);
-    expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2", "slots [pg3] on pg2", "write pg2"]);
+    expect(mockDid).toEqual([
+      "fence pg1",
+      "read pg1",
+      "mark fenced pg1",
+      "promote pg2",
+      "slots [pg3] on pg2",
+      "write pg2",
+      "checkpoint pg2",
+    ]);
     expect(existsSync(JOURNAL)).toBe(false);
     expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; first accepted write after \d+\.\d s; nothing is lost \(/)]);
     expect(said.at(-1)).toBe("bring pg1 back with: npm run rejoin -- pg1 --stack dev");
@@ -253,16 +310,41 @@ describe("failover", () => {
     seen(...PRIMARY_GONE);
     mockEnds = { pg1: walEnd };
     expect(await run({ allowDataLoss: true })).toBe(0);
-    expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2", "slots [pg3] on pg2", "write pg2"]);
+    expect(mockDid).toEqual([
+      "fence pg1",
+      "read pg1",
+      "mark fenced pg1",
+      "promote pg2",
+      "slots [pg3] on pg2",
+      "write pg2",
+      "checkpoint pg2",
+    ]);
     expect(said).toContainEqual(expect.stringMatching(new RegExp(`^--allow-data-loss gives up: .*${why}`)));
     expect(printed[0]).toMatch(loss);
+  });
+
+  test("takes over the lock of one that was killed", async () => {
+    mkdirSync(workspace.STATE_DIR, { recursive: true });
+    const lock = join(workspace.STATE_DIR, "promotion-dev.lock");
+    writeFileSync(lock, "999999999");
+    seen(...PRIMARY_GONE);
+    expect(await run()).toBe(0);
+    expect(existsSync(lock)).toBe(false);
+  });
+
+  test("is not spoilt by a checkpoint that fails: the node is primary, and says so", async () => {
+    seen(...PRIMARY_GONE);
+    mockCheckpoint = () => Promise.reject(new UserError("no room"));
+    expect(await run()).toBe(0);
+    expect(said).toContain("pg2 has not made a checkpoint (no room); a node that rejoins may wait for it");
+    expect(printed).toHaveLength(1);
   });
 
   test("on a synchronous stack writes only once the survivors have their slots: one of them has to confirm", async () => {
     configured({ synchronous: { mode: "any", count: 1 } });
     seen(...PRIMARY_GONE);
     await run();
-    expect(mockDid.slice(-3)).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2"]);
+    expect(mockDid.slice(-4)).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
   });
 
   describe("that was interrupted", () => {
@@ -275,20 +357,20 @@ describe("failover", () => {
       seen(...PRIMARY_GONE);
       mockPromote = () => Promise.reject(new UserError("node pg2 did not become primary within 60 s"));
       await expect(run()).rejects.toThrow("did not become primary");
-      expect(JSON.parse(readFileSync(JOURNAL, "utf8"))).toEqual({ promoted: "pg2" });
+      expect(JSON.parse(readFileSync(JOURNAL, "utf8"))).toEqual({ promoted: "pg2", phase: "promoting" });
       expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2"]);
     });
 
     test("is finished by the next one: slots and a write, nobody is fenced or promoted again", async () => {
-      interruptedAt(JSON.stringify({ promoted: "pg2" }));
+      interruptedAt(JSON.stringify({ promoted: "pg2", phase: "promoting" }));
       seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
       expect(await run()).toBe(0);
-      expect(mockDid).toEqual(["slots [pg3] on pg2", "write pg2"]);
+      expect(mockDid).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
       expect(existsSync(JOURNAL)).toBe(false);
     });
 
     test("before the promotion begins anew", async () => {
-      interruptedAt(JSON.stringify({ promoted: "pg3" }));
+      interruptedAt(JSON.stringify({ promoted: "pg3", phase: "stopping" }));
       seen(...PRIMARY_GONE);
       expect(await run()).toBe(0);
       expect(mockDid).toContain("promote pg2");
@@ -296,7 +378,7 @@ describe("failover", () => {
     });
 
     test("does not count when another node is primary: that one lives", async () => {
-      interruptedAt(JSON.stringify({ promoted: "pg2" }));
+      interruptedAt(JSON.stringify({ promoted: "pg2", phase: "promoting" }));
       seen(primary("pg1", ["pg2"]), standby("pg2"), standby("pg3"));
       await expect(run()).rejects.toThrow("failover refused: the primary pg1 lives and answers");
       expect(mockDid).toEqual([]);

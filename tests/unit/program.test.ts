@@ -461,6 +461,11 @@ describe("how nodes find each other", () => {
       host: "pg1,pg2,db-c",
       port: "5432,5432,5432",
       user: "replica_user",
+      // A primary that vanishes under the backup is noticed.
+      keepalives_idle: "10",
+      keepalives_interval: "5",
+      keepalives_count: "3",
+      tcp_user_timeout: "30000",
       passfile: "/var/lib/pgnode/passfile",
       target_session_attrs: "read-write",
       connect_timeout: "5",

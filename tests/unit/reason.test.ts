@@ -48,6 +48,12 @@ describe("the reason in a log", () => {
     expect(reasonIn([at(line)])).toBe("");
   });
 
+  test("is what a standby says by the way when it has WAL that its primary has not", () => {
+    const text = "new timeline 2 forked off current database system timeline 1 before current recovery point 0/5000000";
+    expect(reasonIn([at(`LOG:  ${text}`), at("LOG:  waiting for WAL to become available at 0/5000018")])).toBe(text);
+    expect(needsClone(text)).toBe(true);
+  });
+
   test("is nothing when the log is empty", () => {
     expect(reasonIn([])).toBe("");
   });

@@ -110,6 +110,12 @@ describe("no primary", () => {
     expect(problemsOf(status, "pg1").map((p) => p.fix)).toEqual(["docker start postgres-replica-dev-pg1"]);
   });
 
+  test("that is only paused is mended by a thaw", () => {
+    expect(problemsOf(look(silent("pg1", "paused"), standby("pg2")), "pg1").map((p) => p.fix)).toEqual([
+      "docker unpause postgres-replica-dev-pg1",
+    ]);
+  });
+
   test("is mended by up when a container is not there", () => {
     expect(problemsOf(assess("prod", [silent("pg1", null), standby("pg2")]), "")[0]?.fix).toBe("npm run up -- --stack prod");
   });
@@ -127,7 +133,7 @@ describe("a node that does not answer", () => {
     ["restarting", "down", "its container stops again and again", "docker logs postgres-replica-dev-pg2"],
     [null, "down", "its container is not there", "npm run up -- --stack dev"],
     ["running", "unknown", "its container is running, but the server does not answer", "docker logs postgres-replica-dev-pg2"],
-    ["paused", "unknown", "its container is paused, but the server does not answer", "docker unpause postgres-replica-dev-pg2"],
+    ["paused", "unknown", "its container is paused, but the server does not answer", "npm run rejoin -- pg2 --stack dev"],
   ])("in a container that is %s is %s", (state, role, what, fix) => {
     const status = look(primary("pg1", []), silent("pg2", state));
     expect(status.nodes[1]).toMatchObject({ role, timeline: null, lsn: null, lagBytes: null, lagSeconds: null });
