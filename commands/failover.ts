@@ -60,7 +60,7 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
   refuseUnlessNeeded(stack, after);
   const candidate = candidates(after)[0];
   if (candidate === undefined) {
-    throw new UserError(`no standby answers any more. Run: npm run status -- --stack ${stack}`);
+    throw new UserError(`no standby answers any more. ${startAgain(gone)}, or run: npm run status -- --stack ${stack}`);
   }
   refuseAnother(stack, journal, candidate, after);
   const atRisk = bytesAtRisk(candidate, ends);
@@ -82,6 +82,7 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
   // From here on a start does no harm. One just before may have.
   const started = await Promise.all(gone.map((node) => controlOf(nodes, node.name).isStopped()));
   if (started.includes(false)) {
+    await Promise.all(gone.filter((_, i) => !started[i]).map((node) => controlOf(nodes, node.name).unfence()));
     throw new UserError(`${names(gone.filter((_, i) => !started[i]))} was started again while failover was at work. Run failover again`);
   }
   journal.begin({ promoted: candidate.name, phase: "promoting" });

@@ -148,7 +148,10 @@ export class NodeControl {
     }
     const result = await this.inVolume("wal-end", { image, network: "none", timeout: 30_000 });
     const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no)$/m.exec(result.stdout);
-    return match === null ? null : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes" };
+    const history = Object.fromEntries(
+      [...result.stdout.matchAll(/^history (\d+) ([0-9A-F]+\/[0-9A-F]+)$/gm)].map((m): [string, string] => [m[1] ?? "", m[2] ?? ""]),
+    );
+    return match === null ? null : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", history };
   }
 
   /**

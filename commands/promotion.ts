@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
@@ -14,7 +14,7 @@ import { STATE_DIR } from "./workspace";
 /** What failover, switchover and rejoin have in common. */
 
 /** How long the parts of a failover or switchover may take, in seconds. */
-export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 5, shutdown: 60, rejoin: 1_800 } as const;
+export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 5, lock: 120, shutdown: 60, rejoin: 1_800 } as const;
 
 /** What a failover or switchover did. */
 export interface Report {
@@ -70,25 +70,51 @@ export class Journal {
   }
 }
 
-/** Runs a change of primary, one at a time for a stack. @throws UserError while another one runs on this machine. */
-export async function exclusively<T>(stack: string, action: () => Promise<T>): Promise<T> {
+/**
+ * Runs what fences or promotes, one at a time for a stack.
+ *
+ * @param seconds How long to wait for another one in this checkout. @default 0
+ * @throws UserError when that one still runs.
+ */
+export async function exclusively<T>(stack: string, action: () => Promise<T>, seconds = 0): Promise<T> {
   const file = join(STATE_DIR, `promotion-${stack}.lock`);
   mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
-  const take = (): void => writeFileSync(file, String(process.pid), { flag: "wx" });
-  try {
-    take();
-  } catch {
-    const pid = Number(existsSync(file) ? readFileSync(file, "utf8") : 0);
-    if (pid > 0 && isRunning(pid, /failover|switchover/)) {
-      throw new UserError(`another failover or switchover of stack "${stack}" is at work (process ${pid}). Wait for it to end`);
+  // Whole or not at all: an empty file would look like one that a dead process has left.
+  const take = (): boolean => {
+    const own = `${file}.${process.pid}`;
+    writeFileSync(own, String(process.pid));
+    try {
+      linkSync(own, file);
+    } catch {
+      return false;
+    } finally {
+      rmSync(own, { force: true });
     }
-    rmSync(file, { force: true });
-    take();
+    return true;
+  };
+  for (const deadline = Date.now() + seconds * 1000; !take();) {
+    const pid = holder(file);
+    if (pid === undefined || !isRunning(pid, /failover|switchover|rejoin/)) {
+      rmSync(file, { force: true });
+    } else if (Date.now() > deadline) {
+      throw new UserError(`another failover, switchover or rejoin of stack "${stack}" is at work (process ${pid}). Wait for it to end`);
+    } else {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
   }
   try {
     return await action();
   } finally {
     rmSync(file, { force: true });
+  }
+}
+
+/** The process that holds a lock; undefined when nobody does. */
+function holder(file: string): number | undefined {
+  try {
+    return Number(readFileSync(file, "utf8"));
+  } catch {
+    return undefined;
   }
 }
 
@@ -217,6 +243,8 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
   let told = "";
   let cloned = false;
   await node.start();
+  // Docker counts its own restarts, and forgets them only when the node was not running at all.
+  let restarts = await node.restarts();
   while (!streams(assess(config.stack, await observe(config)), name)) {
     const words = await node.lastWords();
     if (words !== told && words !== "" && !/ UTC \[\d+\] /.test(words)) {
@@ -233,8 +261,9 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       await node.mark("reclone");
       await node.mark("rejoin-once");
       await node.start();
+      restarts = await node.restarts();
     }
-    if ((await node.restarts()) >= 3) {
+    if ((await node.restarts()) - restarts >= 3) {
       await node.fence(0);
       throw new UserError(
         `node ${name} does not come up: ${reason || words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,

@@ -55,7 +55,7 @@ export async function runTests(groups: readonly string[], jestArgs: readonly str
   const folder = mkdtempSync(join(tmpdir(), "postgres-replica-jest-"));
   try {
     for (const { projects, args } of runs) {
-      const file = join(folder, "result.json");
+      const file = join(folder, `${projects.join("-")}.json`);
       const result = await execa(
         bin("jest"),
         ["--selectProjects", ...projects, "--json", "--outputFile", file, "--passWithNoTests", ...args, ...jestArgs],

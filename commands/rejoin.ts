@@ -6,11 +6,23 @@ import { assess, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, NodeControl } from "./nodes";
 import { diagnose } from "./observe";
-import { BOUNDS, bringBack, isCloning, names, refuseChangedPassword, say, streams } from "./promotion";
+import { BOUNDS, bringBack, exclusively, isCloning, names, refuseChangedPassword, say, streams } from "./promotion";
 import { readStackConfig } from "./workspace";
 
-/** `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code. */
+/**
+ * `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code.
+ *
+ * @param anew Clone it, whatever it has.
+ */
 export async function rejoin(stack: string, name: string, anew = false): Promise<number> {
+  // What may take long comes after the lock: it stands in nobody's way.
+  const rest = await exclusively(stack, () => prepare(stack, name, anew), BOUNDS.lock);
+  await rest();
+  return 0;
+}
+
+/** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
+async function prepare(stack: string, name: string, anew: boolean): Promise<() => Promise<void>> {
   const config = readStackConfig(stack);
   const control = new NodeControl(config, nodeOf(config, name));
   const observed = await diagnose(config);
@@ -35,7 +47,7 @@ export async function rejoin(stack: string, name: string, anew = false): Promise
   const lost = primary.server?.slots.some((s) => s.name === slotName(name) && s.walStatus === "lost") ?? false;
   if (!lost && !anew && streams(status, name)) {
     say(`node ${name} streams from ${primary.name} already; nothing to do`);
-    return 0;
+    return () => Promise.resolve();
   }
   refuseChangedPassword(stack, primary);
   // A second writer that is not older than the primary holds commits of its own; taking them back is not ours to decide.
@@ -46,36 +58,39 @@ export async function rejoin(stack: string, name: string, anew = false): Promise
   }
   if (node.server === null && node.containerState === "running" && isCloning(await control.lastWords())) {
     say(`node ${name} is being cloned already; waiting for that`);
-    return done(config, control, primary.name);
+    return () => bringBackAndSay(config, control, primary.name);
   }
   say(`stopping ${name}`);
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }
   const source = new NodeControl(config, nodeOf(config, primary.name));
-  const empty = hasNoCluster(node.reason);
-  if (!empty && (anew || lost || needsClone(node.reason))) {
-    const why = lost ? " (its slot is lost)" : node.reason === "" ? "" : ` (${node.reason})`;
+  // Between two restarts the log says nothing yet; now that the node is stopped it has said all.
+  const reason = (await control.reason()) || node.reason;
+  const empty = hasNoCluster(reason);
+  if (!empty && (anew || lost || needsClone(reason))) {
+    const why = lost ? " (its slot is lost)" : needsClone(reason) ? ` (${reason})` : "";
     say(`cloning ${name} anew from ${primary.name}${why}`);
     await control.mark("reclone");
   }
   if (lost) {
     await source.sql(dropSlotSql(slotName(name)), 20_000);
   }
-  if (empty) {
-    say(`its volume holds no cluster: cloning ${name} from ${primary.name}`);
-    await control.clone(source);
-  }
   await control.mark("fenced");
   await control.mark("rejoin-once");
-  await source.checkpointTimeline();
-  return done(config, control, primary.name);
+  return async () => {
+    if (empty) {
+      say(`its volume holds no cluster: cloning ${name} from ${primary.name}`);
+      await control.clone(source);
+    }
+    await source.checkpointTimeline();
+    await bringBackAndSay(config, control, primary.name);
+  };
 }
 
 /** Starts the node, waits until it streams, and says so. */
-async function done(config: StackConfig, control: NodeControl, primary: string): Promise<number> {
+async function bringBackAndSay(config: StackConfig, control: NodeControl, primary: string): Promise<void> {
   const start = Date.now();
   await bringBack(control, config);
   console.log(`node ${control.node.name} streams from ${primary}, ${((Date.now() - start) / 1000).toFixed(1)} s after its start`);
-  return 0;
 }

@@ -15,6 +15,7 @@ import {
   finish,
   finishInterrupted,
   Journal,
+  names,
   refuseChangedPassword,
   say,
   settle,
@@ -49,7 +50,8 @@ async function run(stack: string, to: string | undefined, json: boolean): Promis
   const change = journal.read();
   if (current === null && change?.from !== undefined && standby(observed, change.promoted) && !answers(observed, change.from)) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
-    return move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json });
+    const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json });
+    return to === undefined || to === change.promoted ? code : run(stack, to, json);
   }
   const target = checkedTarget(stack, observed, to);
   const from = current ?? "";
@@ -111,10 +113,18 @@ async function move(
     if (!(await old.isStopped())) {
       throw new UserError(`${from} was started again`);
     }
-    journal.begin({ promoted: to, from, phase: "promoting" });
   } catch (error) {
     return goBack(old, journal, (error as Error).message);
   }
+  // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
+  const writers = (await observe(config)).filter((n) => n.server?.inRecovery === false && n.name !== from);
+  if (writers.length > 0) {
+    journal.end();
+    throw new UserError(
+      `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: npm run rejoin -- ${from} --stack ${config.stack}`,
+    );
+  }
+  journal.begin({ promoted: to, from, phase: "promoting" });
   say(`promoting ${to}`);
   await candidate.promote(BOUNDS.promote);
   if (config.synchronous !== undefined) {
@@ -162,10 +172,8 @@ async function drain(old: NodeControl, candidate: NodeControl): Promise<string> 
 /** Everything goes back to how it was. @throws UserError always: that says why. */
 async function goBack(old: NodeControl, journal: Journal, why: string): Promise<never> {
   const { name } = old.node;
-  if (await old.isStopped()) {
-    await old.unfence();
-    await old.start();
-  }
+  await old.unfence();
+  await old.start();
   await until(`node ${name} to accept writes again`, 60, () =>
     old.write(5).then(
       () => true,

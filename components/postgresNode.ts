@@ -64,7 +64,7 @@ export function postgresContainer(
       command: ["run"],
       // Root only until the script has given the volume's folder to postgres and become postgres.
       user: "0:0",
-      envs: [`PGNODE_NAME=${node}`],
+      envs: [`PGNODE_NAME=${node}`, `PGNODE_STACK=${cluster.stack}`],
       uploads: [{ file: PGNODE_PATH, content: PGNODE_SCRIPT, executable: true, permissions: "0755" }],
       mounts: [{ type: "volume", source: args.volume, target: NODE_ROOT }],
       networksAdvanced: [{ name: args.network, aliases: [node] }],

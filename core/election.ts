@@ -8,6 +8,8 @@ export interface WalEnd {
   lsn: string;
   /** Whether it was shut down cleanly, so that nothing is missing after `lsn`. */
   clean: boolean;
+  /** Where it left each earlier timeline. */
+  history: Readonly<Record<number, string>>;
 }
 
 /** Bytes that a promotion gives up; null when that cannot be known. */
@@ -29,7 +31,8 @@ export function candidates(observed: readonly Observation[]): Observation[] {
 
 /**
  * How many bytes of the old primary's WAL the candidate has not received.
- * Null: the end of that WAL is not known. A clean end on an older timeline than the candidate's says nothing is missing.
+ * Null: that cannot be known. An end on an older timeline than the candidate's says nothing is missing; one on a
+ * newer timeline is compared from where that node left the candidate's.
  */
 export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | null)[]): BytesAtRisk {
   const { server } = candidate;
@@ -41,7 +44,15 @@ export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | nul
     if (end === null || end.timeline < server.timeline) {
       continue; // a node that had been left behind earlier holds nothing that anybody waits for
     }
-    const missing = lsnDiff(end.lsn, server.lsn);
+    let from = server.lsn;
+    if (end.timeline > server.timeline) {
+      const left = end.history[server.timeline];
+      if (left === undefined) {
+        return null;
+      }
+      from = lsnDiff(left, from) < 0n ? left : from;
+    }
+    const missing = lsnDiff(end.lsn, from);
     most = missing > most ? missing : most;
   }
   return Number(most);

@@ -13,7 +13,7 @@
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
 #   pgnode healthy    whether the server answers over TCP                           (health check)
 #
-# Environment: PGNODE_NAME, PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SOURCE (conninfo
+# Environment: PGNODE_NAME, PGNODE_STACK, PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SOURCE (conninfo
 # of the current primary), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120).
 # Exit codes: 0 done, 1 failed, 75 this node is a standby (sql).
 #
@@ -43,6 +43,8 @@ REWIND_SECONDS=1800
 # How long a rejoin waits for the first checkpoint of a new primary before it clones, in seconds.
 CHECKPOINT_SECONDS=60
 NOT_PRIMARY=75
+# For the commands that messages name.
+STACK_OPTION=${PGNODE_STACK:+ --stack $PGNODE_STACK}
 # A connection whose other end has vanished ends within half a minute.
 KEEPALIVE='keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000'
 export PGAPPNAME=pgnode PGCONNECT_TIMEOUT=5
@@ -216,15 +218,15 @@ clone() {
         say "node $PGNODE_NAME has its base backup already"
         return 0
     fi
-    base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT"
+    base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT" -P
 }
 
-# base_backup CONNINFO SLOT: a copy of the primary takes the place of data/, when it is complete.
+# base_backup CONNINFO SLOT [OPTION]: a copy of the primary takes the place of data/, when it is complete.
 base_backup() {
     attempt=1
     rm -rf "$NEW"
     # A sender of an interrupted backup may hold the slot for a moment.
-    until pg_basebackup -D "$NEW" -d "$1" -X stream -R -S "$2" -c fast -P -v --no-sync --no-clean </dev/null; do
+    until pg_basebackup -D "$NEW" -d "$1" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean </dev/null; do
         check_room "the base backup"
         rm -rf "$NEW"
         [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times"
@@ -241,7 +243,7 @@ base_backup() {
 own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 
 # ask HOST:PORT: "primary TIMELINE" or "standby TIMELINE"; nothing when it does not answer. The timeline of a
-# standby is the one that it receives, which IDENTIFY_SYSTEM knows and the views hide from this role.
+# standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
 ask() {
     PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
         -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres replication=database passfile=$ROOT/passfile" \
@@ -300,7 +302,7 @@ guard() {
             return 0
         fi
         [ -z "$PRIMARY" ] ||
-            die "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, which is older than this node's $mine. Node $PGNODE_NAME stays down, so that there is one writer. Stop ${PRIMARY%:*}, start this node, then run: npm run rejoin -- ${PRIMARY%:*}"
+            die "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, which is older than this node's $mine. Node $PGNODE_NAME stays down, so that there is one writer. Stop ${PRIMARY%:*}, start this node, then run: npm run rejoin -- ${PRIMARY%:*}$STACK_OPTION"
         if [ "$NEWEST" -gt "$mine" ]; then
             # A standby follows somebody newer, who does not answer now.
             touch "$ROOT/fenced"
@@ -325,12 +327,12 @@ reserve_slot() {
 rejoin() {
     touch "$ROOT/fenced"
     [ "$(own_setting pgnode.rejoin)" != off ] || [ -e "$ROOT/rejoin-once" ] ||
-        die "node $PGNODE_NAME has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- $PGNODE_NAME"
+        die "node $PGNODE_NAME has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
     deadline=$(($(date +%s) + REJOIN_SECONDS))
     look_around
     until [ -n "$PRIMARY" ]; do
         [ "$(date +%s)" -lt "$deadline" ] ||
-            die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status, then npm run failover. When this node is to be the primary again, see docs/operations.md: a node must not be the primary"
+            die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status --$STACK_OPTION, then npm run failover --$STACK_OPTION. When this node is to be the primary again, see docs/operations.md: a node must not be the primary"
         sleep 0.5
         look_around
     done
@@ -393,7 +395,7 @@ run() {
         # A clone that was interrupted between its two renames.
         [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
     }
-    [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME"
+    [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
     check_volume
     guard
     write_files "$DATA"
@@ -420,6 +422,9 @@ end_of_last_segment() {
 wal_end() {
     state=$(control 'Database cluster state')
     timeline=$(own_timeline)
+    # Where the timelines before it ended, so that a node of an older one can be compared.
+    history=$DATA/pg_wal/$(printf %08X "$timeline").history
+    [ ! -f "$history" ] || sed -n 's/^\([0-9]\{1,\}\)[[:space:]]*\([0-9A-F]*\/[0-9A-F]*\).*/history \1 \2/p' "$history"
     start=$(control "Latest checkpoint's REDO location")
     # Promoted, and no checkpoint since: the new timeline begins where recovery ended.
     [ "$timeline" = "$(control "Latest checkpoint's TimeLineID")" ] || start=$(control 'Minimum recovery ending location')
@@ -459,13 +464,14 @@ sql() {
 configure() {
     wait_ready
     mkdir -p "$OWN"
-    # An earlier run may have been cut off before the server took over what it had written.
-    if [ -e "$OWN/unapplied" ]; then
-        CHANGED=yes
-    else
-        cp "$OWN/node.conf" "$OWN/node.conf.before" 2>/dev/null || true
-        touch "$OWN/unapplied"
+    # An earlier run may have been cut off before the server took over what it had written. Without a copy of
+    # the settings before, those that are there have passed the check below.
+    [ ! -e "$OWN/unapplied" ] || CHANGED=yes
+    if [ -f "$OWN/node.conf" ] && ! { [ -e "$OWN/unapplied" ] && [ -e "$OWN/node.conf.before" ]; }; then
+        cp "$OWN/node.conf" "$OWN/before.new"
+        mv -f "$OWN/before.new" "$OWN/node.conf.before"
     fi
+    touch "$OWN/unapplied"
     write_files "$DATA"
     if [ -z "$CHANGED" ]; then
         rm -f "$OWN/node.conf.before" "$OWN/unapplied"

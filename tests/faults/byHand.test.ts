@@ -1,5 +1,6 @@
 import { slotName } from "../../core/names";
 import { createSlotSql } from "../../core/slots";
+import type { NodeStatus } from "../../core/topology";
 import { Cluster } from "./cluster";
 
 jest.setTimeout(300_000);
@@ -18,11 +19,11 @@ describe("nodes that were promoted by hand", () => {
     const checkpointer = await cluster.sql("pg2", "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
     await cluster.docker("exec", cluster.container("pg2"), "sh", "-c", `kill -STOP ${checkpointer}`);
     await cluster.sql("pg2", `SELECT pg_promote();\n${createSlotSql(slotName("pg3"))}`);
-    for (const deadline = Date.now() + 30_000; Date.now() < deadline;) {
-      if ((await cluster.status()).nodes.find((node) => node.name === "pg3")?.state === "streaming") {
-        break;
-      }
+    const follower = async (): Promise<NodeStatus | undefined> => (await cluster.status()).nodes.find((node) => node.name === "pg3");
+    for (const deadline = Date.now() + 30_000; (await follower())?.state !== "streaming" && Date.now() < deadline;) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
     }
+    expect(await follower()).toMatchObject({ state: "streaming", timeline: 2 });
     await cluster.docker("pause", cluster.container("pg3"));
     await cluster.sql("pg2", "CREATE TABLE alone AS SELECT n, repeat('z', 1000) AS z FROM generate_series(1, 30000) AS n");
     expect(await cluster.sql("pg2", "SELECT timeline_id FROM pg_control_checkpoint()")).toBe("1");
@@ -38,6 +39,7 @@ describe("nodes that were promoted by hand", () => {
     for (const deadline = Date.now() + 60_000; (await cluster.roles())["pg2"] !== "primary" && Date.now() < deadline;) {
       await new Promise((resolve) => setTimeout(resolve, 300));
     }
+    expect((await cluster.roles())["pg2"]).toBe("primary");
     await cluster.must("rejoin", "pg1");
     await cluster.healthy();
     expect(await cluster.roles()).toEqual({ pg1: "standby", pg2: "primary", pg3: "standby" });

@@ -182,7 +182,7 @@ describe("a disk that is full", () => {
   test("case 10: failover goes round it, and with room the old primary rejoins", async () => {
     const before = await rows("pg1");
     const acknowledged = await writeUntilItStops();
-    await statusOnce(reasonGiven);
+    expect(reasonGiven(await statusOnce(reasonGiven))).toBe(true);
     await checkout.must("failover", "--stack", stack);
     expect(await rows("pg2")).toBeGreaterThanOrEqual(before + acknowledged);
     await first.free();

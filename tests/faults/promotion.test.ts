@@ -13,16 +13,27 @@ describe("a change of primary that does not go through", () => {
 
   test("a switchover whose target cannot catch up is undone: everything is as it was", async () => {
     const receiver = await cluster.sql("pg2", "SELECT pid FROM pg_stat_wal_receiver");
-    await cluster.docker("exec", cluster.container("pg2"), "sh", "-c", `kill -STOP ${receiver}`);
+    const checkpointer = await cluster.sql("pg1", "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+    const signal = (node: string, name: string, pid: string): Promise<string> =>
+      cluster.docker("exec", cluster.container(node), "sh", "-c", `kill -${name} ${pid}`);
+    // It looks at the standby, which streams, and begins with a checkpoint, which waits until all is prepared.
+    await signal("pg1", "STOP", checkpointer);
+    const child = cluster.checkout.command("switchover", ["--stack", cluster.stack]);
     try {
+      await new Promise<void>((resolve, reject) => {
+        child.stderr?.on("data", (chunk: Buffer) => chunk.includes("checkpoint on pg1") && resolve());
+        void child.then((ended) => reject(new Error(ended.stderr)));
+      });
+      await signal("pg2", "STOP", receiver);
       await cluster.sql("pg1", "CREATE TABLE not_received AS SELECT 1 AS one");
-      const ran = await cluster.run("switchover");
+      await signal("pg1", "CONT", checkpointer);
+      const ran = await child;
       expect([ran.exitCode, ran.stderr]).toEqual([
         1,
         expect.stringMatching(/error: switchover undone: .*; pg1 is primary as before/) as string,
       ]);
     } finally {
-      await cluster.docker("exec", cluster.container("pg2"), "sh", "-c", `kill -CONT ${receiver}`);
+      await signal("pg2", "CONT", receiver);
     }
     await cluster.healthy();
     expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "standby" });
@@ -33,7 +44,7 @@ describe("a change of primary that does not go through", () => {
   async function killedAt(marker: RegExp, ...command: [string, ...string[]]): Promise<void> {
     const [name, ...args] = command;
     const child = cluster.checkout.command(name, [...args, "--stack", cluster.stack]);
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       let seen = "";
       child.stderr?.on("data", (chunk: Buffer) => {
         seen += chunk.toString();
@@ -41,7 +52,7 @@ describe("a change of primary that does not go through", () => {
           resolve();
         }
       });
-      void child.finally(() => resolve());
+      void child.then(() => reject(new Error(`it ended before ${String(marker)}: ${seen}`)));
     });
     killTree(child.pid ?? 0);
     await child;

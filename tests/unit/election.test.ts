@@ -3,7 +3,7 @@ import type { Observation } from "../../core/topology";
 import { primary, silent, standby } from "./observations";
 
 const MIB = 1024 * 1024;
-const end = (lsn: string, changes: Partial<WalEnd> = {}): WalEnd => ({ timeline: 1, lsn, clean: false, ...changes });
+const end = (lsn: string, changes: Partial<WalEnd> = {}): WalEnd => ({ timeline: 1, lsn, clean: false, history: {}, ...changes });
 
 describe("the candidates for a promotion", () => {
   const order = (...observed: Observation[]): string[] => candidates(observed).map((node) => node.name);
@@ -73,9 +73,21 @@ describe("the bytes that a promotion gives up", () => {
     expect(bytesAtRisk(candidate, [end("2/5000000", { timeline: 2 })])).toBe(2 ** 32);
   });
 
-  test("are lost as well when the old primary shut down in order, or is ahead by a timeline", () => {
+  test("are lost as well when the old primary shut down in order", () => {
     expect(bytesAtRisk(candidate, [end("1/5000010", { timeline: 2, clean: true })])).toBe(16);
-    expect(bytesAtRisk(candidate, [end("1/5000010", { timeline: 3 })])).toBe(16);
+  });
+
+  test("on a newer timeline count from where that one left the candidate's, wherever the candidate is", () => {
+    const left = (lsn: string, at: string): number | null =>
+      bytesAtRisk(candidate, [end(lsn, { timeline: 3, history: { 1: "0/9", 2: at } })]);
+    expect(left("1/5000010", "1/5000000")).toBe(16);
+    expect(left("1/5000010", "1/5000008")).toBe(16);
+    expect(left("1/5000010", "1/4FFFFF0")).toBe(32);
+    expect(left("1/4FFFFFF", "1/4FFFFF0")).toBe(15);
+  });
+
+  test("on a newer timeline of which nobody knows where it began are unknown", () => {
+    expect(bytesAtRisk(candidate, [end("1/5000010", { timeline: 3 })])).toBeNull();
   });
 
   test("are not on an older timeline: nobody waits for what a node kept that had been left behind", () => {

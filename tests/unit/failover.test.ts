@@ -47,7 +47,7 @@ jest.mock("../../commands/nodes", () => ({
     }
     public walEnd(): Promise<WalEnd | null> {
       const { name } = this.node;
-      return this.did("read", name in mockEnds ? (mockEnds[name] ?? null) : { timeline: 1, lsn: "0/5000000", clean: false });
+      return this.did("read", name in mockEnds ? (mockEnds[name] ?? null) : { timeline: 1, lsn: "0/5000000", clean: false, history: {} });
     }
     public mark(mark: string): Promise<void> {
       return this.did(`mark ${mark}`, undefined);
@@ -63,6 +63,9 @@ jest.mock("../../commands/nodes", () => ({
     }
     public isStopped(): Promise<boolean> {
       return Promise.resolve(!mockStartedAgain.includes(this.node.name));
+    }
+    public unfence(): Promise<void> {
+      return this.did("unfence", undefined);
     }
     public checkpointTimeline(): Promise<void> {
       return this.did("checkpoint", undefined).then(() => mockCheckpoint());
@@ -203,7 +206,7 @@ describe("failover promotes nobody", () => {
   test("when the old primary was started before its mark was in place", async () => {
     seen(...PRIMARY_GONE);
     mockStartedAgain = ["pg1"];
-    expect(await refusal(["fence pg1", "read pg1", "mark fenced pg1"])).toBe(
+    expect(await refusal(["fence pg1", "read pg1", "mark fenced pg1", "unfence pg1"])).toBe(
       "pg1 was started again while failover was at work. Run failover again",
     );
   });
@@ -215,7 +218,9 @@ describe("failover promotes nobody", () => {
     try {
       writeFileSync(lock, String(other.pid));
       seen(...PRIMARY_GONE);
-      expect(await refusal([])).toBe(`another failover or switchover of stack "dev" is at work (process ${other.pid}). Wait for it to end`);
+      expect(await refusal([])).toBe(
+        `another failover, switchover or rejoin of stack "dev" is at work (process ${other.pid}). Wait for it to end`,
+      );
       expect(existsSync(lock)).toBe(true);
     } finally {
       other.kill("SIGKILL");
@@ -232,7 +237,7 @@ describe("failover promotes nobody", () => {
 
   test("when the standby lacks more than the limit", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: { timeline: 1, lsn: "0/6000001", clean: false } };
+    mockEnds = { pg1: { timeline: 1, lsn: "0/6000001", clean: false, history: {} } };
     expect(await refusal(["fence pg1", "read pg1"])).toMatch(
       /^failover refused: pg2 lacks 16777217 bytes .* more than the 16777216 allowed/,
     );
@@ -241,7 +246,7 @@ describe("failover promotes nobody", () => {
   test("when a standby that does not answer may hold a commit that was confirmed", async () => {
     configured({ synchronous: { mode: "any", count: 1 } });
     seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "running"));
-    mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false } };
+    mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false, history: {} } };
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3"])).toMatch(
       /1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks/,
     );
@@ -289,7 +294,7 @@ describe("failover", () => {
 
   test("promotes without being told to when what is lost is within the limit, and says how much", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: { timeline: 1, lsn: "0/5000010", clean: false } };
+    mockEnds = { pg1: { timeline: 1, lsn: "0/5000010", clean: false, history: {} } };
     await run({ json: true });
     expect(printed.map((text) => JSON.parse(text) as Report)).toEqual([
       {
@@ -305,7 +310,12 @@ describe("failover", () => {
 
   test.each<[string, WalEnd | null, string, RegExp]>([
     ["that nobody knows", null, "nobody knows what the standby lacks", /an unknown number of bytes may be lost/],
-    ["above the limit", { timeline: 1, lsn: "0/6000001", clean: false }, "pg2 lacks 16777217 bytes", /16777217 bytes of WAL are lost/],
+    [
+      "above the limit",
+      { timeline: 1, lsn: "0/6000001", clean: false, history: {} },
+      "pg2 lacks 16777217 bytes",
+      /16777217 bytes of WAL are lost/,
+    ],
   ])("promotes with --allow-data-loss at a loss %s, and says what is given up", async (_which, walEnd, why, loss) => {
     seen(...PRIMARY_GONE);
     mockEnds = { pg1: walEnd };

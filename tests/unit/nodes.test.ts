@@ -88,9 +88,14 @@ describe("the end of a stopped node's WAL", () => {
 
   test("is what pgnode prints, among other lines", async () => {
     printed("some notice\n3 1A/B374D848 yes\n");
-    expect(await control().walEnd()).toEqual({ timeline: 3, lsn: "1A/B374D848", clean: true });
-    printed("12 0/5000000 no");
-    expect(await control().walEnd()).toEqual({ timeline: 12, lsn: "0/5000000", clean: false });
+    expect(await control().walEnd()).toEqual({ timeline: 3, lsn: "1A/B374D848", clean: true, history: {} });
+    printed("history 1 0/3000000\nhistory 11 1/4000000\n12 0/5000000 no");
+    expect(await control().walEnd()).toEqual({
+      timeline: 12,
+      lsn: "0/5000000",
+      clean: false,
+      history: { 1: "0/3000000", 11: "1/4000000" },
+    });
   });
 
   test.each(["", "pgnode: no cluster", "3 nonsense yes", "3 0/1 maybe", "0/1 yes"])("is unknown when it prints %j", async (text) => {
