@@ -85,20 +85,29 @@ export async function exclusively<T>(stack: string, action: () => Promise<T>, se
     writeFileSync(own, String(process.pid));
     try {
       linkSync(own, file);
-    } catch {
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
+        throw error;
+      }
       return false;
     } finally {
       rmSync(own, { force: true });
     }
     return true;
   };
-  for (const deadline = Date.now() + seconds * 1000; !take();) {
+  const deadline = Date.now() + seconds * 1000;
+  let told = false;
+  while (!take()) {
     const pid = holder(file);
     if (pid === undefined || !isRunning(pid, /failover|switchover|rejoin/)) {
       rmSync(file, { force: true });
     } else if (Date.now() > deadline) {
       throw new UserError(`another failover, switchover or rejoin of stack "${stack}" is at work (process ${pid}). Wait for it to end`);
     } else {
+      if (!told) {
+        say(`waiting for another failover, switchover or rejoin (process ${pid}), ${seconds} s at most`);
+        told = true;
+      }
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }

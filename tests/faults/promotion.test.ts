@@ -40,6 +40,12 @@ describe("a change of primary that does not go through", () => {
     expect(await cluster.sql("pg2", "SELECT one FROM not_received")).toBe("1");
   });
 
+  /** The pair when all is well: who is primary and will not be, and the other one. */
+  async function roles(): Promise<{ old: string; other: string }> {
+    const { primary } = await cluster.healthy();
+    return primary === "pg1" ? { old: "pg1", other: "pg2" } : { old: "pg2", other: "pg1" };
+  }
+
   /** Starts a command, and kills it with all that it has started as soon as it says something. */
   async function killedAt(marker: RegExp, ...command: [string, ...string[]]): Promise<void> {
     const [name, ...args] = command;
@@ -62,9 +68,7 @@ describe("a change of primary that does not go through", () => {
     ["while it fences", /fencing pg/],
     ["while it promotes", /promoting pg/],
   ])("case 12: a failover that was killed %s is finished by the next one", async (_when, marker) => {
-    const { primary } = await cluster.healthy();
-    const old = primary ?? "";
-    const other = old === "pg1" ? "pg2" : "pg1";
+    const { old, other } = await roles();
     await cluster.docker("kill", cluster.container(old));
     await killedAt(marker, "failover");
     // Killed a moment later, it may have got as far as the last step; then the primary lives and nothing is left to do.
@@ -80,9 +84,7 @@ describe("a change of primary that does not go through", () => {
     ["while it stops the primary", /stopping pg/],
     ["while it promotes", /promoting pg/],
   ])("case 12: a switchover that was killed %s is finished by the next one", async (_when, marker) => {
-    const { primary } = await cluster.healthy();
-    const old = primary ?? "";
-    const other = old === "pg1" ? "pg2" : "pg1";
+    const { old, other } = await roles();
     await killedAt(marker, "switchover", "--to", other);
     const again = await cluster.run("switchover", "--to", other);
     expect(again.exitCode === 0 || again.stderr.includes(`node ${other} is the primary already`)).toBe(true);
@@ -92,8 +94,7 @@ describe("a change of primary that does not go through", () => {
   });
 
   test("a node that must rejoin and may not do so by itself says so, and rejoin does it", async () => {
-    const { primary } = await cluster.healthy();
-    const old = primary ?? "";
+    const { old } = await roles();
     await cluster.docker("kill", cluster.container(old));
     await cluster.must("failover");
     await cluster.docker("start", cluster.container(old));
@@ -108,12 +109,11 @@ describe("a change of primary that does not go through", () => {
   });
 
   test("rejoin --clone copies the primary anew, whatever the node has", async () => {
-    const { primary } = await cluster.healthy();
-    const standby = primary === "pg1" ? "pg2" : "pg1";
-    const birth = await cluster.dataBirth(standby);
-    await cluster.must("rejoin", standby, "--clone");
+    const { other } = await roles();
+    const birth = await cluster.dataBirth(other);
+    await cluster.must("rejoin", other, "--clone");
     await cluster.healthy();
-    expect(await cluster.dataBirth(standby)).not.toBe(birth);
+    expect(await cluster.dataBirth(other)).not.toBe(birth);
   });
 
   test("a standby's volume that was removed by hand is made and filled again by up", async () => {

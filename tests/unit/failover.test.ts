@@ -259,18 +259,13 @@ describe("failover promotes nobody", () => {
 });
 
 describe("failover", () => {
+  /** All that is done, in order. */
+  const WHOLE = ["fence pg1", "read pg1", "mark fenced pg1", "promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"];
+
   test("fences first, then reads what would be lost, marks, promotes, and waits for a write", async () => {
     seen(...PRIMARY_GONE);
     expect(await run()).toBe(0);
-    expect(mockDid).toEqual([
-      "fence pg1",
-      "read pg1",
-      "mark fenced pg1",
-      "promote pg2",
-      "slots [pg3] on pg2",
-      "write pg2",
-      "checkpoint pg2",
-    ]);
+    expect(mockDid).toEqual(WHOLE);
     expect(existsSync(JOURNAL)).toBe(false);
     expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; first accepted write after \d+\.\d s; nothing is lost \(/)]);
     expect(said.at(-1)).toBe("bring pg1 back with: npm run rejoin -- pg1 --stack dev");
@@ -320,15 +315,7 @@ describe("failover", () => {
     seen(...PRIMARY_GONE);
     mockEnds = { pg1: walEnd };
     expect(await run({ allowDataLoss: true })).toBe(0);
-    expect(mockDid).toEqual([
-      "fence pg1",
-      "read pg1",
-      "mark fenced pg1",
-      "promote pg2",
-      "slots [pg3] on pg2",
-      "write pg2",
-      "checkpoint pg2",
-    ]);
+    expect(mockDid).toEqual(WHOLE);
     expect(said).toContainEqual(expect.stringMatching(new RegExp(`^--allow-data-loss gives up: .*${why}`)));
     expect(printed[0]).toMatch(loss);
   });
