@@ -106,10 +106,10 @@ async function move(
   const start = Date.now();
   say(`stopping ${from}; it sends everything to its standbys first`);
   let end: string;
+  let now: Observation[];
   try {
     end = await drain(old, candidate);
-    await old.mark("fenced");
-    await old.mark("rejoin-once");
+    [now] = await Promise.all([observe(config), old.mark("fenced"), old.mark("rejoin-once")]);
     if (!(await old.isStopped())) {
       throw new UserError(`${from} was started again`);
     }
@@ -117,7 +117,7 @@ async function move(
     return goBack(old, journal, (error as Error).message);
   }
   // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
-  const writers = (await observe(config)).filter((n) => n.server?.inRecovery === false && n.name !== from);
+  const writers = now.filter((n) => n.server?.inRecovery === false && n.name !== from);
   if (writers.length > 0) {
     journal.end();
     throw new UserError(
