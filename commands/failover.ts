@@ -1,8 +1,9 @@
 import type { StackConfig } from "../core/config";
-import { bytesAtRisk, candidates, objections } from "../core/election";
+import { bytesAtRisk, type BytesAtRisk, candidates, objections } from "../core/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import type { Observation } from "../core/topology";
 import { UserError } from "./errors";
+import type { NodeControl } from "./nodes";
 import { observe } from "./observe";
 import { BOUNDS, controlOf, controls, exclusively, finish, finishInterrupted, Journal, names, say, settle, show } from "./promotion";
 import { readStackConfig } from "./workspace";
@@ -47,36 +48,11 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
     return 0;
   }
 
-  say(`fencing ${names(gone)}`);
-  const proven = await Promise.all(gone.map((node) => controlOf(nodes, node.name).fence(0)));
-  const loose = gone.filter((_, i) => proven[i] !== true);
-  if (loose.length > 0) {
-    throw new UserError(
-      `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
-    );
-  }
-  const [ends, after] = await Promise.all([Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())), observeDrained(config)]);
-  // A promotion that had been under way may have ended meanwhile.
-  refuseUnlessNeeded(stack, after);
-  const candidate = candidates(after)[0];
-  if (candidate === undefined) {
-    throw new UserError(`no standby answers any more. ${startAgain(gone)}, or run: npm run status -- --stack ${stack}`);
-  }
-  refuseAnother(stack, journal, candidate, after);
-  const atRisk = bytesAtRisk(candidate, ends);
-  const against = objections({
-    candidate,
-    observed: after,
-    atRisk,
-    synchronous: config.synchronous,
-    maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
-  });
-  if (against.length > 0 && !options.allowDataLoss) {
-    throw new UserError(
-      `failover refused: ${against.map((o) => o.why).join("; ")}. ${startAgain(gone)}, or give that up with --allow-data-loss`,
-    );
-  }
-  against.forEach((objection) => say(`--allow-data-loss gives up: ${objection.why}`));
+  const running = gone.filter((node) => mayWrite(node.containerState));
+  const { candidate, after, atRisk, against } = await judge(config, nodes, journal, gone, options.allowDataLoss).catch((error: unknown) =>
+    undo(nodes, running, error),
+  );
+  against.forEach((why) => say(`--allow-data-loss gives up: ${why}`));
 
   await Promise.all(gone.map((node) => controlOf(nodes, node.name).mark("fenced")));
   // From here on a start does no harm. One just before may have.
@@ -111,6 +87,90 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
   return 0;
 }
 
+/** What a failover is to do. */
+interface Verdict {
+  candidate: Observation;
+  /** The nodes as they are now that nobody writes. */
+  after: Observation[];
+  atRisk: BytesAtRisk;
+  /** What --allow-data-loss gives up; empty when nothing speaks against the promotion. */
+  against: string[];
+}
+
+/**
+ * Fences what does not answer, and only then compares what it has written with what the standbys have received.
+ *
+ * @throws UserError when that may not go on to a promotion; nothing is marked yet.
+ */
+async function judge(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  journal: Journal,
+  gone: readonly Observation[],
+  allowDataLoss: boolean,
+): Promise<Verdict> {
+  const { stack } = config;
+  say(`fencing ${names(gone)}`);
+  const proven = await Promise.all(gone.map((node) => controlOf(nodes, node.name).fence(0)));
+  const loose = gone.filter((_, i) => proven[i] !== true);
+  if (loose.length > 0) {
+    throw new UserError(
+      `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
+    );
+  }
+  const [ends, after] = await Promise.all([Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())), observeDrained(config)]);
+  // A promotion that had been under way may have ended meanwhile.
+  refuseUnlessNeeded(stack, after);
+  const candidate = candidates(after)[0];
+  if (candidate === undefined) {
+    throw new UserError(`no standby answers any more. ${startAgain(gone)}, or run: npm run status -- --stack ${stack}`);
+  }
+  refuseAnother(stack, journal, candidate, after);
+  const atRisk = bytesAtRisk(candidate, ends);
+  const against = objections({
+    candidate,
+    observed: after,
+    atRisk,
+    synchronous: config.synchronous,
+    maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
+  });
+  if (against.length > 0 && !allowDataLoss) {
+    throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(gone)}, or give that up with --allow-data-loss`);
+  }
+  return { candidate, after, atRisk, against };
+}
+
+/** Whether a container in this state runs, or will by itself. */
+const mayWrite = (state: string | null): boolean => state === "running" || state === "paused" || state === "restarting";
+
+/**
+ * A failover that does not go on changes nothing: the nodes that it has stopped are started again. They ask their
+ * peers first, as at any start. @throws always: why it does not go on.
+ */
+async function undo(nodes: Map<string, NodeControl>, running: readonly Observation[], why: unknown): Promise<never> {
+  const is = await Promise.all(
+    running.map((node) =>
+      controlOf(nodes, node.name)
+        .isStopped()
+        .catch(() => false),
+    ),
+  );
+  const stopped = running.filter((_, i) => is[i]);
+  const tried = await Promise.allSettled(stopped.map((node) => controlOf(nodes, node.name).start()));
+  if (stopped.length === 0 || !(why instanceof UserError)) {
+    throw why;
+  }
+  const failed = stopped.filter((_, i) => tried[i]?.status === "rejected");
+  const started = stopped.filter((_, i) => tried[i]?.status === "fulfilled");
+  const notes = [
+    ...(started.length === 0 ? [] : [`${names(started)}, which failover had stopped, is started again`]),
+    ...(failed.length === 0
+      ? []
+      : [`${names(failed)}, which failover had stopped, does not start: docker start ${failed.map((node) => node.container).join(" ")}`]),
+  ];
+  throw new UserError(`${why.message}; ${notes.join("; ")}`, why.exitCode);
+}
+
 /**
  * Asks again, until no standby receives any more. What a dying primary has sent may still be under way
  * inside the kernel: a standby that gets it after it was compared with the others is ahead of the one that
@@ -138,9 +198,12 @@ function refuseAnother(stack: string, journal: Journal, candidate: Observation, 
   }
 }
 
-/** How to take a refused failover back. */
+/** What to do instead of a failover that is refused. */
 function startAgain(gone: readonly Observation[]): string {
   const there = gone.filter((node) => node.containerState !== null);
+  if (there.some((node) => mayWrite(node.containerState))) {
+    return "Wait for what was primary to come back";
+  }
   return there.length === 0
     ? "Bring the old primary back"
     : `Start what was primary again (docker start ${there.map((node) => node.container).join(" ")})`;
@@ -153,9 +216,16 @@ function refuseUnlessNeeded(stack: string, observed: readonly Observation[]): vo
       `${names(primaries)} are all writable. Stop the wrong one (docker stop CONTAINER), then run: npm run rejoin -- NODE --stack ${stack}`,
     );
   }
-  if (primaries[0] !== undefined) {
+  const [living] = primaries;
+  if (living !== undefined) {
+    // Without a standby that streams a switchover is refused too: the way out is to make it dead.
+    const alone = observed.length > 1 && !living.server?.replicas.some((replica) => replica.state === "streaming");
     throw new UserError(
-      `failover refused: the primary ${primaries[0].name} lives and answers. To move the role, run: npm run switchover -- --stack ${stack}`,
+      `failover refused: the primary ${living.name} lives and answers. To move the role, ${
+        alone
+          ? `stop it, because no standby streams from it (docker stop ${living.container}), then run failover again`
+          : `run: npm run switchover -- --stack ${stack}`
+      }`,
     );
   }
   if (observed.every((node) => node.containerState === null)) {

@@ -83,7 +83,7 @@ function checkedTarget(stack: string, observed: readonly Observation[], to: stri
   const replica = primary.server?.replicas.find((r) => r.name === target?.name);
   if (target === undefined || target.role !== "standby" || replica?.state !== "streaming") {
     throw new UserError(
-      `switchover refused: ${target === undefined ? "no standby answers" : `node ${target.name} does not stream from ${status.primary}`}. Run: npm run status -- --stack ${stack}`,
+      `switchover refused: ${target === undefined ? "no standby answers" : `node ${target.name} does not stream from ${status.primary}`}. Run: npm run status -- --stack ${stack}; to do without what ${status.primary} has not sent, stop it (docker stop ${primary.container}) and run: npm run failover -- --stack ${stack}`,
     );
   }
   if ((replica.lagBytes ?? Infinity) > DEFAULT_LAG_THRESHOLD_BYTES) {

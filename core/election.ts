@@ -58,17 +58,9 @@ export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | nul
   return Number(most);
 }
 
-/** What a failover must not do without being told so. */
-export interface Objection {
-  /** Why, in one sentence. */
-  why: string;
-  /** Whether --allow-data-loss overrides it. */
-  overridable: boolean;
-}
-
 /**
- * The reasons against promoting the candidate. Empty: nothing that was acknowledged can be lost, as far
- * as the settings promise it.
+ * The reasons against promoting the candidate, each in one sentence, which only --allow-data-loss overrides.
+ * Empty: nothing that was acknowledged can be lost, as far as the settings promise it.
  *
  * @param maxBytes Most bytes that may be lost without being asked for.
  */
@@ -78,16 +70,13 @@ export function objections(args: {
   atRisk: BytesAtRisk;
   synchronous: SynchronousConfig | undefined;
   maxBytes: number;
-}): Objection[] {
+}): string[] {
   const { atRisk, candidate, observed, synchronous } = args;
-  const found: Objection[] = [];
+  const found: string[] = [];
   if (atRisk === null) {
-    found.push({ why: "the old primary's data cannot be read, so nobody knows what the standby lacks", overridable: true });
+    found.push("the old primary's data cannot be read, so nobody knows what the standby lacks");
   } else if (atRisk > args.maxBytes) {
-    found.push({
-      why: `${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed`,
-      overridable: true,
-    });
+    found.push(`${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed`);
   }
   if (synchronous !== undefined && atRisk !== 0) {
     // A commit was acknowledged once `count` of the standbys had it: with fewer than that out of reach,
@@ -95,10 +84,7 @@ export function objections(args: {
     const standbys = observed.length - 1;
     const unreachable = standbys - candidates(observed).length;
     if (unreachable >= synchronous.count) {
-      found.push({
-        why: `${unreachable} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`,
-        overridable: true,
-      });
+      found.push(`${unreachable} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`);
     }
   }
   return found;

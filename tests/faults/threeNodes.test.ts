@@ -132,6 +132,28 @@ describe("three synchronous nodes", () => {
     expect(await cluster.sql(cut, "SELECT one FROM while_cut")).toBe("1");
   });
 
+  test("case 6: a primary that is cut off is no reason to be stuck: failover says how, and it rejoins when the network heals", async () => {
+    const { primary } = await cluster.status();
+    const cut = primary ?? "";
+    await cluster.docker("network", "disconnect", cluster.outputs.network, cluster.container(cut));
+    let refused = await cluster.run("failover");
+    for (const deadline = Date.now() + 40_000; !refused.stderr.includes("docker stop") && Date.now() < deadline;) {
+      refused = await cluster.run("failover");
+    }
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        new RegExp(`primary ${cut} lives .*no standby streams from it \\(docker stop ${cluster.container(cut)}\\)`),
+      ) as string,
+    ]);
+    expect((await cluster.run("switchover")).stderr).toMatch(/^error: switchover refused: .* does not stream from .*npm run failover/m);
+    await cluster.docker("stop", cluster.container(cut));
+    await cluster.must("failover");
+    await cluster.docker("network", "connect", "--alias", cut, cluster.outputs.network, cluster.container(cut));
+    await cluster.must("rejoin", cut);
+    await cluster.healthy();
+  });
+
   test("case 11: a primary whose data directory vanished is replaced, and comes back by a clone", async () => {
     const { primary } = await cluster.status();
     const dead = primary ?? "";

@@ -121,25 +121,20 @@ describe("the objections to a promotion", () => {
   });
 
   test("are that more would be lost than is allowed, with both numbers", () => {
-    expect(judge({ atRisk: 16 * MIB + 1 })).toEqual([
-      { why: "pg2 lacks 16777217 bytes of the old primary's WAL, more than the 16777216 allowed", overridable: true },
-    ]);
+    expect(judge({ atRisk: 16 * MIB + 1 })).toEqual(["pg2 lacks 16777217 bytes of the old primary's WAL, more than the 16777216 allowed"]);
     expect(judge({ atRisk: 1, maxBytes: 0 })).toHaveLength(1);
   });
 
   test("are that nobody knows what would be lost: unknown is never taken for little", () => {
     expect(judge({ atRisk: null, maxBytes: Number.MAX_SAFE_INTEGER })).toEqual([
-      { why: expect.stringContaining("nobody knows what the standby lacks") as string, overridable: true },
+      expect.stringContaining("nobody knows what the standby lacks") as string,
     ]);
   });
 
   describe("on a synchronous stack", () => {
     const pg3Silent = [silent("pg1", "exited"), candidate, silent("pg3", "running")];
     const any1 = { mode: "any", count: 1 } as const;
-    const MAY_LACK = {
-      why: "1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks",
-      overridable: true,
-    };
+    const MAY_LACK = "1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks";
 
     test("any 1 of 2, both answer: the most advanced one has every acknowledged commit", () => {
       expect(judge({ synchronous: any1, atRisk: 1 })).toEqual([]);
@@ -152,7 +147,7 @@ describe("the objections to a promotion", () => {
 
     test("any 1 of 2, neither answers by now", () => {
       const observed = ["pg1", "pg2", "pg3"].map((name) => silent(name, "running"));
-      expect(judge({ synchronous: any1, atRisk: 1, observed }).map((o) => o.why)).toEqual([
+      expect(judge({ synchronous: any1, atRisk: 1, observed })).toEqual([
         "2 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks",
       ]);
     });

@@ -28,6 +28,7 @@ let mockDid: string[];
 let mockFence: Record<string, () => Promise<boolean>>;
 let mockEnds: Record<string, WalEnd | null>;
 let mockPromote: () => Promise<void>;
+let mockStart: () => Promise<void>;
 let mockCheckpoint: () => Promise<void>;
 let mockStartedAgain: string[];
 
@@ -44,6 +45,9 @@ jest.mock("../../commands/nodes", () => ({
     }
     public fence(): Promise<boolean> {
       return this.did("fence", undefined).then(() => mockFence[this.node.name]?.() ?? true);
+    }
+    public start(): Promise<void> {
+      return this.did("start", undefined).then(() => mockStart());
     }
     public walEnd(): Promise<WalEnd | null> {
       const { name } = this.node;
@@ -88,6 +92,7 @@ beforeEach(() => {
   mockFence = {};
   mockEnds = {};
   mockPromote = () => Promise.resolve();
+  mockStart = () => Promise.resolve();
   mockCheckpoint = () => Promise.resolve();
   mockStartedAgain = [];
   said = [];
@@ -124,6 +129,14 @@ describe("failover touches nothing", () => {
     seen(primary("pg1", ["pg2"]), standby("pg2"), silent("pg3", "exited"));
     expect(await refusal([], options)).toBe(
       "failover refused: the primary pg1 lives and answers. To move the role, run: npm run switchover -- --stack dev",
+    );
+  });
+
+  test.each(EVERY_WAY)("while the primary lives and is cut off from its standbys, with %j: it says how to go on", async (options) => {
+    seen(primary("pg1", [], { slots: [] }), standby("pg2"), standby("pg3"));
+    expect(await refusal([], options)).toBe(
+      "failover refused: the primary pg1 lives and answers. To move the role, stop it, because no standby streams from it " +
+        "(docker stop postgres-replica-dev-pg1), then run failover again",
     );
   });
 
@@ -166,12 +179,14 @@ describe("failover promotes nobody", () => {
   test.each(everyWay)("when the old primary cannot be fenced, with %j: it might still write", async (options) => {
     seen(silent("pg1", "running"), standby("pg2"), standby("pg3"));
     mockFence = { pg1: () => Promise.resolve(false) };
+    mockStartedAgain = ["pg1"];
     expect(await refusal(["fence pg1"], options)).toMatch(/^pg1 cannot be fenced: .*Stop it by hand, then run failover again$/);
   });
 
   test.each(everyWay)("when one of several silent nodes cannot be fenced, with %j", async (options) => {
     seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "paused"));
     mockFence = { pg3: () => Promise.resolve(false) };
+    mockStartedAgain = ["pg3"];
     expect(await refusal(["fence pg1", "fence pg3"], options)).toMatch(/^pg3 cannot be fenced/);
   });
 
@@ -247,8 +262,25 @@ describe("failover promotes nobody", () => {
     configured({ synchronous: { mode: "any", count: 1 } });
     seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "running"));
     mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false, history: {} } };
-    expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3"])).toMatch(
+    expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg3"])).toMatch(
       /1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks/,
+    );
+  });
+
+  test.each(["running", "paused", "restarting"])("and then starts what it had stopped again: an old primary that was %s", async (state) => {
+    seen(silent("pg1", state), standby("pg2"), silent("pg3", "exited"));
+    mockEnds = { pg1: null };
+    expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg1"])).toMatch(
+      /^failover refused: .*Wait for what was primary to come back, or give that up with --allow-data-loss; pg1, which failover had stopped, is started again$/,
+    );
+  });
+
+  test("and gives the reason for that, also when what it had stopped does not start again", async () => {
+    seen(silent("pg1", "running"), standby("pg2"), standby("pg3"));
+    mockEnds = { pg1: null };
+    mockStart = () => Promise.reject(new UserError("container x does not start"));
+    expect(await refusal(["fence pg1", "read pg1", "start pg1"])).toMatch(
+      /^failover refused: .*nobody knows what the standby lacks\. .*; pg1, which failover had stopped, does not start: docker start postgres-replica-dev-pg1$/,
     );
   });
 
