@@ -3,8 +3,10 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { join } from "path";
 import { docker } from "./docker";
 import { UserError } from "./errors";
-import { checkPorts, reconcile, releaseStaleLocks } from "./preflight";
+import { checkPorts, type Found, reconcile, releaseStaleLocks } from "./preflight";
+import { streams } from "./promotion";
 import { setup } from "./setup";
+import { switchover } from "./switchover";
 import { ensureStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
 import type { NodeConfig, StackConfig } from "../core/config";
 import { labelFilter, PROJECT, volumeName } from "../core/names";
@@ -20,7 +22,9 @@ export async function up(stack: string): Promise<number> {
   await setup(config.image);
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const [{ lost, lostVolumes }, , stale] = await Promise.all([reconcile(config, say), checkPorts(config), staleRoles(config)]);
+  const [found, , stale] = await Promise.all([reconcile(config, say), checkPorts(config), staleRoles(config)]);
+  const { lost, lostVolumes } = found;
+  await refuseToLoseThePrimary(config, found);
   if (lost) {
     say("something of the stack is gone from Docker; the state is refreshed first");
   }
@@ -55,7 +59,7 @@ export async function down(stack: string): Promise<number> {
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
   const { lost } = await reconcile(config, say);
-  await refuseToKeepTheWrongPrimary(config);
+  await keepTheRightPrimary(config);
   const code = await pulumi(stack, ["destroy", "--yes", "--skip-preview", ...(lost ? ["--refresh"] : [])]);
   if (code !== 0) {
     return code;
@@ -103,18 +107,65 @@ async function staleRoles(config: StackConfig): Promise<string[]> {
 const commandUrn = (stack: string, component: "Primary" | "StreamingSecondary", name: string): string =>
   `urn:pulumi:${stack}::${PROJECT}::${PROJECT}:index:${component}$command:local:Command::${name}`;
 
-/** Kept volumes are taken on again beginning with the first node, so that one has to hold the newest data. */
-async function refuseToKeepTheWrongPrimary(config: StackConfig): Promise<void> {
-  const first = config.nodes[0]?.name;
+/**
+ * Who is primary is not in the config, so a change of `nodes` could delete the node that is primary now, or take the
+ * data of one node for another's. @throws UserError before anything is changed.
+ */
+async function refuseToLoseThePrimary(config: StackConfig, { first, secondaries, volumes }: Found): Promise<void> {
+  const { stack, nodes } = config;
+  if (first === undefined || !volumes.includes(volumeName(stack, first))) {
+    return; // nothing that could be lost
+  }
+  if (nodes[0]?.name !== first) {
+    throw new UserError(
+      `up refused: nodes in Pulumi.${stack}.yaml begins with ${nodes[0]?.name}, but the stack began with ${first}. Nothing was changed. ` +
+        `Put ${first} first again (who is primary does not depend on the order), or run down, which deletes the stack, before`,
+    );
+  }
+  const dropped = secondaries.filter((name) => !nodes.some((node) => node.name === name));
+  if (dropped.length === 0) {
+    return;
+  }
+  const observed = await observe({ ...config, nodes: [...nodes, ...dropped.map((name) => ({ ...nodes[0], name }) as NodeConfig)] });
+  const primaries = observed.filter((node) => node.server?.inRecovery === false).map((node) => node.name);
+  const lost = primaries.filter((name) => dropped.includes(name));
+  if (lost.length > 0) {
+    throw new UserError(
+      `up refused: ${lost.join(" and ")} is primary, and nodes in Pulumi.${stack}.yaml no longer has it, so its data would be deleted. Nothing was changed. ` +
+        `Put it back, run: npm run switchover -- --stack ${stack} --to ${first}; then take it out`,
+    );
+  }
+  const there = observed.filter((node) => dropped.includes(node.name) && node.containerState !== null).map((node) => node.name);
+  if (primaries.length === 0 && there.length > 0) {
+    throw new UserError(
+      `up refused: no node is primary, so nobody can tell whether ${there.join(" or ")}, which nodes in Pulumi.${stack}.yaml no longer has, holds the newest data. Nothing was changed. ` +
+        `Put it back and run: npm run status -- --stack ${stack}`,
+    );
+  }
+}
+
+/**
+ * Kept volumes are taken on again beginning with the first node, so that one has to hold the newest data: the role is
+ * moved there when it is elsewhere. @throws UserError when that cannot be.
+ */
+async function keepTheRightPrimary(config: StackConfig): Promise<void> {
+  const { stack } = config;
+  const first = config.nodes[0]?.name ?? "";
   if (!config.protectData || config.nodes.length === 1) {
     return;
   }
-  const { primary } = assess(config.stack, await observe(config));
-  if (primary !== null && primary !== first) {
+  const status = assess(stack, await observe(config));
+  if (status.primary === null || status.primary === first) {
+    return;
+  }
+  const why = `${status.primary} is primary, and the next up begins with ${first}`;
+  if (!streams(status, first)) {
     throw new UserError(
-      `down refused: ${primary} is primary, and the next up begins with ${first}. With protectData, run first: npm run switchover -- --stack ${config.stack} --to ${first}`,
+      `down refused: protectData is on, ${why}, which does not stream. Run first: npm run rejoin -- ${first} --stack ${stack}`,
     );
   }
+  say(`protectData is on: ${why}, so the role moves there first`);
+  await switchover(stack, first, false);
 }
 
 /** The Docker objects that carry a stack's label. */

@@ -8,26 +8,35 @@ import { docker } from "./docker";
 import { UserError } from "./errors";
 import { backendFolder, backendUrl, pulumiOutput } from "./workspace";
 
-/** The Docker objects that Pulumi's state knows: IDs of containers and networks, names of volumes. */
+/** What Pulumi's state knows of a stack: IDs of containers and networks, names of volumes and nodes. */
 export interface KnownObjects {
   containers: Set<string>;
   networks: Set<string>;
   volumes: Set<string>;
+  /** The node with which the cluster began; undefined in a stack that is not up. */
+  first: string | undefined;
+  /** The nodes that began as secondaries. */
+  secondaries: string[];
 }
 
 interface ExportedState {
-  deployment: { resources?: { type: string; id?: string; delete?: boolean }[] };
+  deployment: { resources?: { type: string; urn?: string; id?: string; delete?: boolean }[] };
 }
 
-/** Picks the Docker objects out of `pulumi stack export`. */
+/** Picks the Docker objects and the nodes out of `pulumi stack export`. */
 export function knownObjects(exported: string): KnownObjects {
   const resources = (JSON.parse(exported) as ExportedState).deployment.resources ?? [];
   const ids = (type: string): Set<string> =>
     new Set(resources.filter((r) => r.type === type && r.id !== undefined).map((r) => r.id as string));
+  // A component has its node's name; see index.ts.
+  const components = (type: string): string[] =>
+    resources.filter((r) => r.type === `${PROJECT}:index:${type}`).flatMap((r) => r.urn?.split("::").at(-1) ?? []);
   return {
     containers: ids("docker:index/container:Container"),
     networks: ids("docker:index/network:Network"),
     volumes: ids("docker:index/volume:Volume"),
+    first: components("Primary")[0],
+    secondaries: components("StreamingSecondary"),
   };
 }
 
@@ -105,13 +114,21 @@ export async function releaseStaleLocks(stack: string, say: (line: string) => vo
   await pulumiOutput(stack, ["cancel", "--yes", "--stack", stack]);
 }
 
+/** What {@link reconcile} has found. */
+export interface Found extends Pick<KnownObjects, "first" | "secondaries"> {
+  /** Whether something of the state is gone from Docker, so that the state has to be refreshed. */
+  lost: boolean;
+  /** The volumes of the stack that Docker has, by name. */
+  volumes: string[];
+  /** The volumes of the state that Docker has no more, by name. */
+  lostVolumes: string[];
+}
+
 /**
  * Makes Docker and the state agree before an update. What a killed run created but could not note down
  * (containers and networks of this stack; never volumes) is removed, because its name is in the way.
- *
- * @returns what of the state is gone from Docker, so that the state has to be refreshed; the volumes by name.
  */
-export async function reconcile(config: StackConfig, say: (line: string) => void): Promise<{ lost: boolean; lostVolumes: string[] }> {
+export async function reconcile(config: StackConfig, say: (line: string) => void): Promise<Found> {
   const { stack } = config;
   const host = config.nodes[0]?.dockerHost;
   const on = host === undefined ? {} : { host };
@@ -140,7 +157,10 @@ export async function reconcile(config: StackConfig, say: (line: string) => void
   const lost = (had: Set<string>, has: string[]): boolean => [...had].some((id) => !has.includes(id));
   return {
     lost: lost(known.containers, containers) || lost(known.networks, networks) || lost(known.volumes, volumes),
+    volumes,
     lostVolumes: [...known.volumes].filter((name) => !volumes.includes(name)),
+    first: known.first,
+    secondaries: known.secondaries,
   };
 }
 

@@ -9,6 +9,7 @@ import { UserError } from "../../commands/errors";
 import * as observing from "../../commands/observe";
 import * as preflight from "../../commands/preflight";
 import * as workspace from "../../commands/workspace";
+import { switchover } from "../../commands/switchover";
 import { parseConfig } from "../../core/config";
 import type { Observation } from "../../core/topology";
 import { primary, silent, standby } from "./observations";
@@ -18,6 +19,7 @@ jest.mock("execa");
 jest.mock("../../commands/setup", () => ({ setup: jest.fn() }));
 jest.mock("../../commands/docker");
 jest.mock("../../commands/observe");
+jest.mock("../../commands/switchover", () => ({ switchover: jest.fn() }));
 jest.mock("../../commands/preflight", () => ({ checkPorts: jest.fn(), reconcile: jest.fn(), releaseStaleLocks: jest.fn() }));
 jest.mock("../../commands/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
@@ -34,9 +36,21 @@ jest.mock("../../commands/workspace", () => {
 
 const runPulumi = jest.mocked(execa) as unknown as jest.Mock<Promise<unknown>, [string, string[]]>;
 const reconcile = jest.mocked(preflight.reconcile);
+const moveRole = jest.mocked(switchover);
 const NODES = ["pg1", "pg2", "db-c"].map((name, i) => ({ name, port: 5432 + i }));
 const configured = (more: object = {}): void =>
   void jest.mocked(workspace.readStackConfig).mockReturnValue(parseConfig("staging", { nodes: NODES, ...more }));
+const volume = (node: string): string => `postgres-replica-staging-${node}-data`;
+/** What Docker and the state say: all is there, unless `changes` tells of something else. */
+const found = (changes: Partial<preflight.Found> = {}): void =>
+  void reconcile.mockResolvedValue({
+    lost: false,
+    lostVolumes: [],
+    volumes: NODES.map((node) => volume(node.name)),
+    first: "pg1",
+    secondaries: ["pg2", "db-c"],
+    ...changes,
+  });
 /** The arguments of Pulumi up to its own ones, run by run. */
 const runs = (): string[][] => runPulumi.mock.calls.map(([, args]) => args.slice(0, args.indexOf("--stack")));
 
@@ -48,28 +62,26 @@ beforeEach(() => {
   runPulumi.mockResolvedValue({ exitCode: 0, stderr: "" });
   jest.mocked(docker.docker).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
   jest.mocked(docker.sqlIn).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
-  reconcile.mockResolvedValue({ lost: false, lostVolumes: [] });
+  found();
   seen(primary("pg1", ["pg2", "db-c"]), standby("pg2"), standby("db-c"));
   configured();
 });
 afterAll(() => rmSync(workspace.STATE_DIR, { recursive: true, force: true }));
 
 describe("up", () => {
-  const volume = (node: string): string => `postgres-replica-staging-${node}-data`;
-
   test("builds on what there is when nothing is gone", async () => {
     expect(await up("staging")).toBe(0);
     expect(runs()).toEqual([["up", "--yes", "--skip-preview"]]);
   });
 
   test("refreshes the state when a container or a network is gone", async () => {
-    reconcile.mockResolvedValue({ lost: true, lostVolumes: [] });
+    found({ lost: true, lostVolumes: [] });
     await up("staging");
     expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh"]]);
   });
 
   test("copies the data of every secondary anew whose volume is gone, and of no other node", async () => {
-    reconcile.mockResolvedValue({ lost: true, lostVolumes: [volume("pg2"), volume("db-c")] });
+    found({ lost: true, lostVolumes: [volume("pg2"), volume("db-c")] });
     await up("staging");
     const backup = (node: string): string =>
       `urn:pulumi:staging::postgres-replica::postgres-replica:index:StreamingSecondary$command:local:Command::${node}-basebackup`;
@@ -79,7 +91,7 @@ describe("up", () => {
   test.each([[["pg1"]], [["pg2", "pg1"]]])(
     "makes no empty cluster beside the others' data: %j lost is refused before Pulumi runs",
     async (nodes) => {
-      reconcile.mockResolvedValue({ lost: true, lostVolumes: nodes.map(volume) });
+      found({ lost: true, lostVolumes: nodes.map(volume) });
       await expect(up("staging")).rejects.toThrow(UserError);
       await expect(up("staging")).rejects.toThrow(
         /^the volume postgres-replica-staging-pg1-data is gone, and no other node is primary .*Nothing was changed/,
@@ -89,7 +101,7 @@ describe("up", () => {
   );
 
   test("clones the first node's volume from another node that is primary, before Pulumi runs", async () => {
-    reconcile.mockResolvedValue({ lost: true, lostVolumes: [volume("pg1")] });
+    found({ lost: true, lostVolumes: [volume("pg1")] });
     seen(silent("pg1", null), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
     expect(await up("staging")).toBe(0);
     const asked = jest.mocked(docker.docker).mock.calls.map(([args]) => args);
@@ -100,7 +112,7 @@ describe("up", () => {
   });
 
   test("does not run Pulumi when that clone fails, and gives the node's own reason", async () => {
-    reconcile.mockResolvedValue({ lost: true, lostVolumes: [volume("pg1")] });
+    found({ lost: true, lostVolumes: [volume("pg1")] });
     seen(silent("pg1", null), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
     jest.mocked(docker.docker).mockImplementation(([verb]) =>
       Promise.resolve(
@@ -128,9 +140,68 @@ describe("up", () => {
   });
 
   test("lets a node go that is no longer in the config, volume or not", async () => {
-    reconcile.mockResolvedValue({ lost: true, lostVolumes: [volume("old")] });
+    found({ lost: true, lostVolumes: [volume("old")], secondaries: ["pg2", "db-c", "old"] });
     await up("staging");
     expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh"]]);
+  });
+
+  describe("changes nothing when the config's nodes would delete data that is needed", () => {
+    const without = (...names: string[]): void => configured({ nodes: NODES.filter((node) => !names.includes(node.name)) });
+
+    test("the node that is primary now is taken out", async () => {
+      without("pg2");
+      seen(standby("pg1"), standby("db-c"), primary("pg2", ["pg1", "db-c"], { timeline: 2 }));
+      await expect(up("staging")).rejects.toThrow(
+        new UserError(
+          "up refused: pg2 is primary, and nodes in Pulumi.staging.yaml no longer has it, so its data would be deleted. Nothing was changed. " +
+            "Put it back, run: npm run switchover -- --stack staging --to pg1; then take it out",
+        ),
+      );
+      expect(runs()).toEqual([]);
+      // The node that is no longer in the config was asked as well.
+      expect(
+        jest
+          .mocked(observing.observe)
+          .mock.calls.at(-1)?.[0]
+          .nodes.map((node) => node.name),
+      ).toEqual(["pg1", "db-c", "pg2"]);
+    });
+
+    test("a node is taken out while nobody is primary: it may hold the newest data", async () => {
+      without("pg2");
+      seen(standby("pg1"), standby("db-c"), silent("pg2", "exited"));
+      await expect(up("staging")).rejects.toThrow(
+        /^up refused: no node is primary, so nobody can tell whether pg2, .* holds the newest data/,
+      );
+      expect(runs()).toEqual([]);
+    });
+
+    test.each<[string, string[]]>([
+      ["another node is first", ["pg1"]],
+      ["the first one is gone, and another one too", ["pg1", "pg2"]],
+    ])("%s", async (_what, dropped) => {
+      without(...dropped);
+      await expect(up("staging")).rejects.toThrow(
+        /^up refused: nodes in Pulumi\.staging\.yaml begins with \S+, but the stack began with pg1\. Nothing was changed\. Put pg1 first again/,
+      );
+      expect(runs()).toEqual([]);
+    });
+  });
+
+  test.each<[string, Partial<preflight.Found>, Observation[]]>([
+    ["a standby that is taken out goes", {}, [primary("pg1", ["db-c"]), standby("db-c"), standby("pg2")]],
+    [
+      "a node that is taken out and gone goes, whoever is primary",
+      {},
+      [silent("pg1", "exited"), silent("db-c", "exited"), silent("pg2", null)],
+    ],
+    ["a stack of which nothing was made yet may begin with another node", { first: "old", secondaries: [], volumes: [] }, []],
+  ])("%s", async (_what, changes, observed) => {
+    configured({ nodes: NODES.filter((node) => node.name !== "pg2") });
+    found(changes);
+    seen(...observed);
+    expect(await up("staging")).toBe(0);
+    expect(runs()).toHaveLength(1);
   });
 
   test("fails as Pulumi does", async () => {
@@ -142,12 +213,24 @@ describe("up", () => {
 describe("down", () => {
   const moved = [standby("pg1"), primary("pg2", ["pg1", "db-c"], { timeline: 2 }), standby("db-c")];
 
-  test("with protectData is refused while another node than the first is primary: the next up begins with the first", async () => {
+  test("with protectData moves the role to the first node, with which the next up begins", async () => {
     configured({ protectData: true });
     seen(...moved);
+    moveRole.mockImplementation(() => Promise.resolve(expect(runs()).toEqual([])).then(() => 0));
+    expect(await down("staging")).toBe(0);
+    expect(moveRole.mock.calls).toEqual([["staging", "pg1", false]]);
+    expect(runs()).toEqual([["destroy", "--yes", "--skip-preview"]]);
+  });
+
+  test("with protectData keeps everything when the role cannot move there", async () => {
+    configured({ protectData: true });
+    seen(...moved);
+    moveRole.mockRejectedValue(new UserError("switchover undone"));
+    await expect(down("staging")).rejects.toThrow(new UserError("switchover undone"));
+    seen(silent("pg1", "exited"), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
     await expect(down("staging")).rejects.toThrow(
       new UserError(
-        "down refused: pg2 is primary, and the next up begins with pg1. With protectData, run first: npm run switchover -- --stack staging --to pg1",
+        "down refused: protectData is on, pg2 is primary, and the next up begins with pg1, which does not stream. Run first: npm run rejoin -- pg1 --stack staging",
       ),
     );
     expect(runs()).toEqual([]);
@@ -161,6 +244,7 @@ describe("down", () => {
     configured(more);
     seen(...observed);
     expect(await down("staging")).toBe(0);
+    expect(moveRole).not.toHaveBeenCalled();
     expect(runs()).toEqual([["destroy", "--yes", "--skip-preview"]]);
   });
 });

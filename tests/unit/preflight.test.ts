@@ -57,11 +57,28 @@ describe("the Docker objects that the state knows", () => {
         { type: CONTAINER },
       ]),
     );
-    expect(known).toEqual({ containers: new Set(["c1", "c2"]), networks: new Set(["n1"]), volumes: new Set(["v1"]) });
+    expect(known).toMatchObject({ containers: new Set(["c1", "c2"]), networks: new Set(["n1"]), volumes: new Set(["v1"]) });
+  });
+
+  test("and its nodes are the components, by how they began", () => {
+    const component = (type: string, name: string): object => ({
+      type: `postgres-replica:index:${type}`,
+      urn: `urn:pulumi:dev::postgres-replica::postgres-replica:index:${type}::${name}`,
+    });
+    const known = knownObjects(
+      exported([component("Primary", "pg1"), component("ReplicationSlot", "pg2-slot"), component("StreamingSecondary", "pg2")]),
+    );
+    expect([known.first, known.secondaries]).toEqual(["pg1", ["pg2"]]);
   });
 
   test("are none in a stack that was never up", () => {
-    expect(knownObjects(exported())).toEqual({ containers: new Set(), networks: new Set(), volumes: new Set() });
+    expect(knownObjects(exported())).toEqual({
+      containers: new Set(),
+      networks: new Set(),
+      volumes: new Set(),
+      first: undefined,
+      secondaries: [],
+    });
   });
 });
 
@@ -76,7 +93,7 @@ describe("Docker and the state", () => {
   test("that agree are left alone", async () => {
     pulumiOutput.mockResolvedValue(state);
     dockerPrints({ "ps ": "c1\n", "network ls": "n1\n", "volume ls": "v1\n" });
-    expect(await reconcile(config, say)).toEqual({ lost: false, lostVolumes: [] });
+    expect(await reconcile(config, say)).toMatchObject({ lost: false, lostVolumes: [] });
     expect(changes()).toEqual([]);
     expect(said).toEqual([]);
   });
@@ -84,7 +101,7 @@ describe("Docker and the state", () => {
   test("what a killed run left behind is removed, but never a volume", async () => {
     pulumiOutput.mockResolvedValue(state);
     dockerPrints({ "ps ": "c1\nc2\n", "network ls": "n1\nn2\n", "volume ls": "v1\nv2\n" });
-    expect(await reconcile(config, say)).toEqual({ lost: false, lostVolumes: [] });
+    expect(await reconcile(config, say)).toMatchObject({ lost: false, lostVolumes: [] });
     expect(changes()).toEqual(["rm -f -v c2", "network rm n2"]);
     expect(said).toHaveLength(2);
   });
@@ -96,14 +113,14 @@ describe("Docker and the state", () => {
   ])("that something is gone from `docker %s` is found out; of the volumes also which", async (gone, lostVolumes) => {
     pulumiOutput.mockResolvedValue(state);
     dockerPrints({ "ps ": "c1", "network ls": "n1", "volume ls": "v1", [gone]: "" });
-    expect(await reconcile(config, say)).toEqual({ lost: true, lostVolumes });
+    expect(await reconcile(config, say)).toMatchObject({ lost: true, lostVolumes });
     expect(changes()).toEqual([]);
   });
 
   test("only the volumes that are gone are named, and none of another's takes their place", async () => {
     pulumiOutput.mockResolvedValue(exported(["v1", "v2", "v3"].map((id) => ({ type: VOLUME, id }))));
     dockerPrints({ "volume ls": "v2\nv9\n" });
-    expect(await reconcile(config, say)).toEqual({ lost: true, lostVolumes: ["v1", "v3"] });
+    expect(await reconcile(config, say)).toMatchObject({ lost: true, lostVolumes: ["v1", "v3"] });
     expect(changes()).toEqual([]);
   });
 
