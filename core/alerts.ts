@@ -7,6 +7,7 @@ export interface Alert {
   /** The node it is about; empty when it is about the stack. */
   node: string;
   kind:
+    | "could-not-tell"
     | "no-primary"
     | "several-primaries"
     | "no-replica"

@@ -53,6 +53,7 @@ afterAll(
 beforeEach(() => {
   posted = [];
   printed = [];
+  observe.mockReset();
   answer = (_request, response) => response.writeHead(204).end();
   jest.spyOn(console, "log").mockImplementation((line: string) => void printed.push(line));
 });
@@ -103,7 +104,35 @@ describe("alert", () => {
     observe.mockResolvedValue([silent("pg1", null), silent("pg2", null)]);
     const error = await failure({ webhook: `${base}/hook` });
     expect([error.exitCode, error.message]).toEqual([2, 'stack "dev" is not up. Run: npm run up -- --stack dev']);
-    expect(posted).toEqual([]);
+  });
+
+  test("posts that it cannot tell: silence would be good news", async () => {
+    observe.mockRejectedValue(new UserError("the Docker engine does not answer", 2));
+    expect(await failure({ webhook: `${base}/hook` })).toMatchObject({ exitCode: 2, message: "the Docker engine does not answer" });
+    expect(posted.map(({ body }) => body)).toEqual([
+      {
+        stack: "dev",
+        text: "ALERT: dev: the Docker engine does not answer",
+        alerts: [{ node: "", kind: "could-not-tell", message: "the Docker engine does not answer" }],
+      },
+    ]);
+  });
+
+  test("says both when it cannot tell and cannot post that either", async () => {
+    observe.mockRejectedValue(new UserError("the Docker engine does not answer", 2));
+    answer = (_request, response) => response.writeHead(500).end();
+    expect((await failure({ webhook: `${base}/hook` })).message).toMatch(
+      /^the Docker engine does not answer; the alert could not be posted to the webhook at .*: it answered 500$/,
+    );
+  });
+
+  test("refuses a webhook that cannot be one at once, not when there is something to tell", async () => {
+    observe.mockResolvedValue(HEALTHY);
+    expect(await failure({ webhook: "htp://example.com/hook" })).toMatchObject({
+      exitCode: 2,
+      message: "the alert could not be posted to the webhook at example.com: it is no http or https URL",
+    });
+    expect(observe).not.toHaveBeenCalled();
   });
 
   test("cannot tell, exit code 2, when Docker does not answer or the config is wrong", async () => {
@@ -116,11 +145,11 @@ describe("alert", () => {
 describe("a webhook", () => {
   beforeEach(() => observe.mockResolvedValue(BROKEN));
 
-  test("gets the alerts once, as the JSON that is printed", async () => {
+  test("gets the alerts once: the JSON that is printed, and a text for people", async () => {
     expect(await run({ json: true, webhook: `${base}/${SECRET}` })).toBe(1);
-    expect(posted).toEqual([
-      { method: "POST", url: `/${SECRET}`, type: "application/json", body: JSON.parse(printed[0] ?? "") as unknown },
-    ]);
+    const text = "ALERT: dev: no replica is connected\nALERT: dev: pg2: the server does not answer (down)";
+    const body: unknown = { ...(JSON.parse(printed[0] ?? "") as object), text };
+    expect(posted).toEqual([{ method: "POST", url: `/${SECRET}`, type: "application/json", body }]);
     expect(posted[0]?.body).toMatchObject({ stack: "dev", alerts: [{ kind: "no-replica" }, { kind: "node-down", node: "pg2" }] });
   });
 
