@@ -1,6 +1,6 @@
 import Table from "cli-table3";
 import { bytesText } from "../core/bytes";
-import { assess, exitCodeOf, type Role, type Status } from "../core/topology";
+import { assess, exitCodeOf, type NodeStatus, type Role, type Status } from "../core/topology";
 import { diagnose } from "./observe";
 import { readStackConfig } from "./workspace";
 
@@ -17,23 +17,33 @@ function colour(code: number, text: string): string {
   return process.stdout.isTTY && !process.env["NO_COLOR"] ? `\u001b[${code}m${text}\u001b[0m` : text;
 }
 
+/** Columns two spaces apart and no lines between: three nodes fit a narrow terminal. */
+const NO_LINES = Object.fromEntries(
+  "top top-mid top-left top-right bottom bottom-mid bottom-left bottom-right left left-mid mid mid-mid right right-mid"
+    .split(" ")
+    .map((part) => [part, ""]),
+);
+
 /** The table for people. */
 export function render(found: Status): string {
   const table = new Table({
-    head: ["node", "role", "timeline", "LSN", "lag bytes", "lag s", "sync", "slot", "WAL", "address"],
-    style: { head: [], border: [] },
+    head: ["node", "role", "timeline", "LSN", "lag", "sync", "slot", "address"],
+    chars: { ...NO_LINES, middle: "  " },
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
   });
   const text = (value: string | number | null): string => (value === null ? "-" : String(value));
+  const lag = ({ lagBytes, lagSeconds }: NodeStatus): string => {
+    const parts = [...(lagBytes === null ? [] : [bytesText(lagBytes)]), ...(lagSeconds === null ? [] : [`${lagSeconds.toFixed(1)} s`])];
+    return parts.join(", ") || "-";
+  };
   for (const node of found.nodes) {
     table.push([
       node.name,
       colour(COLOURS[node.role], node.role),
       text(node.timeline),
       text(node.lsn),
-      text(node.lagBytes),
-      node.lagSeconds === null ? "-" : node.lagSeconds.toFixed(1),
+      lag(node),
       text(node.syncState),
-      text(node.slot),
       node.walStatus === null ? "-" : `${node.walStatus}, ${node.walKeptBytes === null ? "nothing" : bytesText(node.walKeptBytes)} kept`,
       `${node.host}:${node.port}`,
     ]);
@@ -41,7 +51,7 @@ export function render(found: Status): string {
   const problems = found.problems.map((p) => colour(31, `! ${p.node === "" ? "" : `${p.node}: `}${p.what}. Run: ${p.fix}`));
   return [
     `stack ${found.stack}, primary ${found.primary ?? "none"}`,
-    table.toString(),
+    table.toString().replace(/ +$/gm, ""),
     ...(problems.length === 0 ? ["healthy"] : problems),
   ].join("\n");
 }
