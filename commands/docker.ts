@@ -1,5 +1,6 @@
 import execa from "execa";
 import { currentDockerHost } from "../core/dockerHost";
+import { UserError } from "./errors";
 
 /**
  * Runs the docker command line against one Docker host. Never throws: look at `exitCode`.
@@ -29,6 +30,25 @@ export async function docker(
     stderr: stderr || (result as { originalMessage?: string }).originalMessage || "",
   };
 }
+
+/**
+ * Docker's words for the states of containers, by name. One that is not there has none.
+ * @throws UserError, exit code 2, when the engine does not answer.
+ */
+export async function containerStates(containers: readonly string[], on: { host?: string }): Promise<Map<string, string>> {
+  const asked = await docker(["inspect", "--type", "container", "--format", "{{.Name}} {{.State.Status}}", ...containers], {
+    ...on,
+    timeout: 10_000,
+  });
+  if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
+    throw new UserError(`the Docker engine does not answer: ${asked.stderr.trim().split("\n")[0]}. Start it with: npm run setup`, 2);
+  }
+  const lines = asked.stdout.split("\n").filter(Boolean);
+  return new Map(lines.map((line) => line.replace(/^\//, "").split(" ") as [string, string]));
+}
+
+/** Whether Docker says that there is no such container. */
+export const isGone = (stderr: string): boolean => /No such container/i.test(stderr);
 
 /** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
 export async function sqlIn(

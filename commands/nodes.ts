@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from "fs";
+import { tmpdir } from "os";
+import { join } from "path";
 import type { NodeConfig, StackConfig } from "../core/config";
 import { clusterOf, nodeEnvironment, sourceConninfo } from "../core/cluster";
 import type { WalEnd } from "../core/election";
@@ -6,7 +9,7 @@ import { PGNODE_SCRIPT } from "../core/pgnode";
 import { shellWord } from "../core/quoting";
 import { reasonIn } from "../core/reason";
 import { createSlotSql } from "../core/slots";
-import { docker, logLines, sqlIn } from "./docker";
+import { docker, isGone, logLines, sqlIn } from "./docker";
 import { UserError } from "./errors";
 
 /** How long a base backup may take. */
@@ -27,6 +30,8 @@ export function nodeOf(config: StackConfig, name: string): NodeConfig {
 export class NodeControl {
   public readonly container: string;
   private readonly on: { host?: string };
+  /** The image of the container, as Docker said last. */
+  private lastImage?: string;
 
   public constructor(
     private readonly config: StackConfig,
@@ -38,14 +43,16 @@ export class NodeControl {
 
   /** Docker's word for the container's state; null when there is none. @throws UserError when Docker does not answer. */
   public async state(): Promise<string | null> {
-    const result = await docker(["inspect", "--type", "container", "--format", "{{.State.Status}}", this.container], {
+    const result = await docker(["inspect", "--type", "container", "--format", "{{.State.Status}} {{.Config.Image}}", this.container], {
       ...this.on,
       timeout: 10_000,
     });
     if (result.exitCode === 0) {
-      return result.stdout.trim();
+      const [state = "", image] = result.stdout.trim().split(" ");
+      this.lastImage = image;
+      return state;
     }
-    if (/No such container/i.test(result.stderr)) {
+    if (isGone(result.stderr)) {
       return null;
     }
     throw new UserError(`Docker does not say what container ${this.container} does: ${firstLine(result.stderr)}`);
@@ -93,24 +100,23 @@ export class NodeControl {
 
   /** The image of the node's container; null when there is no container. */
   private async image(): Promise<string | null> {
-    const result = await docker(["inspect", "--type", "container", "--format", "{{.Config.Image}}", this.container], {
-      ...this.on,
-      timeout: 10_000,
-    });
-    return result.exitCode === 0 ? result.stdout.trim() : null;
+    if (this.lastImage === undefined) {
+      await this.state();
+    }
+    return this.lastImage ?? null;
   }
 
-  /** Puts a mark into the volume of a stopped node, which it heeds at its next start. */
+  /** Puts a mark into the volume of a stopped node, which it heeds at its next start. Without a container there is none to heed it. */
   public async mark(name: "fenced" | "reclone" | "rejoin-once"): Promise<void> {
-    if ((await this.state()) === null) {
-      return;
+    const folder = mkdtempSync(join(tmpdir(), "postgres-replica-mark-"));
+    let result: Awaited<ReturnType<typeof docker>>;
+    try {
+      writeFileSync(join(folder, name), "");
+      result = await docker(["cp", join(folder, name), `${this.container}:${NODE_ROOT}/${name}`], { ...this.on, timeout: 20_000 });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
-    const result = await docker(["cp", "-", `${this.container}:${NODE_ROOT}`], {
-      ...this.on,
-      input: emptyFileInTar(name),
-      timeout: 20_000,
-    });
-    if (result.exitCode !== 0) {
+    if (result.exitCode !== 0 && !isGone(result.stderr)) {
       throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
     }
   }
@@ -280,20 +286,4 @@ const isStopped = (state: string | null): boolean => state === null || ["exited"
 
 function firstLine(text: string): string {
   return text.trim().split("\n")[0] || "no reason given";
-}
-
-/** A tar archive that holds one empty file: what `docker cp -` takes. */
-function emptyFileInTar(name: string): string {
-  const field = (text: string, length: number): string => text.padEnd(length, "\0");
-  const head = (checksum: string): string =>
-    field(name, 100) +
-    field("0000644\0", 8) +
-    field("0000000\0", 8) +
-    field("0000000\0", 8) +
-    field("00000000000\0", 12) +
-    field("00000000000\0", 12) +
-    checksum +
-    "0";
-  const sum = [...field(head("        "), 512)].reduce((total, char) => total + char.charCodeAt(0), 0);
-  return field(head(`${sum.toString(8).padStart(6, "0")}\0 `), 512) + "\0".repeat(1024);
 }

@@ -3,7 +3,7 @@ import { UserError } from "../../commands/errors";
 import { nodeOf, NodeControl } from "../../commands/nodes";
 import { parseConfig } from "../../core/config";
 
-jest.mock("../../commands/docker");
+jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
 
 const config = parseConfig("dev", {});
@@ -84,7 +84,9 @@ describe("a fenced node", () => {
 
 describe("the end of a stopped node's WAL", () => {
   const printed = (text: string, exitCode = 0): void =>
-    void runDocker.mockImplementation((args) => Promise.resolve(args[0] === "inspect" ? answer("postgres:17\n") : answer(text, exitCode)));
+    void runDocker.mockImplementation((args) =>
+      Promise.resolve(args[0] === "inspect" ? answer("exited postgres:17\n") : answer(text, exitCode)),
+    );
 
   test("is what pgnode prints, among other lines", async () => {
     printed("some notice\n3 1A/B374D848 yes\n");

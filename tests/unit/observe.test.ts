@@ -1,0 +1,52 @@
+import * as docker from "../../commands/docker";
+import { UserError } from "../../commands/errors";
+import { observe } from "../../commands/observe";
+import { parseConfig } from "../../core/config";
+
+jest.mock("execa");
+import execa from "execa";
+const run = jest.mocked(execa) as unknown as jest.Mock<Promise<object>, [string, string[]]>;
+
+const config = parseConfig("dev", {
+  nodes: [
+    { name: "pg1", port: 5432 },
+    { name: "pg2", port: 5433 },
+  ],
+});
+const PG1 = "postgres-replica-dev-pg1";
+const PG2 = "postgres-replica-dev-pg2";
+
+/** Lets `docker inspect` end so; no server answers. */
+function inspectPrints(exitCode: number, stdout: string, stderr = ""): void {
+  run.mockImplementation((_docker, [verb]) =>
+    Promise.resolve(verb === "inspect" ? { exitCode, stdout, stderr } : { exitCode: 1, stdout: "", stderr: "no server" }),
+  );
+}
+
+describe("what Docker says of the containers", () => {
+  test("is asked once for all of them", async () => {
+    inspectPrints(0, `/${PG1} running\n/${PG2} exited\n`);
+    const observed = await observe(config);
+    expect(observed.map((node) => [node.name, node.containerState, node.server])).toEqual([
+      ["pg1", "running", null],
+      ["pg2", "exited", null],
+    ]);
+    expect(run.mock.calls.filter(([, args]) => args[0] === "inspect")).toHaveLength(1);
+  });
+
+  test("is null for one that is not there, and the others count all the same", async () => {
+    inspectPrints(1, `/${PG2} paused\n`, `Error: No such container: ${PG1}`);
+    expect((await observe(config)).map((node) => node.containerState)).toEqual([null, "paused"]);
+  });
+
+  test.each([
+    ["Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\nmore"],
+    ["permission denied while trying to connect"],
+  ])("is nothing when the engine does not answer (%j): that is an error with exit code 2, not a stack that is down", async (stderr) => {
+    inspectPrints(1, "", stderr);
+    await expect(observe(config)).rejects.toThrow(
+      new UserError(`the Docker engine does not answer: ${stderr.split("\n")[0]}. Start it with: npm run setup`),
+    );
+    await expect(docker.containerStates([PG1], {})).rejects.toMatchObject({ exitCode: 2 });
+  });
+});
