@@ -1,5 +1,7 @@
 import Table from "cli-table3";
+import execa from "execa";
 import { Client } from "pg";
+import { docker } from "../commands/docker";
 import { Cluster } from "../tests/faults/cluster";
 import { median } from "./up";
 
@@ -9,17 +11,40 @@ export function p95(values: readonly number[]): number {
   return sorted[Math.ceil(sorted.length * 0.95) - 1] ?? NaN;
 }
 
-const TARGETS: Record<string, number> = { failover: 4, switchover: 3, rejoin: 15 };
+/** What is measured, and the most that the 95th percentile may be, in seconds. */
+const STEPS = {
+  "by hand: kill and pg_promote": undefined,
+  failover: 4,
+  "failover: own start and decision": 1.5,
+  "rejoin by pg_rewind": 15,
+  switchover: 3,
+} as const;
+type Step = keyof typeof STEPS;
+
+/** About how many bytes of data one row of {@link BALLAST} takes. */
+const ROW_BYTES = 1024;
+const BALLAST = "CREATE TABLE ballast (id integer PRIMARY KEY, touched integer NOT NULL, filler text NOT NULL)";
 
 /**
  * Seconds without a writer, as a client sees it: from the event to the first accepted write. The floor
- * is `docker kill` and `pg_promote` by hand, with nothing proven and nobody fenced.
+ * is `docker kill` and `pg_promote` by hand, with nothing proven and nobody fenced. Commands are run by npm, as people
+ * run them; their own part ends when the promotion is asked for.
+ *
+ * @param dataMib How much data the nodes hold, in MiB; a part of it is changed before each kill.
  */
-export async function benchFailover(trials: number, json: boolean): Promise<void> {
-  const seconds: Record<string, number[]> = { "by hand: kill and pg_promote": [], failover: [], rejoin: [], switchover: [] };
+export async function benchFailover(trials: number, dataMib: number, json: boolean): Promise<void> {
+  const seconds = Object.fromEntries(Object.keys(STEPS).map((step) => [step, [] as number[]])) as Record<Step, number[]>;
   const cluster = await Cluster.build(2);
   try {
     await cluster.sql("pg1", "CREATE TABLE written (at timestamptz); ALTER TABLE written OWNER TO app");
+    await cluster.sql("pg1", BALLAST);
+    const rows = (dataMib * 1024 * 1024) / ROW_BYTES;
+    for (let from = 0; from < rows; from += 65_536) {
+      const to = Math.min(rows, from + 65_536) - 1;
+      await cluster.sql("pg1", `INSERT INTO ballast SELECT n, 0, repeat('x', 960) FROM generate_series(${from}, ${to}) AS n`);
+    }
+    // Hint bits now, and not in the first trial: with checksums each of them is WAL.
+    await cluster.sql("pg1", "VACUUM (FREEZE, ANALYZE) ballast");
     const urls = [cluster.outputs.primaryUrl, ...Object.values(cluster.outputs.secondaryUrls)];
     const elapsed = async (action: () => Promise<unknown>): Promise<number> => {
       const start = process.hrtime.bigint();
@@ -27,54 +52,90 @@ export async function benchFailover(trials: number, json: boolean): Promise<void
       return Number(process.hrtime.bigint() - start) / 1e9;
     };
     const primaryNow = async (): Promise<{ primary: string; standby: string }> => {
-      const { primary } = await cluster.healthy();
+      const { primary } = await cluster.healthy(120);
       return { primary: primary ?? "", standby: primary === "pg1" ? "pg2" : "pg1" };
     };
-    for (let trial = 1; trial <= trials; trial++) {
+    // Changes all over the data, a megabyte or two: the last of them may be lost, and pg_rewind has to take them back.
+    const touch = (primary: string): Promise<string> =>
+      cluster.sql(
+        primary,
+        `UPDATE ballast SET touched = touched + 1 WHERE id IN (SELECT (random() * ${rows})::int FROM generate_series(1, 100))`,
+      );
+    for (let trial = 0; trial <= trials; trial++) {
       let { primary, standby } = await primaryNow();
       const [killed, promoted] = [primary, standby];
-      const hand = elapsed(async () => {
+      await touch(killed);
+      const hand = await elapsed(async () => {
         await cluster.docker("kill", cluster.container(killed));
         await cluster.sql(promoted, "SELECT pg_promote()");
         await firstWrite(urls);
       });
-      seconds["by hand: kill and pg_promote"]?.push(await hand);
-      await cluster.must("rejoin", primary);
+      seconds["by hand: kill and pg_promote"].push(hand);
+      await npm(cluster, "rejoin", killed);
 
       ({ primary, standby } = await primaryNow());
       const failed = primary;
-      seconds["failover"]?.push(
-        await elapsed(async () => {
-          await cluster.docker("kill", cluster.container(failed));
-          const command = cluster.must("failover");
-          await firstWrite(urls);
-          await command.catch((error: unknown) => Promise.reject(error instanceof Error ? error : new Error(String(error))));
-        }),
-      );
-      seconds["rejoin"]?.push(await elapsed(() => cluster.must("rejoin", failed)));
+      await touch(failed);
+      let decided = NaN;
+      const failover = await elapsed(async () => {
+        await cluster.docker("kill", cluster.container(failed));
+        const start = process.hrtime.bigint();
+        const command = npm(cluster, "failover");
+        command.stderr?.on("data", (chunk: Buffer) => {
+          if (Number.isNaN(decided) && chunk.includes("promoting ")) {
+            decided = Number(process.hrtime.bigint() - start) / 1e9;
+          }
+        });
+        await Promise.all([firstWrite(urls), command]);
+      });
+      seconds["failover"].push(failover);
+      seconds["failover: own start and decision"].push(decided);
+      await touch(standby);
+      seconds["rejoin by pg_rewind"].push(await elapsed(() => npm(cluster, "rejoin", failed)));
+      const log = await docker(["logs", cluster.container(failed)]);
+      if (`${log.stdout}${log.stderr}`.includes("cloning")) {
+        throw new Error(`node ${failed} was cloned; this measures pg_rewind. Its log:\n${log.stdout}${log.stderr}`);
+      }
       await primaryNow();
-      const report = JSON.parse((await cluster.must("switchover", "--json")).stdout) as { seconds: number };
-      seconds["switchover"]?.push(report.seconds);
+      const report = JSON.parse((await npm(cluster, "switchover", "--json")).stdout) as { seconds: number };
+      seconds["switchover"].push(report.seconds);
+      if (trial === 0) {
+        // The first trial warms the caches.
+        Object.values(seconds).forEach((values) => (values.length = 0));
+      }
       console.error(`trial ${trial} of ${trials} done`);
     }
   } finally {
     await cluster.remove();
   }
   if (json) {
-    console.log(JSON.stringify({ trials, seconds }, undefined, 2));
+    console.log(JSON.stringify({ trials, dataMib, seconds }, undefined, 2));
     return;
   }
-  const table = new Table({ head: [`${trials} trials, seconds`, "median", "p95", "target for p95"], style: { head: [], border: [] } });
-  for (const [what, values] of Object.entries(seconds)) {
-    const target = TARGETS[what];
+  const table = new Table({
+    head: [`${trials} trials, ${dataMib} MiB, seconds`, "median", "p95", "target for p95"],
+    style: { head: [], border: [] },
+  });
+  for (const [step, target] of Object.entries(STEPS)) {
+    const values = seconds[step as Step];
     table.push([
-      what,
+      step,
       median(values).toFixed(2),
       p95(values).toFixed(2),
       target === undefined ? "-" : `${target}: ${p95(values) <= target ? "reached" : "NOT reached"}`,
     ]);
   }
   console.log(table.toString());
+}
+
+/** Runs a command of the project through npm. */
+function npm(cluster: Cluster, command: string, ...args: string[]): execa.ExecaChildProcess {
+  return execa("npm", ["run", "-s", command, "--", ...args, "--stack", cluster.stack], {
+    cwd: cluster.checkout.folder,
+    env: cluster.checkout.environment(),
+    stdin: "ignore",
+    timeout: 300_000,
+  });
 }
 
 /** Returns when any of the servers has accepted a write; gives up after 60 s. */

@@ -29,6 +29,7 @@
 #   reclone     put there by rejoin: what is in data/ is of no use, clone anew
 #   rejoin-once put there by rejoin: rejoin this once, whatever automaticRejoin says
 #   rewinding   a pg_rewind is under way; if it was interrupted, only a clone helps
+#   wal.kept/   this node's WAL that the recovery after that pg_rewind needs and pg_rewind removes
 set -eu
 
 ROOT=/var/lib/pgnode
@@ -156,7 +157,7 @@ check_volume() {
         for entry in "$ROOT"/* "$ROOT"/.[!.]*; do
             case $entry in
             "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/initdb.log" | "$ROOT/lost+found") ;;
-            "$ROOT/started" | "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once" | "$ROOT/rewinding") ;;
+            "$ROOT/started" | "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once" | "$ROOT/rewinding" | "$ROOT/wal.kept") ;;
             *) die "the volume of node $PGNODE_NAME holds files that are not ours (${entry#"$ROOT"/}). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
@@ -351,6 +352,7 @@ rejoin() {
         touch "$ROOT/reclone"
         base_backup "$source" "$slot"
     fi
+    rm -rf "$ROOT/wal.kept"
     rm -f "$ROOT/rewinding" "$ROOT/reclone" "$ROOT/fenced" "$ROOT/rejoin-once"
     say "node $PGNODE_NAME rejoins as a standby of ${PRIMARY%:*}"
 }
@@ -372,10 +374,59 @@ rewind() {
     # an interruption leaves a cluster that only a clone can mend.
     write_files "$DATA"
     recover_alone || return 1
-    timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" --dry-run </dev/null >&2 || return 1
+    plan=$(LC_ALL=C timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" --dry-run </dev/null 2>&1) || {
+        echo "$plan" >&2
+        return 1
+    }
+    parted=$(parted_in "$plan")
+    has_wal_since "$parted" "$1" || return 1
+    keep_wal_before "$parted"
     touch "$ROOT/rewinding"
     timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" -P </dev/null >&2 || return 1
+    give_wal_back
     write_files "$DATA"
+}
+
+# parted_in PLAN: the WAL segment, on the last common timeline, in which pg_rewind says that the nodes parted.
+parted_in() {
+    where=$(echo "$1" | sed -n 's/.*servers diverged at WAL location \([0-9A-F]*\)\/\([0-9A-F]*\) on timeline \([0-9]*\).*/\3 0x\1 0x\2/p')
+    [ -n "$where" ] || return 0
+    # shellcheck disable=SC2086
+    set -- $where
+    printf %08X%08X%08X "$1" "$(($2))" "$(($3 / $(control 'Bytes per WAL segment')))"
+}
+
+# has_wal_since SEGMENT CONNINFO: whether the primary still has what it wrote first after the nodes parted. False
+# only when it is known to be gone: then a rewound node could not stream.
+has_wal_since() {
+    [ -n "$1" ] || return 0
+    later=$(psql -XAtq -d "$2" -c "SELECT count(*) FROM pg_ls_dir('pg_wal', true, false) AS f
+        WHERE f ~ '^[0-9A-F]{24}\$' AND substr(f, 9) = '$(echo "$1" | cut -c 9-)' AND f COLLATE \"C\" > '$1'" </dev/null)
+    [ "$later" != 0 ] || {
+        say "the primary has no WAL any more of when the nodes parted (segment $(echo "$1" | cut -c 9-)); a larger wal_keep_size would have kept it"
+        return 1
+    }
+}
+
+# keep_wal_before SEGMENT: links to this node's WAL before that. The recovery that follows begins where the last
+# common checkpoint began, under load many segments before its record. pg_rewind keeps the WAL from the record on and
+# removes what the primary has not; the primary has thrown it away.
+keep_wal_before() {
+    rm -rf "$ROOT/wal.kept"
+    [ -n "$1" ] || return 0
+    mkdir "$ROOT/wal.kept"
+    # Only this timeline's: its segments before that point are the same on both. As text: the names look like numbers.
+    for segment in $(ls "$DATA/pg_wal" | awk -v end="$1" 'length($0) == 24 && substr($0, 1, 8) "" == substr(end, 1, 8) "" && $0 "" < end ""'); do
+        ln "$DATA/pg_wal/$segment" "$ROOT/wal.kept/$segment"
+    done
+}
+
+give_wal_back() {
+    for segment in "$ROOT"/wal.kept/*; do
+        [ ! -e "$segment" ] || [ -e "$DATA/pg_wal/${segment##*/}" ] || ln "$segment" "$DATA/pg_wal/${segment##*/}"
+    done
+    sync
+    rm -rf "$ROOT/wal.kept"
 }
 
 # pg_rewind needs a cluster that was shut down cleanly: after a crash, single-user mode recovers it.

@@ -1,3 +1,4 @@
+import { docker } from "../../commands/docker";
 import { psql } from "../integration/checkout";
 import { Cluster, Writer } from "./cluster";
 
@@ -238,6 +239,58 @@ describe("a pair whose primary dies", () => {
     expect(await cluster.docker("exec", cluster.container("pg1"), "sh", "-c", "ls -d /var/lib/pgnode/data.* 2>/dev/null || true")).toBe("");
     await cluster.must("verify");
   });
+
+  /** Makes both nodes keep as little WAL as they can, while `action` runs. */
+  async function withLittleWal(action: () => Promise<void>): Promise<void> {
+    const on = (...statements: string[]): Promise<string[]> =>
+      Promise.all(["pg1", "pg2"].map((node) => cluster.sql(node, [...statements, "SELECT pg_reload_conf()"].join(";\n"))));
+    await on("ALTER SYSTEM SET wal_keep_size = 0", "ALTER SYSTEM SET max_wal_size = '128MB'");
+    await action();
+    await on("ALTER SYSTEM RESET ALL");
+  }
+
+  test("case 2: a primary that dies under load is rewound, though the new one has not the WAL that its recovery begins with", () =>
+    withLittleWal(async () => {
+      const old = (await cluster.healthy()).primary ?? "";
+      const other = old === "pg1" ? "pg2" : "pg1";
+      // Until a checkpoint has begun at least two segments before its record.
+      await cluster.sql(old, "CREATE TABLE load (id serial PRIMARY KEY, x text)");
+      const apart = "SELECT (checkpoint_lsn - redo_lsn) / (16 * 1024 * 1024) FROM pg_control_checkpoint()";
+      for (let i = 0; i < 200 && Number(await cluster.sql(old, apart)) < 2; i++) {
+        await cluster.sql(old, "INSERT INTO load (x) SELECT repeat('w', 1000) FROM generate_series(1, 5000)");
+      }
+      expect(Number(await cluster.sql(old, apart))).toBeGreaterThanOrEqual(2);
+      const begins = await cluster.sql(old, "SELECT pg_walfile_name(redo_lsn) FROM pg_control_checkpoint()");
+      await cluster.healthy();
+      await cluster.docker("kill", cluster.container(old));
+      await cluster.must("failover");
+      await cluster.sql(other, "CHECKPOINT");
+      expect(await cluster.sql(other, `SELECT count(*) FROM pg_ls_waldir() WHERE name = '${begins}'`)).toBe("0");
+      const rejoined = await cluster.must("rejoin", old);
+      expect(rejoined.stderr).not.toContain("cloning");
+      await cluster.healthy();
+      expect(await cluster.sql(old, "SELECT count(*) FROM load")).toBe(await cluster.sql(other, "SELECT count(*) FROM load"));
+    }));
+
+  test("case 2: a node that was away so long that it could not stream after a rewind is cloned, also when nobody runs rejoin", () =>
+    withLittleWal(async () => {
+      const old = (await cluster.healthy()).primary ?? "";
+      const other = old === "pg1" ? "pg2" : "pg1";
+      await cluster.docker("kill", cluster.container(old));
+      await cluster.must("failover");
+      for (let i = 0; i < 3; i++) {
+        await cluster.sql(other, "CREATE TABLE IF NOT EXISTS meanwhile (n integer);\nSELECT pg_switch_wal();\nCHECKPOINT;");
+      }
+      await cluster.docker("start", cluster.container(old));
+      await cluster.healthy();
+      const log = await docker(["logs", cluster.container(old)]);
+      expect(log.stderr).toContain("pgnode: the primary has no WAL any more of when the nodes parted");
+      expect(await cluster.sql(old, "SELECT to_regclass('meanwhile') IS NOT NULL")).toBe("t");
+      if (other !== "pg2") {
+        await cluster.must("switchover", "--to", "pg2");
+      }
+      await cluster.healthy();
+    }));
 
   test("case 9: a slot that is lost is seen, and healed by rejoin", async () => {
     await cluster.sql("pg2", "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'");
