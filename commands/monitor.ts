@@ -56,6 +56,8 @@ export interface Look {
 export async function monitor(stack: string, options: MonitorOptions): Promise<number> {
   const config = readStackConfig(stack);
   const history: Sample[] = [];
+  // An ES module, loaded only where it is of use.
+  const draw = process.stdout.isTTY && !options.json ? (await import("log-update")).default : undefined;
   let before: Look | undefined;
   for (let round = 1; ; round++) {
     const observed = await diagnose(config);
@@ -71,7 +73,7 @@ export async function monitor(stack: string, options: MonitorOptions): Promise<n
     before = look;
     history.push(sample);
     history.splice(0, history.length - HISTORY);
-    print(status, history, options);
+    print(status, history, options, draw);
     if (round === options.count) {
       return 0;
     }
@@ -83,7 +85,8 @@ function lookOf(status: Status, observed: readonly Observation[]): Look {
   return { at: Date.now(), primary: status.primary, lsn: observed.find((n) => n.name === status.primary)?.server?.lsn ?? null };
 }
 
-function print(status: Status, history: readonly Sample[], options: MonitorOptions): void {
+/** @param draw Shows a text in place of the one before; undefined where there is no terminal. */
+function print(status: Status, history: readonly Sample[], options: MonitorOptions, draw: ((text: string) => void) | undefined): void {
   const sample = history.at(-1);
   if (sample === undefined) {
     return;
@@ -91,16 +94,13 @@ function print(status: Status, history: readonly Sample[], options: MonitorOptio
   const rate = sample.walBytesPerSecond === null ? "-" : `${bytesText(sample.walBytesPerSecond)}/s`;
   if (options.json) {
     console.log(JSON.stringify(sample));
-  } else if (process.stdout.isTTY) {
+  } else if (draw !== undefined) {
     const lines = Object.keys(sample.lagBytes).map((name) => {
       const lag = sample.lagBytes[name];
       return `${name.padEnd(12)} lag ${(lag == null ? "-" : bytesText(lag)).padEnd(10)} ${sparkline(history.map((s) => s.lagBytes[name] ?? null))}`;
     });
     const wal = `${"WAL".padEnd(12)}     ${rate.padEnd(10)} ${sparkline(history.map((s) => s.walBytesPerSecond))}`;
-    // Home, the text, and clear what a longer one has left below: no flicker.
-    process.stdout.write(
-      `\u001b[H${[`${sample.time}   every ${options.interval} s, Ctrl-C ends`, render(status), wal, ...lines].join("\u001b[K\n")}\u001b[K\n\u001b[J`,
-    );
+    draw([`${sample.time}   every ${options.interval} s, Ctrl-C ends`, render(status), wal, ...lines].join("\n"));
   } else {
     const lags = Object.entries(sample.lagBytes).map(([name, lag]) => `${name} ${lag === null ? "-" : bytesText(lag)}`);
     console.log(
