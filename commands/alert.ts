@@ -1,7 +1,7 @@
 import { alertsOf, type Alert } from "../core/alerts";
 import { assess } from "../core/topology";
 import { UserError } from "./errors";
-import { diagnose } from "./observe";
+import { diagnose, refuseUnlessUp } from "./observe";
 import { readStackConfig } from "./workspace";
 
 export interface AlertOptions {
@@ -26,9 +26,7 @@ export async function alert(stack: string, options: AlertOptions): Promise<numbe
   let alerts: Alert[];
   try {
     const observed = await diagnose(readStackConfig(stack));
-    if (observed.every((node) => node.containerState === null)) {
-      throw new UserError(`stack "${stack}" is not up. Run: npm run up -- --stack ${stack}`);
-    }
+    refuseUnlessUp(stack, observed);
     alerts = alertsOf(assess(stack, observed), observed, options);
   } catch (error) {
     if (!(error instanceof Error)) {

@@ -7,7 +7,7 @@ import { checkPorts, type Found, reconcile, releaseStaleLocks } from "./prefligh
 import { streams } from "./promotion";
 import { setup } from "./setup";
 import { switchover } from "./switchover";
-import { ensureStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
+import { ensureStack, hasStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
 import type { NodeConfig, StackConfig } from "../core/config";
 import { labelFilter, PROJECT, volumeName } from "../core/names";
 import { assess, changedPasswords } from "../core/topology";
@@ -56,6 +56,10 @@ export async function up(stack: string): Promise<number> {
 export async function down(stack: string): Promise<number> {
   const config = readStackConfig(stack);
   await setup(config.image);
+  if (!(await hasStack(stack)) && (await leftovers(stack, config.nodes[0]?.dockerHost)).length === 0) {
+    say(`stack "${stack}" was never up: there is nothing to remove`);
+    return 0;
+  }
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
   const { lost } = await reconcile(config, say);

@@ -4,7 +4,7 @@ import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import type { Observation } from "../core/topology";
 import { UserError } from "./errors";
 import type { NodeControl } from "./nodes";
-import { observe } from "./observe";
+import { observe, refuseUnlessUp } from "./observe";
 import { BOUNDS, controlOf, controls, exclusively, finish, finishInterrupted, Journal, names, say, settle, show } from "./promotion";
 import { readStackConfig } from "./workspace";
 
@@ -228,7 +228,5 @@ function refuseUnlessNeeded(stack: string, observed: readonly Observation[]): vo
       }`,
     );
   }
-  if (observed.every((node) => node.containerState === null)) {
-    throw new UserError(`stack "${stack}" is not up. Run: npm run up -- --stack ${stack}`);
-  }
+  refuseUnlessUp(stack, observed);
 }

@@ -3,6 +3,7 @@ import { containerName } from "../core/names";
 import { reasonIn } from "../core/reason";
 import { NODE_SQL, type Observation, readReport } from "../core/topology";
 import { containerStates, logLines, sqlIn } from "./docker";
+import { UserError } from "./errors";
 
 /** Asks Docker and every server of a stack for its state, all at the same time. */
 export async function observe(config: StackConfig): Promise<Observation[]> {
@@ -40,6 +41,13 @@ export async function diagnose(config: StackConfig): Promise<Observation[]> {
       return { ...node, reason: reasonIn(await logLines(node.container, 30, hostOf(config))) };
     }),
   );
+}
+
+/** @throws UserError when no node of the stack has a container. */
+export function refuseUnlessUp(stack: string, observed: readonly Observation[]): void {
+  if (observed.every((node) => node.containerState === null)) {
+    throw new UserError(`stack "${stack}" is not up. Run: npm run up -- --stack ${stack}`);
+  }
 }
 
 function hostOf(config: StackConfig): { host?: string } {

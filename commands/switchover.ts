@@ -5,7 +5,7 @@ import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import { assess, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, type NodeControl } from "./nodes";
-import { observe } from "./observe";
+import { observe, refuseUnlessUp } from "./observe";
 import {
   BOUNDS,
   bringBack,
@@ -33,6 +33,7 @@ async function run(stack: string, to: string | undefined, json: boolean): Promis
   const config = readStackConfig(stack);
   const nodes = controls(config);
   const observed = await observe(config);
+  refuseUnlessUp(stack, observed);
   const { primary: current } = assess(stack, observed);
   const journal = new Journal(stack);
   if (to !== undefined) {

@@ -6,7 +6,7 @@ import { sqlIdentifier } from "../core/quoting";
 import { assess } from "../core/topology";
 import { sqlIn } from "./docker";
 import { UserError } from "./errors";
-import { observe } from "./observe";
+import { observe, refuseUnlessUp } from "./observe";
 import { pulumiOutput, readStackConfig } from "./workspace";
 
 /** One thing that was tried. */
@@ -43,7 +43,9 @@ export async function verify(stack: string, json: boolean): Promise<number> {
 
 async function runChecks(stack: string, show: (check: Check) => void): Promise<void> {
   const config = readStackConfig(stack);
-  const found = assess(stack, await observe(config));
+  const observed = await observe(config);
+  refuseUnlessUp(stack, observed);
+  const found = assess(stack, observed);
   const primary = found.nodes.find((node) => node.name === found.primary);
   const standbys = found.nodes.filter((node) => node.role === "standby");
   if (primary === undefined) {

@@ -110,6 +110,13 @@ export function lastError(output: string): string {
   return (error ?? lines.filter(Boolean).at(-1) ?? "no output").replace(/^error: /, "");
 }
 
+/** Whether the stack is in the backend. */
+export async function hasStack(stack: string): Promise<boolean> {
+  const listed = JSON.parse(await pulumiOutput(stack, ["stack", "ls", "--json"])) as { name: string }[];
+  // A service's stacks are named OWNER/PROJECT/STACK as well.
+  return listed.some(({ name }) => name.split("/").at(-1) === stack);
+}
+
 /** Makes the stack in the backend, if it is not there, and selects it. */
 export async function ensureStack(stack: string): Promise<void> {
   if (!existsSync(stackFile(stack))) {

@@ -5,7 +5,11 @@ import { UserError } from "../../commands/errors";
 import * as observing from "../../commands/observe";
 import { primary, silent, standby } from "./observations";
 
-jest.mock("../../commands/observe");
+jest.mock("../../commands/observe", () => ({
+  ...jest.requireActual<object>("../../commands/observe"),
+  observe: jest.fn(),
+  diagnose: jest.fn(),
+}));
 const observe = jest.mocked(observing.diagnose);
 
 const HEALTHY = [primary("pg1", ["pg2"]), standby("pg2")];

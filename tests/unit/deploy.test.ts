@@ -27,6 +27,7 @@ jest.mock("../../commands/workspace", () => {
   const path = jest.requireActual<typeof Path>("path");
   return {
     ensureStack: jest.fn(),
+    hasStack: jest.fn(),
     pulumiEnvironment: () => ({}),
     readStackConfig: jest.fn(),
     ROOT: "/nowhere",
@@ -63,6 +64,7 @@ beforeEach(() => {
   jest.mocked(docker.docker).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
   jest.mocked(docker.sqlIn).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
   found();
+  jest.mocked(workspace.hasStack).mockResolvedValue(true);
   seen(primary("pg1", ["pg2", "db-c"]), standby("pg2"), standby("db-c"));
   configured();
 });
@@ -212,6 +214,23 @@ describe("up", () => {
 
 describe("down", () => {
   const moved = [standby("pg1"), primary("pg2", ["pg1", "db-c"], { timeline: 2 }), standby("db-c")];
+
+  test("of a stack that was never up does nothing, not even make the stack", async () => {
+    jest.mocked(workspace.hasStack).mockResolvedValue(false);
+    expect(await down("staging")).toBe(0);
+    expect(workspace.ensureStack).not.toHaveBeenCalled();
+    expect(runs()).toEqual([]);
+  });
+
+  test("of a stack whose state is gone removes what Docker still has", async () => {
+    jest.mocked(workspace.hasStack).mockResolvedValue(false);
+    jest
+      .mocked(docker.docker)
+      .mockResolvedValueOnce({ exitCode: 0, stdout: "postgres-replica-staging-pg1", stderr: "" })
+      .mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
+    expect(await down("staging")).toBe(0);
+    expect(reconcile).toHaveBeenCalled();
+  });
 
   test("with protectData moves the role to the first node, with which the next up begins", async () => {
     configured({ protectData: true });

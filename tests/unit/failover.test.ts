@@ -14,7 +14,11 @@ import type { WalEnd } from "../../core/election";
 import type { Observation } from "../../core/topology";
 import { primary, silent, standby as receiving } from "./observations";
 
-jest.mock("../../commands/observe");
+jest.mock("../../commands/observe", () => ({
+  ...jest.requireActual<object>("../../commands/observe"),
+  observe: jest.fn(),
+  diagnose: jest.fn(),
+}));
 jest.mock("../../commands/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
   const { tmpdir } = jest.requireActual<typeof Os>("os");
