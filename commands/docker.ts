@@ -41,7 +41,13 @@ export async function containerStates(containers: readonly string[], on: { host?
     timeout: 10_000,
   });
   if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
-    throw new UserError(`the Docker engine does not answer: ${asked.stderr.trim().split("\n")[0]}. Start it with: npm run setup`, 2);
+    throw new UserError(
+      `the Docker engine does not answer: ${asked.stderr
+        .trim()
+        .split("\n")[0]
+        ?.replace(/[.?]+$/, "")}. Start it with: npm run setup`,
+      2,
+    );
   }
   const lines = asked.stdout.split("\n").filter(Boolean);
   return new Map(lines.map((line) => line.replace(/^\//, "").split(" ") as [string, string]));

@@ -146,12 +146,20 @@ export class NodeControl {
     return result.stdout.trim();
   }
 
+  private async hasVolume(): Promise<boolean> {
+    return (
+      (await docker(["volume", "inspect", volumeName(this.config.stack, this.node.name)], { ...this.on, timeout: 10_000 })).exitCode === 0
+    );
+  }
+
   /** Where the WAL of the stopped node ends; null when that cannot be read. */
   public async walEnd(): Promise<WalEnd | null> {
-    const image = await this.image();
-    if (image === null) {
+    const own = await this.image();
+    // Without its container the volume may be gone too, and the look into it would make it anew.
+    if (own === null && !(await this.hasVolume())) {
       return null;
     }
+    const image = own ?? this.config.image;
     const result = await this.inVolume("wal-end", { image, network: "none", timeout: 30_000 });
     const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no)$/m.exec(result.stdout);
     const history = Object.fromEntries(

@@ -116,6 +116,19 @@ describe("a change of primary that does not go through", () => {
     expect(await cluster.dataBirth(other)).not.toBe(birth);
   });
 
+  test("with the old primary's container removed by hand, failover still reads from its volume what would be lost", async () => {
+    const { old, other } = await roles();
+    await cluster.docker("rm", "-f", cluster.container(old));
+    const { stdout } = await cluster.must("failover");
+    expect(stdout).toMatch(
+      new RegExp(`^${other} is primary; .*(nothing is lost|bytes of WAL are lost) \\(the WAL in the volume of ${old}`),
+    );
+    expect((await cluster.run("rejoin", old)).stderr).toMatch(new RegExp(`^error: node ${old} has no container. Run: npm run up`));
+    await cluster.must("up");
+    await cluster.must("rejoin", old);
+    await cluster.healthy();
+  });
+
   test("a standby's volume that was removed by hand is made and filled again by up", async () => {
     const { primary } = await cluster.healthy();
     if (primary !== "pg1") {

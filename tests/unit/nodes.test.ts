@@ -105,10 +105,16 @@ describe("the end of a stopped node's WAL", () => {
     expect(await control().walEnd()).toBeNull();
   });
 
-  test("is unknown when the container is gone, which knows the image", async () => {
-    runDocker.mockResolvedValue(answer("", 1, "No such container"));
+  test("is unknown when the volume is gone; the look does not make it anew", async () => {
+    runDocker.mockImplementation(([verb]) => Promise.resolve(answer("", 1, verb === "inspect" ? "No such container" : "no such volume")));
     expect(await control().walEnd()).toBeNull();
-    expect(commands()).toEqual([]);
+    expect(commands()).toEqual([`volume inspect ${CONTAINER}-data`]);
+  });
+
+  test("is read with the stack's own image when the container is gone and the volume is there", async () => {
+    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "inspect" ? answer("", 1, "No such container") : answer("1 0/1 no")));
+    expect(await control().walEnd()).toMatchObject({ lsn: "0/1" });
+    expect(commands().at(-1)).toContain("--entrypoint sh postgres-replica:17 -c");
   });
 
   test("is read from the node's own volume, without a network", async () => {

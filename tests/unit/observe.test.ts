@@ -45,7 +45,7 @@ describe("what Docker says of the containers", () => {
   ])("is nothing when the engine does not answer (%j): that is an error with exit code 2, not a stack that is down", async (stderr) => {
     inspectPrints(1, "", stderr);
     await expect(observe(config)).rejects.toThrow(
-      new UserError(`the Docker engine does not answer: ${stderr.split("\n")[0]}. Start it with: npm run setup`),
+      new UserError(`the Docker engine does not answer: ${stderr.split(/\?|\n/)[0]}. Start it with: npm run setup`),
     );
     await expect(docker.containerStates([PG1], {})).rejects.toMatchObject({ exitCode: 2 });
   });
