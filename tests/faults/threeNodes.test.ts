@@ -1,7 +1,7 @@
 import { parse } from "yaml";
 import { readFileSync } from "fs";
 import { join } from "path";
-import { freePorts, psql } from "../integration/checkout";
+import { freePorts, psql, type StackFile } from "../integration/checkout";
 import { Cluster, Writer } from "./cluster";
 
 jest.setTimeout(300_000);
@@ -47,11 +47,16 @@ describe("three synchronous nodes", () => {
     await cluster.expectZeroDiff();
   });
 
-  test("a stack change while a node is down says what it could not do, and up after the rejoin does it", async () => {
+  /** The stack's file as it is now. */
+  function configNow(): StackFile & { nodes: { name: string }[] } {
     const file = join(cluster.checkout.folder, `Pulumi.${cluster.stack}.yaml`);
     const { config } = parse(readFileSync(file, "utf8")) as { config: Record<string, unknown> };
-    const plain = Object.fromEntries(Object.entries(config).map(([key, value]) => [key.replace("postgres-replica:", ""), value]));
-    cluster.checkout.writeStack(cluster.stack, { ...plain, parameters: { work_mem: "9MB" } });
+    const plain = Object.entries(config).map(([key, value]) => [key.replace("postgres-replica:", ""), value]);
+    return Object.fromEntries(plain) as StackFile & { nodes: { name: string }[] };
+  }
+
+  test("a stack change while a node is down says what it could not do, and up after the rejoin does it", async () => {
+    cluster.checkout.writeStack(cluster.stack, { ...configNow(), parameters: { work_mem: "9MB" } });
     const ran = await cluster.run("up");
     expect(ran.exitCode).toBe(1);
     expect(ran.stderr).toMatch(/^error: .*pg1.*not running/m);
@@ -74,6 +79,24 @@ describe("three synchronous nodes", () => {
     expect(status.nodes.map((n) => n.role).sort()).toEqual(["primary", "standby", "standby", "standby"]);
     expect(status.primary).not.toBe("pg1");
     expect(status.nodes.find((n) => n.name === "pg4")?.slot).toBe("pg4");
+  });
+
+  test("up refuses to take out the node that is primary now, or the one it began with, and touches nothing", async () => {
+    const config = configNow();
+    const { primary } = await cluster.status();
+    const without = (name: string | null): StackFile => ({ ...config, nodes: config.nodes.filter((node) => node.name !== name) });
+    const containers = (): Promise<string> => cluster.docker("ps", "-aq", "--filter", `label=postgres-replica.stack=${cluster.stack}`);
+    const before = await containers();
+    cluster.checkout.writeStack(cluster.stack, without(primary));
+    expect((await cluster.run("up")).stderr).toMatch(
+      new RegExp(`^error: up refused: ${primary} is primary, and nodes in .* no longer has it`, "m"),
+    );
+    cluster.checkout.writeStack(cluster.stack, without("pg1"));
+    expect((await cluster.run("up")).stderr).toMatch(/^error: up refused: nodes in .* begins with pg2, but the stack began with pg1\./m);
+    expect(await containers()).toBe(before);
+    cluster.checkout.writeStack(cluster.stack, config);
+    await cluster.healthy();
+    await cluster.expectZeroDiff();
   });
 
   test("failover refuses when a standby that may hold acknowledged rows is out of reach", async () => {
@@ -171,6 +194,19 @@ describe("three synchronous nodes", () => {
     await cluster.must("rejoin", dead);
     await cluster.healthy();
     await cluster.must("verify");
+  });
+
+  test("up that takes out a standby removes it and its slot, wherever the primary is", async () => {
+    const config = configNow();
+    if ((await cluster.healthy()).primary === "pg4") {
+      await cluster.must("switchover");
+    }
+    cluster.checkout.writeStack(cluster.stack, { ...config, nodes: config.nodes.filter((node) => node.name !== "pg4") });
+    await cluster.must("up");
+    const status = await cluster.healthy();
+    expect(status.nodes.map((node) => node.name)).toEqual(["pg1", "pg2", "pg3"]);
+    expect(await cluster.sql(status.primary ?? "", "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'pg4'")).toBe("0");
+    expect(await cluster.docker("volume", "ls", "-q", "--filter", `name=${cluster.container("pg4")}`)).toBe("");
   });
 
   test("writerUrl and readerUrl still reach the right nodes, and down leaves nothing", async () => {

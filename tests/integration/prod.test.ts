@@ -123,17 +123,21 @@ describe("the production stack", () => {
     }
   });
 
-  test("down keeps the data volumes, the next up takes them on without a second base backup", async () => {
+  test("down after a change of primary keeps the data volumes, the next up takes them on without a second base backup", async () => {
     const born = async (): Promise<string> =>
       (await docker(["exec", container("pg2"), "stat", "-c", "%w %i", "/var/lib/pgnode/data/PG_VERSION"])).stdout;
     const before = await born();
+    await checkout.must("switchover", "--to", "pg3", "--stack", stack);
+    await sqlIn(container("pg3"), "CREATE TABLE written_elsewhere AS SELECT 1 AS one", { database: "app" });
     const down = await checkout.must("down", "--stack", stack);
+    expect(down.stderr).toContain("pg3 is primary, and the next up begins with pg1, so the role moves there first");
     expect(down.stderr).toContain("protectData is on: kept volume");
     const up = await checkout.must("up", "--stack", stack);
     expect(up.stdout).not.toContain("base backup completed");
     expect(await born()).toBe(before);
     const row = await psql(outputs.readerUrl, "SELECT note FROM kept;");
     expect(row.stdout).toContain("confirmed");
-    expect((await checkout.status(stack)).problems).toEqual([]);
+    expect((await sqlIn(container("pg2"), "SELECT one FROM written_elsewhere", { database: "app" })).stdout.trim()).toBe("1");
+    expect(await checkout.status(stack)).toMatchObject({ primary: "pg1", problems: [] });
   });
 });
