@@ -62,11 +62,18 @@ export async function sqlIn(
   sql: string,
   options: { host?: string; database?: string; timeout?: number } = {},
 ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+  const timeout = options.timeout ?? 10_000;
+  // A server that is frozen lets nobody in, and Docker does not end what it has started in a container: psql has to
+  // give up by itself, or every look would leave one behind.
+  const bound = `PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`;
   return docker(
-    ["exec", "-i", "-u", "postgres", container, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", options.database ?? "postgres", "-f", "-"],
+    [
+      ...["exec", "-i", "-u", "postgres", "-e", bound, container],
+      ...["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", options.database ?? "postgres", "-f", "-"],
+    ],
     {
       input: sql,
-      timeout: options.timeout ?? 10_000,
+      timeout,
       ...(options.host === undefined ? {} : { host: options.host }),
     },
   );

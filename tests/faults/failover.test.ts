@@ -165,6 +165,23 @@ describe("a pair whose primary dies", () => {
     await cluster.healthy();
   });
 
+  test("case 5: a server that hangs is seen, and looking at it leaves nothing behind in its container", async () => {
+    const pid = await cluster.docker("inspect", "-f", "{{.State.Pid}}", cluster.container("pg2"));
+    // In the Docker host's processes: inside the container, process 1 takes no such signal.
+    const signal = (name: string): Promise<string> =>
+      cluster.docker("run", "--rm", "--pid", "host", "--user", "0", "--entrypoint", "kill", "postgres-replica:17", `-${name}`, pid.trim());
+    await signal("STOP");
+    try {
+      expect((await cluster.status()).problems.map((p) => p.what)).toEqual(["its container is running, but the server does not answer"]);
+      await new Promise((resolve) => setTimeout(resolve, 2_000));
+      const left = "cat /proc/[0-9]*/comm 2>/dev/null | grep -c psql || true";
+      expect((await cluster.docker("exec", cluster.container("pg2"), "sh", "-c", left)).trim()).toBe("0");
+    } finally {
+      await signal("CONT");
+    }
+    await cluster.healthy();
+  });
+
   test("case 5: a frozen standby is seen, the primary writes on, and the standby catches up when it thaws", async () => {
     await cluster.docker("pause", cluster.container("pg2"));
     await cluster.sql("pg1", "CREATE TABLE while_frozen AS SELECT 1 AS one");
