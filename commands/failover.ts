@@ -62,7 +62,8 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
     throw new UserError(`${names(gone.filter((_, i) => !started[i]))} was started again while failover was at work. Run failover again`);
   }
   journal.begin({ promoted: candidate.name, phase: "promoting" });
-  say(`promoting ${candidate.name}`);
+  // Counted from the start of this process, its own loading included.
+  say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
   await controlOf(nodes, candidate.name).promote(BOUNDS.promote);
   const seconds = await finish(config, nodes, candidate.name, after, start);
   show(
