@@ -117,7 +117,7 @@ const commandUrn = (stack: string, component: "Primary" | "StreamingSecondary", 
  */
 async function refuseToLoseThePrimary(config: StackConfig, { first, secondaries, volumes }: Found): Promise<void> {
   const { stack, nodes } = config;
-  if (first === undefined || !volumes.includes(volumeName(stack, first))) {
+  if (first === undefined || ![first, ...secondaries].some((name) => volumes.includes(volumeName(stack, name)))) {
     return; // nothing that could be lost
   }
   if (nodes[0]?.name !== first) {
@@ -158,9 +158,16 @@ async function keepTheRightPrimary(config: StackConfig): Promise<void> {
   if (!config.protectData || config.nodes.length === 1) {
     return;
   }
-  const status = assess(stack, await observe(config));
-  if (status.primary === null || status.primary === first) {
+  const observed = await observe(config);
+  const status = assess(stack, observed);
+  if (status.primary === first || !observed.some((node) => node.name !== first && node.containerState !== null)) {
     return;
+  }
+  if (status.primary === null) {
+    throw new UserError(
+      `down refused: protectData is on, and no single node is primary, so nobody can tell whether ${first}, with which the next up begins, has the newest data. ` +
+        `Run: npm run status -- --stack ${stack}, and bring a primary up first. When that cannot be: eval "$(npm run -s env -- --stack ${stack})" && pulumi destroy`,
+    );
   }
   const why = `${status.primary} is primary, and the next up begins with ${first}`;
   if (!streams(status, first)) {

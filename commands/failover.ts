@@ -1,12 +1,28 @@
 import type { StackConfig } from "../core/config";
-import { bytesAtRisk, type BytesAtRisk, candidates, objections } from "../core/election";
+import { bytesAtRisk, candidates, objections } from "../core/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import type { Observation } from "../core/topology";
 import { UserError } from "./errors";
 import type { NodeControl } from "./nodes";
-import { observe, refuseUnlessUp } from "./observe";
-import { BOUNDS, controlOf, controls, exclusively, finish, finishInterrupted, Journal, names, say, settle, show } from "./promotion";
+import { observe, refuseUnlessUp, runningNodes } from "./observe";
+import {
+  BOUNDS,
+  controlOf,
+  controls,
+  exclusively,
+  finish,
+  finishInterrupted,
+  Journal,
+  type Loss,
+  names,
+  say,
+  settle,
+  show,
+} from "./promotion";
 import { readStackConfig } from "./workspace";
+
+/** What can be said of an interrupted promotion whose note tells no loss. */
+const UNKNOWN_LOSS: Loss = { fenced: [], bytesLost: null, howKnown: "the run that was interrupted has not noted it" };
 
 export interface FailoverOptions {
   allowDataLoss: boolean;
@@ -26,8 +42,11 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
   const observed = await observe(config);
   const journal = new Journal(stack);
 
-  if ((await finishInterrupted(config, nodes, observed, journal, options.dryRun)) !== undefined) {
+  const seconds = await finishInterrupted(config, nodes, observed, journal, options.dryRun);
+  if (seconds !== undefined) {
     if (!options.dryRun) {
+      const { promoted = "", loss = UNKNOWN_LOSS } = journal.read() ?? {};
+      show({ stack, promoted, seconds, ...loss }, options.json);
       journal.end();
     }
     return 0;
@@ -48,38 +67,13 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
     return 0;
   }
 
-  const running = gone.filter((node) => mayWrite(node.containerState));
-  const { candidate, after, atRisk, against } = await judge(config, nodes, journal, gone, options.allowDataLoss).catch((error: unknown) =>
-    undo(nodes, running, error),
-  );
-  against.forEach((why) => say(`--allow-data-loss gives up: ${why}`));
-
-  await Promise.all(gone.map((node) => controlOf(nodes, node.name).mark("fenced")));
-  // From here on a start does no harm. One just before may have.
-  const started = await Promise.all(gone.map((node) => controlOf(nodes, node.name).isStopped()));
-  if (started.includes(false)) {
-    await Promise.all(gone.filter((_, i) => !started[i]).map((node) => controlOf(nodes, node.name).unfence()));
-    throw new UserError(`${names(gone.filter((_, i) => !started[i]))} was started again while failover was at work. Run failover again`);
-  }
-  journal.begin({ promoted: candidate.name, phase: "promoting" });
+  const { candidate, after, loss } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
+  journal.begin({ promoted: candidate.name, phase: "promoting", loss });
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
   await controlOf(nodes, candidate.name).promote(BOUNDS.promote);
-  const seconds = await finish(config, nodes, candidate.name, after, start);
-  show(
-    {
-      stack,
-      fenced: gone.map((node) => node.name),
-      promoted: candidate.name,
-      seconds,
-      bytesLost: atRisk,
-      howKnown:
-        atRisk === null
-          ? "the old primary's WAL could not be read"
-          : `the WAL in the volume of ${names(gone)} was compared with what ${candidate.name} had received`,
-    },
-    options.json,
-  );
+  const secondsToWrite = await finish(config, nodes, candidate.name, after, start);
+  show({ stack, promoted: candidate.name, seconds: secondsToWrite, ...loss }, options.json);
   await settle(controlOf(nodes, candidate.name));
   journal.end();
   for (const node of gone.filter((n) => n.containerState !== null)) {
@@ -93,9 +87,46 @@ interface Verdict {
   candidate: Observation;
   /** The nodes as they are now that nobody writes. */
   after: Observation[];
-  atRisk: BytesAtRisk;
+  loss: Loss;
   /** What --allow-data-loss gives up; empty when nothing speaks against the promotion. */
   against: string[];
+  /** The nodes on a timeline that the candidate knows nothing of: its next one may have the same number. */
+  abandoned: Observation[];
+}
+
+/**
+ * Everything before the promotion: fences, judges, and marks the fenced nodes, so that none comes up writable.
+ *
+ * @throws UserError when that may not go on to a promotion; what it has stopped runs again.
+ */
+async function prepare(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  journal: Journal,
+  gone: readonly Observation[],
+  allowDataLoss: boolean,
+): Promise<Verdict> {
+  const running = gone.filter((node) => mayWrite(node.containerState));
+  let marked = false;
+  try {
+    const verdict = await judge(config, nodes, journal, gone, allowDataLoss);
+    verdict.against.forEach((why) => say(`--allow-data-loss gives up: ${why}`));
+    marked = true;
+    await Promise.all([
+      ...gone.map((node) => controlOf(nodes, node.name).mark("fenced")),
+      ...verdict.abandoned.map((node) => controlOf(nodes, node.name).mark("reclone")),
+    ]);
+    // From here on a start does no harm. One just before may have.
+    const stopped = await Promise.all(gone.map((node) => controlOf(nodes, node.name).isStopped()));
+    const started = gone.filter((_, i) => !stopped[i]);
+    if (started.length > 0) {
+      await Promise.all(started.map((node) => controlOf(nodes, node.name).unfence()));
+      throw new UserError(`${names(started)} was started again while failover was at work. Run failover again`);
+    }
+    return verdict;
+  } catch (error) {
+    return undo(nodes, running, marked, error);
+  }
 }
 
 /**
@@ -119,7 +150,11 @@ async function judge(
       `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
     );
   }
-  const [ends, after] = await Promise.all([Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())), observeDrained(config)]);
+  const [ends, after] = await Promise.all([
+    Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())),
+    observeDrained(config),
+    refuseStrangers(config),
+  ]);
   // A promotion that had been under way may have ended meanwhile.
   refuseUnlessNeeded(stack, after);
   const candidate = candidates(after)[0];
@@ -127,18 +162,36 @@ async function judge(
     throw new UserError(`no standby answers any more. ${startAgain(gone)}, or run: npm run status -- --stack ${stack}`);
   }
   refuseAnother(stack, journal, candidate, after);
+  const fed = after.filter((node) => node.server?.receiver?.status === "streaming");
+  if (fed.length > 0) {
+    throw new UserError(
+      `failover refused: ${names(fed)} still receives WAL after ${BOUNDS.drain} s, so a primary lives somewhere. Find it (SELECT sender_host FROM pg_stat_wal_receiver) and stop it, then run failover again`,
+    );
+  }
   const atRisk = bytesAtRisk(candidate, ends);
+  const unreadable = gone.filter((_, i) => ends[i] === null);
   const against = objections({
     candidate,
     observed: after,
     atRisk,
+    unreadable: unreadable.map((node) => node.name),
     synchronous: config.synchronous,
     maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   });
   if (against.length > 0 && !allowDataLoss) {
     throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(gone)}, or give that up with --allow-data-loss`);
   }
-  return { candidate, after, atRisk, against };
+  const howKnown =
+    atRisk === null
+      ? `the WAL of ${unreadable.length > 0 ? names(unreadable) : "the last primary"} could not be read`
+      : `the WAL in the volume of ${names(gone)} was compared with what ${candidate.name} had received`;
+  return {
+    candidate,
+    after,
+    loss: { fenced: gone.map((node) => node.name), bytesLost: atRisk, howKnown },
+    against,
+    abandoned: gone.filter((_, i) => (ends[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),
+  };
 }
 
 /** Whether a container in this state runs, or will by itself. */
@@ -148,7 +201,7 @@ const mayWrite = (state: string | null): boolean => state === "running" || state
  * A failover that does not go on changes nothing: the nodes that it has stopped are started again. They ask their
  * peers first, as at any start. @throws always: why it does not go on.
  */
-async function undo(nodes: Map<string, NodeControl>, running: readonly Observation[], why: unknown): Promise<never> {
+async function undo(nodes: Map<string, NodeControl>, running: readonly Observation[], marked: boolean, why: unknown): Promise<never> {
   const is = await Promise.all(
     running.map((node) =>
       controlOf(nodes, node.name)
@@ -157,7 +210,13 @@ async function undo(nodes: Map<string, NodeControl>, running: readonly Observati
     ),
   );
   const stopped = running.filter((_, i) => is[i]);
-  const tried = await Promise.allSettled(stopped.map((node) => controlOf(nodes, node.name).start()));
+  const again = async (node: NodeControl): Promise<void> => {
+    if (marked) {
+      await node.unfence();
+    }
+    await node.start();
+  };
+  const tried = await Promise.allSettled(stopped.map((node) => again(controlOf(nodes, node.name))));
   if (stopped.length === 0 || !(why instanceof UserError)) {
     throw why;
   }
@@ -173,7 +232,7 @@ async function undo(nodes: Map<string, NodeControl>, running: readonly Observati
 }
 
 /**
- * Asks again, until no standby receives any more. What a dying primary has sent may still be under way
+ * Asks again, until no standby receives any more and each has read what it had. What a dying primary has sent may still be under way
  * inside the kernel: a standby that gets it after it was compared with the others is ahead of the one that
  * was promoted, and cannot follow it.
  */
@@ -181,10 +240,23 @@ async function observeDrained(config: StackConfig): Promise<Observation[]> {
   const deadline = Date.now() + BOUNDS.drain * 1000;
   for (;;) {
     const observed = await observe(config);
-    if (observed.every((node) => node.server?.receiver?.status !== "streaming") || Date.now() > deadline) {
+    const settled = ({ server }: Observation): boolean =>
+      server === null || (server.receiver?.status !== "streaming" && server.localWalRead);
+    if (observed.every(settled) || Date.now() > deadline) {
       return observed;
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A node that runs and is not in the config may be the primary, and would be asked nothing. @throws UserError */
+async function refuseStrangers(config: StackConfig): Promise<void> {
+  const known = config.nodes.map((node) => node.name);
+  const strangers = (await runningNodes(config)).filter((name) => !known.includes(name));
+  if (strangers.length > 0) {
+    throw new UserError(
+      `failover refused: ${strangers.join(", ")} runs, and nodes in Pulumi.${config.stack}.yaml does not have it, so it may be the primary. Put it back, or stop it, then run failover again`,
+    );
   }
 }
 

@@ -106,7 +106,7 @@ export class NodeControl {
     return this.lastImage ?? null;
   }
 
-  /** Puts a mark into the volume of a stopped node, which it heeds at its next start. Without a container there is none to heed it. */
+  /** Puts a mark into the volume of a stopped node, which it heeds at its next start. Without a volume there is nothing to mark. */
   public async mark(name: "fenced" | "reclone" | "rejoin-once"): Promise<void> {
     const folder = mkdtempSync(join(tmpdir(), "postgres-replica-mark-"));
     let result: Awaited<ReturnType<typeof docker>>;
@@ -115,6 +115,10 @@ export class NodeControl {
       result = await docker(["cp", join(folder, name), `${this.container}:${NODE_ROOT}/${name}`], { ...this.on, timeout: 20_000 });
     } finally {
       rmSync(folder, { recursive: true, force: true });
+    }
+    if (isGone(result.stderr) && name === "fenced" && (await this.hasVolume())) {
+      // The next up makes a container on that volume.
+      result = await this.inVolume("fence", { image: this.config.image, network: "none", timeout: 30_000 });
     }
     if (result.exitCode !== 0 && !isGone(result.stderr)) {
       throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
@@ -161,11 +165,13 @@ export class NodeControl {
     }
     const image = own ?? this.config.image;
     const result = await this.inVolume("wal-end", { image, network: "none", timeout: 30_000 });
-    const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no)$/m.exec(result.stdout);
+    const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no) (writable|standby)$/m.exec(result.stdout);
     const history = Object.fromEntries(
       [...result.stdout.matchAll(/^history (\d+) ([0-9A-F]+\/[0-9A-F]+)$/gm)].map((m): [string, string] => [m[1] ?? "", m[2] ?? ""]),
     );
-    return match === null ? null : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", history };
+    return match === null
+      ? null
+      : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history };
   }
 
   /**
@@ -216,7 +222,7 @@ export class NodeControl {
 
   /** Runs a part of pgnode on the node's volume, in a container of its own. */
   private inVolume(
-    action: "wal-end" | "clone" | "unfence",
+    action: "wal-end" | "clone" | "fence" | "unfence",
     how: {
       image: string;
       network: string;

@@ -1,8 +1,8 @@
 import type { StackConfig } from "../core/config";
-import { containerName } from "../core/names";
+import { containerName, labelFilter, LABELS } from "../core/names";
 import { reasonIn } from "../core/reason";
 import { NODE_SQL, type Observation, readReport } from "../core/topology";
-import { containerStates, logLines, sqlIn } from "./docker";
+import { containerStates, docker, logLines, sqlIn } from "./docker";
 import { UserError } from "./errors";
 
 /** Asks Docker and every server of a stack for its state, all at the same time. */
@@ -41,6 +41,18 @@ export async function diagnose(config: StackConfig): Promise<Observation[]> {
       return { ...node, reason: reasonIn(await logLines(node.container, 30, hostOf(config))) };
     }),
   );
+}
+
+/** The nodes of a stack whose containers run, in the config or not. */
+export async function runningNodes(config: StackConfig): Promise<string[]> {
+  const listed = await docker(["ps", "--format", `{{.Label "${LABELS.node}"}}`, ...labelFilter(config.stack)], {
+    ...hostOf(config),
+    timeout: 10_000,
+  });
+  if (listed.exitCode !== 0) {
+    throw new UserError(`docker ps failed: ${listed.stderr.trim().split("\n")[0]}`);
+  }
+  return listed.stdout.split("\n").filter(Boolean);
 }
 
 /** @throws UserError when no node of the stack has a container. */

@@ -14,7 +14,7 @@ import { STATE_DIR } from "./workspace";
 /** What failover, switchover and rejoin have in common. */
 
 /** How long the parts of a failover or switchover may take, in seconds. */
-export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 5, lock: 120, shutdown: 60, rejoin: 1_800 } as const;
+export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 15, lock: 120, shutdown: 60, rejoin: 1_800 } as const;
 
 /** What a failover or switchover did. */
 export interface Report {
@@ -33,6 +33,9 @@ export interface Report {
 /** Says what is being done; standard output is for results. */
 export const say = (line: string): void => console.error(line);
 
+/** What a change of primary gives up. */
+export type Loss = Pick<Report, "fenced" | "bytesLost" | "howKnown">;
+
 /** A change of primary that is under way. */
 export interface Change {
   /** The node that is to be primary. */
@@ -41,6 +44,8 @@ export interface Change {
   from?: string;
   /** Before `promoting`, everything can still go back to how it was. */
   phase: "stopping" | "promoting";
+  /** What is given up by it, known before the promotion. */
+  loss?: Loss;
 }
 
 /** Notes that a change of primary is under way, so that one that was interrupted is finished by the next. */
@@ -99,8 +104,8 @@ export async function exclusively<T>(stack: string, action: () => Promise<T>, se
   let told = false;
   while (!take()) {
     const pid = holder(file);
-    if (pid === undefined || !isRunning(pid, /failover|switchover|rejoin/)) {
-      rmSync(file, { force: true });
+    if (pid === undefined || !isRunning(pid, CHANGES_ROLES)) {
+      removeStale(file, pid);
     } else if (Date.now() > deadline) {
       throw new UserError(`another failover, switchover or rejoin of stack "${stack}" is at work (process ${pid}). Wait for it to end`);
     } else {
@@ -114,7 +119,27 @@ export async function exclusively<T>(stack: string, action: () => Promise<T>, se
   try {
     return await action();
   } finally {
-    rmSync(file, { force: true });
+    if (holder(file) === process.pid) {
+      rmSync(file, { force: true });
+    }
+  }
+}
+
+/** The commands that take the lock; down does for the switchover in it. */
+const CHANGES_ROLES = /failover|switchover|rejoin|down/;
+
+/** Removes a lock that a dead process left, and not one that somebody has taken meanwhile. */
+function removeStale(file: string, pid: number | undefined): void {
+  const aside = `${file}.stale.${process.pid}`;
+  try {
+    renameSync(file, aside);
+    if (holder(aside) !== pid) {
+      linkSync(aside, file);
+    }
+  } catch {
+    // Somebody else was faster.
+  } finally {
+    rmSync(aside, { force: true });
   }
 }
 
@@ -166,7 +191,7 @@ export async function finish(
 
 /**
  * Finishes a promotion that was interrupted, when there is one. With `dryRun` it only says so.
- * @returns the node that it has made primary; undefined when nothing had been interrupted.
+ * @returns the seconds until a write was accepted; undefined when nothing had been interrupted.
  */
 export async function finishInterrupted(
   config: StackConfig,
@@ -174,20 +199,25 @@ export async function finishInterrupted(
   observed: readonly Observation[],
   journal: Journal,
   dryRun = false,
-): Promise<string | undefined> {
+): Promise<number | undefined> {
   const change = journal.read();
-  const promoted = change?.promoted;
-  if (promoted === undefined || change?.phase === "stopping" || assess(config.stack, observed).primary !== promoted) {
+  if (change === undefined || change.phase === "stopping" || assess(config.stack, observed).primary !== change.promoted) {
     return undefined;
   }
+  const { promoted, from } = change;
   if (dryRun) {
     say(`would finish an interrupted promotion of ${promoted}`);
-    return promoted;
+    return 0;
   }
   say(`an interrupted promotion of ${promoted} is finished`);
-  await finish(config, nodes, promoted, observed);
+  if (from !== undefined && config.synchronous !== undefined && observed.some((node) => node.name === from && node.server === null)) {
+    // After a switchover the old primary may be the standby that has to confirm.
+    await controlOf(nodes, from).mark("rejoin-once");
+    await controlOf(nodes, from).start();
+  }
+  const seconds = await finish(config, nodes, promoted, observed);
   await settle(controlOf(nodes, promoted));
-  return promoted;
+  return seconds;
 }
 
 /** The last step of a promotion. It is not waited for before the first write, and a failure spoils nothing. */

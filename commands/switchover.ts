@@ -15,6 +15,7 @@ import {
   finish,
   finishInterrupted,
   Journal,
+  type Loss,
   names,
   refuseChangedPassword,
   say,
@@ -39,8 +40,8 @@ async function run(stack: string, to: string | undefined, json: boolean): Promis
   if (to !== undefined) {
     nodeOf(config, to);
   }
-  const interrupted = await finishInterrupted(config, nodes, observed, journal);
-  if (interrupted !== undefined) {
+  if ((await finishInterrupted(config, nodes, observed, journal)) !== undefined) {
+    const interrupted = journal.read()?.promoted;
     for (const node of observed.filter((n) => n.server === null && n.containerState !== null)) {
       await controlOf(nodes, node.name).mark("rejoin-once");
       await bringBack(controlOf(nodes, node.name), config);
@@ -125,7 +126,8 @@ async function move(
       `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: npm run rejoin -- ${from} --stack ${config.stack}`,
     );
   }
-  journal.begin({ promoted: to, from, phase: "promoting" });
+  const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end}, and ${to} had received it` };
+  journal.begin({ promoted: to, from, phase: "promoting", loss });
   say(`promoting ${to}`);
   await candidate.promote(BOUNDS.promote);
   if (config.synchronous !== undefined) {
@@ -137,17 +139,7 @@ async function move(
   await settle(candidate);
   await bringBack(old, config);
   journal.end();
-  show(
-    {
-      stack: config.stack,
-      fenced: [],
-      promoted: to,
-      seconds,
-      bytesLost: 0,
-      howKnown: `${from} ended at ${end}, and ${to} had received it`,
-    },
-    json,
-  );
+  show({ stack: config.stack, promoted: to, seconds, ...loss }, json);
   return 0;
 }
 

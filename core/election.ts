@@ -8,6 +8,8 @@ export interface WalEnd {
   lsn: string;
   /** Whether it was shut down cleanly, so that nothing is missing after `lsn`. */
   clean: boolean;
+  /** Whether it could write: it has no standby.signal. */
+  writable: boolean;
   /** Where it left each earlier timeline. */
   history: Readonly<Record<number, string>>;
 }
@@ -31,12 +33,14 @@ export function candidates(observed: readonly Observation[]): Observation[] {
 
 /**
  * How many bytes of the old primary's WAL the candidate has not received.
- * Null: that cannot be known. An end on an older timeline than the candidate's says nothing is missing; one on a
- * newer timeline is compared from where that node left the candidate's.
+ * Null: that cannot be known, because a node's data could not be read, or none was writable on the candidate's timeline
+ * or a newer one. An end on an older timeline than the candidate's says nothing; one on a newer timeline is compared from
+ * where that node left the candidate's.
  */
 export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | null)[]): BytesAtRisk {
   const { server } = candidate;
-  if (server === null || ends.length === 0 || ends.some((end) => end === null)) {
+  // What a standby holds came from whoever could write, so it is that node's data that tells.
+  if (server === null || ends.includes(null) || !ends.some((end) => end?.writable === true && end.timeline >= server.timeline)) {
     return null;
   }
   let most = 0n;
@@ -68,13 +72,24 @@ export function objections(args: {
   candidate: Observation;
   observed: readonly Observation[];
   atRisk: BytesAtRisk;
+  /** The nodes whose data could not be read. */
+  unreadable: readonly string[];
   synchronous: SynchronousConfig | undefined;
   maxBytes: number;
 }): string[] {
   const { atRisk, candidate, observed, synchronous } = args;
   const found: string[] = [];
+  const reading = candidates(observed).filter((node) => node.server?.localWalRead === false);
+  if (reading.length > 0) {
+    const nodes = reading.map((node) => node.name).join(", ");
+    found.push(`${nodes} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`);
+  }
   if (atRisk === null) {
-    found.push("the old primary's data cannot be read, so nobody knows what the standby lacks");
+    const why =
+      args.unreadable.length > 0
+        ? `the data of ${args.unreadable.join(", ")} cannot be read`
+        : "no stopped node holds the data of the last primary";
+    found.push(`${why}, so nobody knows what the standby lacks`);
   } else if (atRisk > args.maxBytes) {
     found.push(`${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed`);
   }

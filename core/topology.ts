@@ -13,6 +13,8 @@ export interface ServerReport {
   lsn: string;
   /** Standby: the last position that it has replayed. */
   replayLsn: string | null;
+  /** Whether nothing in its own pg_wal is left to read. A standby that is not so far may have received more than `lsn`. */
+  localWalRead: boolean;
   /** Standby: seconds since the last replayed commit, 0 when all that is received is replayed. */
   lagSeconds: number | null;
   /** Standby: the receiver's state and slot; null when it does not receive. */
@@ -41,6 +43,8 @@ SELECT json_build_object(
       ELSE ('x' || substr(pg_walfile_name(lsn), 1, 8))::bit(32)::int END,
   'lsn', lsn::text,
   'replayLsn', pg_last_wal_replay_lsn()::text,
+  -- Set when a standby asks for WAL for the first time, which it does when its own has ended.
+  'localWalRead', NOT standby OR pg_last_wal_receive_lsn() IS NOT NULL,
   'lagSeconds', CASE WHEN NOT standby THEN NULL
       WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
       ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END,

@@ -9,6 +9,7 @@
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
 #   pgnode wal-end    where the WAL of a stopped node ends                          (helper container)
+#   pgnode fence      let a stopped node never come up writable                     (helper container)
 #   pgnode unfence    let a stopped node be the primary again                       (helper container)
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
 #   pgnode healthy    whether the server answers over TCP                           (health check)
@@ -400,6 +401,11 @@ parted_in() {
 # only when it is known to be gone: then a rewound node could not stream.
 has_wal_since() {
     [ -n "$1" ] || return 0
+    # Rewound to the timeline that it had left, the node would keep WAL of the one that it went off on.
+    [ "$(printf %08X "$PRIMARY_TIMELINE")" != "$(echo "$1" | cut -c 1-8)" ] || {
+        say "node $PGNODE_NAME went off on a timeline of its own, and the primary stayed on timeline $PRIMARY_TIMELINE"
+        return 1
+    }
     later=$(psql -XAtq -d "$2" -c "SELECT count(*) FROM pg_ls_dir('pg_wal', true, false) AS f
         WHERE f ~ '^[0-9A-F]{24}\$' AND substr(f, 9) = '$(echo "$1" | cut -c 9-)' AND f COLLATE \"C\" > '$1'" </dev/null)
     [ "$later" != 0 ] || {
@@ -469,8 +475,13 @@ end_of_last_segment() {
     [ "$(number "$begin")" -lt "$(number "$2")" ] || echo "$begin"
 }
 
-# Where the WAL of a stopped node ends: TIMELINE LSN CLEAN(yes or no). Fails when that cannot be read.
+# Where the WAL of a stopped node ends: TIMELINE LSN CLEAN(yes or no) KIND(writable or standby). Fails when that cannot be read.
 wal_end() {
+    # A node whose first clone is not complete holds nothing.
+    if [ ! -e "$DATA" ] && [ ! -e "$ROOT/data.old" ] && [ ! -e "$ROOT/started" ]; then
+        echo "0 0/0 yes standby"
+        return 0
+    fi
     state=$(control 'Database cluster state')
     timeline=$(own_timeline)
     # Where the timelines before it ended, so that a node of an older one can be compared.
@@ -491,11 +502,16 @@ wal_end() {
     [ -n "$end" ] || die "the WAL of node $PGNODE_NAME cannot be read"
     clean=no
     [ "$state" != 'shut down' ] || clean=yes
-    echo "$timeline $end $clean"
+    kind=writable
+    [ ! -e "$DATA/standby.signal" ] || kind=standby
+    echo "$timeline $end $clean $kind"
 }
 
 # The node may be primary again: takes back what a change of roles that did not go through has marked.
-unfence() { rm -f "$ROOT/fenced" "$ROOT/rejoin-once"; }
+unfence() { rm -f "$ROOT/fenced" "$ROOT/rejoin-once" "$ROOT/reclone"; }
+
+# What the mark of failover and switchover is when there is no container to copy it into.
+fence() { : >"$ROOT/fenced"; }
 
 wait_ready() {
     deadline=$(($(date +%s) + TIMEOUT))
@@ -573,9 +589,9 @@ wal-end)
     as_postgres "$@"
     wal_end
     ;;
-unfence) unfence ;;
+fence | unfence) "$1" ;;
 ready) wait_ready ;;
 configure | sql | streaming) "$1" ;;
 healthy) exec pg_isready -q -h 127.0.0.1 -p 5432 ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|streaming|wal-end|unfence|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|streaming|wal-end|fence|unfence|healthy" ;;
 esac

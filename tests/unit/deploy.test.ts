@@ -178,6 +178,14 @@ describe("up", () => {
       expect(runs()).toEqual([]);
     });
 
+    test("another node is first, and the volume of the one that was is gone: the others' data would be taken for a new cluster", async () => {
+      without("pg1");
+      found({ volumes: [volume("pg2"), volume("db-c")] });
+      await expect(up("staging")).rejects.toThrow(
+        /^up refused: nodes in Pulumi\.staging\.yaml begins with pg2, but the stack began with pg1/,
+      );
+    });
+
     test.each<[string, string[]]>([
       ["another node is first", ["pg1"]],
       ["the first one is gone, and another one too", ["pg1", "pg2"]],
@@ -255,9 +263,23 @@ describe("down", () => {
     expect(runs()).toEqual([]);
   });
 
+  test.each<[string, Observation[]]>([
+    ["nobody is primary", [silent("pg1", "exited"), silent("pg2", "exited"), silent("db-c", null)]],
+    ["two nodes are primary", [primary("pg1", []), primary("pg2", []), standby("db-c")]],
+  ])("with protectData is refused while %s: the first node may not have the newest data", async (_when, observed) => {
+    configured({ protectData: true });
+    seen(...observed);
+    await expect(down("staging")).rejects.toThrow(/^down refused: protectData is on, and no single node is primary.*pulumi destroy$/);
+    expect(runs()).toEqual([]);
+  });
+
   test.each<[string, object, Observation[]]>([
     ["the first node is primary", { protectData: true }, [primary("pg1", ["pg2"]), standby("pg2"), standby("db-c")]],
-    ["nobody is primary", { protectData: true }, [silent("pg1", "exited"), silent("pg2", "exited"), silent("db-c", null)]],
+    [
+      "nothing but the first node was ever made",
+      { protectData: true },
+      [silent("pg1", "exited"), silent("pg2", null), silent("db-c", null)],
+    ],
     ["the data goes as well", {}, moved],
   ])("goes on when %s", async (_when, more, observed) => {
     configured(more);

@@ -3,7 +3,14 @@ import type { Observation } from "../../core/topology";
 import { primary, silent, standby } from "./observations";
 
 const MIB = 1024 * 1024;
-const end = (lsn: string, changes: Partial<WalEnd> = {}): WalEnd => ({ timeline: 1, lsn, clean: false, history: {}, ...changes });
+const end = (lsn: string, changes: Partial<WalEnd> = {}): WalEnd => ({
+  timeline: 1,
+  lsn,
+  clean: false,
+  writable: true,
+  history: {},
+  ...changes,
+});
 
 describe("the candidates for a promotion", () => {
   const order = (...observed: Observation[]): string[] => candidates(observed).map((node) => node.name);
@@ -58,6 +65,8 @@ describe("the bytes that a promotion gives up", () => {
     ["the old primary's WAL cannot be read", candidate, [null]],
     ["the WAL of one node of several cannot be read", candidate, [end("1/5000000", { timeline: 2 }), null]],
     ["that of the last one is known, that of the first is not", candidate, [null, end("1/5000000", { timeline: 2 })]],
+    ["only standbys were read: the last primary is somewhere else", candidate, [end("1/5000000", { timeline: 2, writable: false })]],
+    ["the node that could write was on an older timeline", candidate, [end("9/0"), end("1/5000000", { timeline: 2, writable: false })]],
     ["the candidate does not answer", silent("pg2", "running"), [end("0/1")]],
   ])("are unknown when %s", (_when, node, ends) => {
     expect(bytesAtRisk(node, ends)).toBeNull();
@@ -91,7 +100,6 @@ describe("the bytes that a promotion gives up", () => {
   });
 
   test("are not on an older timeline: nobody waits for what a node kept that had been left behind", () => {
-    expect(bytesAtRisk(candidate, [end("9/0")])).toBe(0);
     expect(bytesAtRisk(candidate, [end("9/0"), end("1/5000002", { timeline: 2 })])).toBe(2);
   });
 
@@ -109,6 +117,7 @@ describe("the objections to a promotion", () => {
       candidate,
       observed: [silent("pg1", "exited"), candidate, standby("pg3")],
       atRisk: 0,
+      unreadable: [],
       synchronous: undefined,
       maxBytes: 16 * MIB,
       ...changes,
@@ -129,6 +138,17 @@ describe("the objections to a promotion", () => {
     expect(judge({ atRisk: null, maxBytes: Number.MAX_SAFE_INTEGER })).toEqual([
       expect.stringContaining("nobody knows what the standby lacks") as string,
     ]);
+  });
+
+  test("name the nodes that cannot be read", () => {
+    expect(judge({ atRisk: null, unreadable: ["pg1", "pg3"] })).toEqual([
+      "the data of pg1, pg3 cannot be read, so nobody knows what the standby lacks",
+    ]);
+  });
+
+  test("are that a standby still reads WAL of its own: it may have received more than it shows", () => {
+    const observed = [silent("pg1", "exited"), candidate, standby("pg3", { localWalRead: false })];
+    expect(judge({ observed })).toEqual([expect.stringMatching(/^pg3 still reads WAL of its own/)]);
   });
 
   describe("on a synchronous stack", () => {

@@ -17,7 +17,7 @@ import { primary, silent, standby as receiving } from "./observations";
 jest.mock("../../commands/observe", () => ({
   ...jest.requireActual<object>("../../commands/observe"),
   observe: jest.fn(),
-  diagnose: jest.fn(),
+  runningNodes: jest.fn(),
 }));
 jest.mock("../../commands/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
@@ -55,7 +55,10 @@ jest.mock("../../commands/nodes", () => ({
     }
     public walEnd(): Promise<WalEnd | null> {
       const { name } = this.node;
-      return this.did("read", name in mockEnds ? (mockEnds[name] ?? null) : { timeline: 1, lsn: "0/5000000", clean: false, history: {} });
+      return this.did(
+        "read",
+        name in mockEnds ? (mockEnds[name] ?? null) : { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} },
+      );
     }
     public mark(mark: string): Promise<void> {
       return this.did(`mark ${mark}`, undefined);
@@ -103,6 +106,7 @@ beforeEach(() => {
   printed = [];
   jest.spyOn(console, "error").mockImplementation((line: string) => void said.push(line));
   jest.spyOn(console, "log").mockImplementation((line: string) => void printed.push(line));
+  jest.mocked(observing.runningNodes).mockResolvedValue([]);
   configured();
 });
 afterAll(() => rmSync(dirname(workspace.STATE_DIR), { recursive: true, force: true }));
@@ -123,6 +127,11 @@ async function refusal(did: string[], options: Partial<FailoverOptions> = {}): P
   expect(existsSync(JOURNAL)).toBe(false);
   expect(printed).toEqual([]);
   return (error as UserError).message;
+}
+/** A clock on which every look is 20 s after the one before: what is waited for is soon given up. */
+function fastClock(): jest.SpyInstance {
+  let now = 0;
+  return jest.spyOn(Date, "now").mockImplementation(() => (now += 20_000));
 }
 const PRIMARY_GONE = [silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];
 
@@ -222,6 +231,17 @@ describe("failover promotes nobody", () => {
     expect(mockDid).toEqual(["fence pg1", "read pg1"]);
   });
 
+  test("when the old primary was started before its mark was in place; what failover had stopped runs again", async () => {
+    seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "paused"));
+    mockStartedAgain = ["pg1"];
+    expect(
+      await refusal([
+        ...["fence pg1", "fence pg3", "read pg1", "read pg3"],
+        ...["mark fenced pg1", "mark fenced pg3", "unfence pg1", "unfence pg3", "start pg3"],
+      ]),
+    ).toMatch(/^pg1 was started again while failover was at work\. Run failover again; pg3, which failover had stopped, is started again$/);
+  });
+
   test("when the old primary was started before its mark was in place", async () => {
     seen(...PRIMARY_GONE);
     mockStartedAgain = ["pg1"];
@@ -256,16 +276,46 @@ describe("failover promotes nobody", () => {
 
   test("when the standby lacks more than the limit", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: { timeline: 1, lsn: "0/6000001", clean: false, history: {} } };
+    mockEnds = { pg1: { timeline: 1, lsn: "0/6000001", clean: false, writable: true, history: {} } };
     expect(await refusal(["fence pg1", "read pg1"])).toMatch(
       /^failover refused: pg2 lacks 16777217 bytes .* more than the 16777216 allowed/,
     );
   });
 
+  test.each(everyWay)("while a standby is still fed, with %j: a primary lives somewhere", async (options) => {
+    const clock = fastClock();
+    try {
+      seen(silent("pg1", "exited"), standby("pg2"), receiving("pg3"));
+      expect(await refusal(["fence pg1", "read pg1"], options)).toMatch(
+        /^failover refused: pg3 still receives WAL after 15 s, so a primary lives/,
+      );
+    } finally {
+      clock.mockRestore();
+    }
+  });
+
+  test.each(everyWay)("while a node runs that the config does not have, with %j: it may be the primary", async (options) => {
+    seen(...PRIMARY_GONE);
+    jest.mocked(observing.runningNodes).mockResolvedValue(["pg2", "pg3", "pg4"]);
+    expect(await refusal(["fence pg1", "read pg1"], options)).toMatch(
+      /^failover refused: pg4 runs, and nodes in Pulumi\.dev\.yaml does not have it/,
+    );
+  });
+
+  test("when a standby still reads WAL of its own, unless that is given up", async () => {
+    const clock = fastClock();
+    try {
+      seen(silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000", localWalRead: false }));
+      expect(await refusal(["fence pg1", "read pg1"])).toMatch(/^failover refused: pg3 still reads WAL of its own/);
+    } finally {
+      clock.mockRestore();
+    }
+  });
+
   test("when a standby that does not answer may hold a commit that was confirmed", async () => {
     configured({ synchronous: { mode: "any", count: 1 } });
     seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "running"));
-    mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false, history: {} } };
+    mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false, writable: true, history: {} } };
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg3"])).toMatch(
       /1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks/,
     );
@@ -307,6 +357,13 @@ describe("failover", () => {
     expect(said.at(-1)).toBe("bring pg1 back with: npm run rejoin -- pg1 --stack dev");
   });
 
+  test("tells a node on a timeline that is given up to clone: the candidate's next one may have the same number", async () => {
+    seen(silent("pg1", "exited"), standby("pg2"), standby("pg3"));
+    mockEnds = { pg1: { timeline: 2, lsn: "0/5000010", clean: false, writable: true, history: { 1: "0/5000000" } } };
+    expect(await run()).toBe(0);
+    expect(mockDid).toEqual(expect.arrayContaining(["mark fenced pg1", "mark reclone pg1"]));
+  });
+
   test("promotes the standby that is ahead when the primary is certain to send no more", async () => {
     observe.mockResolvedValueOnce(PRIMARY_GONE);
     observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2", { lsn: "0/5000000" }), standby("pg3", { lsn: "0/5000001" })]);
@@ -325,7 +382,7 @@ describe("failover", () => {
 
   test("promotes without being told to when what is lost is within the limit, and says how much", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: { timeline: 1, lsn: "0/5000010", clean: false, history: {} } };
+    mockEnds = { pg1: { timeline: 1, lsn: "0/5000010", clean: false, writable: true, history: {} } };
     await run({ json: true });
     expect(printed.map((text) => JSON.parse(text) as Report)).toEqual([
       {
@@ -343,7 +400,7 @@ describe("failover", () => {
     ["that nobody knows", null, "nobody knows what the standby lacks", /an unknown number of bytes may be lost/],
     [
       "above the limit",
-      { timeline: 1, lsn: "0/6000001", clean: false, history: {} },
+      { timeline: 1, lsn: "0/6000001", clean: false, writable: true, history: {} },
       "pg2 lacks 16777217 bytes",
       /16777217 bytes of WAL are lost/,
     ],
@@ -390,7 +447,7 @@ describe("failover", () => {
       seen(...PRIMARY_GONE);
       mockPromote = () => Promise.reject(new UserError("node pg2 did not become primary within 60 s"));
       await expect(run()).rejects.toThrow("did not become primary");
-      expect(JSON.parse(readFileSync(JOURNAL, "utf8"))).toEqual({ promoted: "pg2", phase: "promoting" });
+      expect(JSON.parse(readFileSync(JOURNAL, "utf8"))).toMatchObject({ promoted: "pg2", phase: "promoting", loss: { bytesLost: 0 } });
       expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2"]);
     });
 
@@ -400,6 +457,16 @@ describe("failover", () => {
       expect(await run()).toBe(0);
       expect(mockDid).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
       expect(existsSync(JOURNAL)).toBe(false);
+    });
+
+    test("and had given something up says so when it is finished", async () => {
+      const loss = { fenced: ["pg1"], bytesLost: 4711, howKnown: "somehow" };
+      interruptedAt(JSON.stringify({ promoted: "pg2", phase: "promoting", loss }));
+      seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
+      expect(await run({ json: true })).toBe(0);
+      expect(printed.map((text) => JSON.parse(text) as Report)).toEqual([
+        { stack: "dev", promoted: "pg2", seconds: expect.any(Number) as number, ...loss },
+      ]);
     });
 
     test("before the promotion begins anew", async () => {

@@ -89,21 +89,25 @@ describe("the end of a stopped node's WAL", () => {
     );
 
   test("is what pgnode prints, among other lines", async () => {
-    printed("some notice\n3 1A/B374D848 yes\n");
-    expect(await control().walEnd()).toEqual({ timeline: 3, lsn: "1A/B374D848", clean: true, history: {} });
-    printed("history 1 0/3000000\nhistory 11 1/4000000\n12 0/5000000 no");
+    printed("some notice\n3 1A/B374D848 yes writable\n");
+    expect(await control().walEnd()).toEqual({ timeline: 3, lsn: "1A/B374D848", clean: true, writable: true, history: {} });
+    printed("history 1 0/3000000\nhistory 11 1/4000000\n12 0/5000000 no standby");
     expect(await control().walEnd()).toEqual({
       timeline: 12,
       lsn: "0/5000000",
       clean: false,
+      writable: false,
       history: { 1: "0/3000000", 11: "1/4000000" },
     });
   });
 
-  test.each(["", "pgnode: no cluster", "3 nonsense yes", "3 0/1 maybe", "0/1 yes"])("is unknown when it prints %j", async (text) => {
-    printed(text, 1);
-    expect(await control().walEnd()).toBeNull();
-  });
+  test.each(["", "pgnode: no cluster", "3 nonsense yes writable", "3 0/1 maybe writable", "3 0/1 yes", "0/1 yes writable"])(
+    "is unknown when it prints %j",
+    async (text) => {
+      printed(text, 1);
+      expect(await control().walEnd()).toBeNull();
+    },
+  );
 
   test("is unknown when the volume is gone; the look does not make it anew", async () => {
     runDocker.mockImplementation(([verb]) => Promise.resolve(answer("", 1, verb === "inspect" ? "No such container" : "no such volume")));
@@ -112,13 +116,15 @@ describe("the end of a stopped node's WAL", () => {
   });
 
   test("is read with the stack's own image when the container is gone and the volume is there", async () => {
-    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "inspect" ? answer("", 1, "No such container") : answer("1 0/1 no")));
+    runDocker.mockImplementation(([verb]) =>
+      Promise.resolve(verb === "inspect" ? answer("", 1, "No such container") : answer("1 0/1 no writable")),
+    );
     expect(await control().walEnd()).toMatchObject({ lsn: "0/1" });
     expect(commands().at(-1)).toContain("--entrypoint sh postgres-replica:17 -c");
   });
 
   test("is read from the node's own volume, without a network", async () => {
-    printed("1 0/1 no");
+    printed("1 0/1 no writable");
     await control().walEnd();
     const run = commands().find((text) => text.startsWith("run ")) ?? "";
     expect(run).toContain("-v postgres-replica-dev-pg2-data:/var/lib/pgnode ");
