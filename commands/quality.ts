@@ -47,7 +47,7 @@ interface Totals {
 /** Runs groups of tests; ends with one line of totals. Returns the exit code. */
 export async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
   const runs = [
-    { projects: PURE.filter((g) => groups.includes(g)), args: ["--coverage", "--maxWorkers=100%"] },
+    { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=100%"] },
     { projects: [...REAL, SOAK].filter((g) => groups.includes(g)), args: ["--runInBand"] },
   ].filter((run) => run.projects.length > 0);
   const totals = { passed: 0, failed: 0, skipped: 0 };
@@ -64,7 +64,7 @@ export async function runTests(groups: readonly string[], jestArgs: readonly str
           reject: false,
           stdin: "ignore",
           // --json prints the document on standard output as well; people read the other one.
-          stdout: args.includes("--coverage") ? "inherit" : "ignore",
+          stdout: "ignore",
           stderr: "inherit",
         },
       );
