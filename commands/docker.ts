@@ -1,6 +1,6 @@
 import execa from "execa";
 import { currentDockerHost } from "../core/dockerHost";
-import { UserError } from "./errors";
+import { firstLine, UserError } from "./errors";
 
 /**
  * Runs the docker command line against one Docker host. Never throws: look at `exitCode`.
@@ -42,10 +42,7 @@ export async function containerStates(containers: readonly string[], on: { host?
   });
   if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
     throw new UserError(
-      `the Docker engine does not answer: ${asked.stderr
-        .trim()
-        .split("\n")[0]
-        ?.replace(/[.?]+$/, "")}. Start it with: npm run setup`,
+      `the Docker engine does not answer: ${firstLine(asked.stderr).replace(/[.?]+$/, "")}. Start it with: npm run setup`,
       2,
     );
   }

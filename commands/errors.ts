@@ -16,3 +16,8 @@ export class UserError extends Error {
 export function isForUser(error: unknown): error is Error {
   return error instanceof UserError || error instanceof ConfigError;
 }
+
+/** The first line of what a program said, for a message of one line. */
+export function firstLine(text: string): string {
+  return text.trim().split("\n")[0] || "no reason given";
+}

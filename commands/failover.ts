@@ -42,10 +42,10 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
   const observed = await observe(config);
   const journal = new Journal(stack);
 
-  const seconds = await finishInterrupted(config, nodes, observed, journal, options.dryRun);
-  if (seconds !== undefined) {
+  const finished = await finishInterrupted(config, nodes, observed, journal, options.dryRun);
+  if (finished !== undefined) {
     if (!options.dryRun) {
-      const { promoted = "", loss = UNKNOWN_LOSS } = journal.read() ?? {};
+      const { promoted, seconds, loss = UNKNOWN_LOSS } = finished;
       show({ stack, promoted, seconds, ...loss }, options.json);
       journal.end();
     }
@@ -72,8 +72,8 @@ async function run(stack: string, options: FailoverOptions): Promise<number> {
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
   await controlOf(nodes, candidate.name).promote(BOUNDS.promote);
-  const secondsToWrite = await finish(config, nodes, candidate.name, after, start);
-  show({ stack, promoted: candidate.name, seconds: secondsToWrite, ...loss }, options.json);
+  const seconds = await finish(config, nodes, candidate.name, after, start);
+  show({ stack, promoted: candidate.name, seconds, ...loss }, options.json);
   await settle(controlOf(nodes, candidate.name));
   journal.end();
   for (const node of gone.filter((n) => n.containerState !== null)) {

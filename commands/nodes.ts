@@ -10,7 +10,7 @@ import { shellWord } from "../core/quoting";
 import { reasonIn } from "../core/reason";
 import { createSlotSql } from "../core/slots";
 import { docker, isGone, logLines, sqlIn } from "./docker";
-import { UserError } from "./errors";
+import { firstLine, UserError } from "./errors";
 
 /** How long a base backup may take. */
 export const CLONE_HOURS = 12;
@@ -297,7 +297,3 @@ export class NodeControl {
 }
 
 const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);
-
-function firstLine(text: string): string {
-  return text.trim().split("\n")[0] || "no reason given";
-}

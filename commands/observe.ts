@@ -3,7 +3,7 @@ import { containerName, labelFilter, LABELS } from "../core/names";
 import { reasonIn } from "../core/reason";
 import { NODE_SQL, type Observation, readReport } from "../core/topology";
 import { containerStates, docker, logLines, sqlIn } from "./docker";
-import { UserError } from "./errors";
+import { firstLine, UserError } from "./errors";
 
 /** Asks Docker and every server of a stack for its state, all at the same time. */
 export async function observe(config: StackConfig): Promise<Observation[]> {
@@ -50,7 +50,7 @@ export async function runningNodes(config: StackConfig): Promise<string[]> {
     timeout: 10_000,
   });
   if (listed.exitCode !== 0) {
-    throw new UserError(`docker ps failed: ${listed.stderr.trim().split("\n")[0]}`);
+    throw new UserError(`docker ps failed: ${firstLine(listed.stderr)}`);
   }
   return listed.stdout.split("\n").filter(Boolean);
 }

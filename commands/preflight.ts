@@ -5,7 +5,7 @@ import { join } from "path";
 import type { StackConfig } from "../core/config";
 import { containerName, labelFilter, PROJECT } from "../core/names";
 import { docker } from "./docker";
-import { UserError } from "./errors";
+import { firstLine, UserError } from "./errors";
 import { backendFolder, backendUrl, pulumiOutput } from "./workspace";
 
 /** What Pulumi's state knows of a stack: IDs of containers and networks, names of volumes and nodes. */
@@ -136,7 +136,7 @@ export async function reconcile(config: StackConfig, say: (line: string) => void
   const list = async (...args: string[]): Promise<string[]> => {
     const result = await docker(args, on);
     if (result.exitCode !== 0) {
-      throw new UserError(`docker ${args.slice(0, 2).join(" ")} failed: ${result.stderr.trim().split("\n")[0]}`);
+      throw new UserError(`docker ${args.slice(0, 2).join(" ")} failed: ${firstLine(result.stderr)}`);
     }
     return result.stdout.split("\n").filter(Boolean);
   };

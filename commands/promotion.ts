@@ -191,7 +191,7 @@ export async function finish(
 
 /**
  * Finishes a promotion that was interrupted, when there is one. With `dryRun` it only says so.
- * @returns the seconds until a write was accepted; undefined when nothing had been interrupted.
+ * @returns what was finished, with the seconds until a write was accepted; undefined when nothing had been interrupted.
  */
 export async function finishInterrupted(
   config: StackConfig,
@@ -199,7 +199,7 @@ export async function finishInterrupted(
   observed: readonly Observation[],
   journal: Journal,
   dryRun = false,
-): Promise<number | undefined> {
+): Promise<(Change & { seconds: number }) | undefined> {
   const change = journal.read();
   if (change === undefined || change.phase === "stopping" || assess(config.stack, observed).primary !== change.promoted) {
     return undefined;
@@ -207,7 +207,7 @@ export async function finishInterrupted(
   const { promoted, from } = change;
   if (dryRun) {
     say(`would finish an interrupted promotion of ${promoted}`);
-    return 0;
+    return { ...change, seconds: 0 };
   }
   say(`an interrupted promotion of ${promoted} is finished`);
   if (from !== undefined && config.synchronous !== undefined && observed.some((node) => node.name === from && node.server === null)) {
@@ -217,7 +217,7 @@ export async function finishInterrupted(
   }
   const seconds = await finish(config, nodes, promoted, observed);
   await settle(controlOf(nodes, promoted));
-  return seconds;
+  return { ...change, seconds };
 }
 
 /** The last step of a promotion. It is not waited for before the first write, and a failure spoils nothing. */

@@ -40,14 +40,14 @@ async function run(stack: string, to: string | undefined, json: boolean): Promis
   if (to !== undefined) {
     nodeOf(config, to);
   }
-  if ((await finishInterrupted(config, nodes, observed, journal)) !== undefined) {
-    const interrupted = journal.read()?.promoted;
+  const finished = await finishInterrupted(config, nodes, observed, journal);
+  if (finished !== undefined) {
     for (const node of observed.filter((n) => n.server === null && n.containerState !== null)) {
       await controlOf(nodes, node.name).mark("rejoin-once");
       await bringBack(controlOf(nodes, node.name), config);
     }
     journal.end();
-    return to === undefined || to === interrupted ? 0 : run(stack, to, json);
+    return to === undefined || to === finished.promoted ? 0 : run(stack, to, json);
   }
   const change = journal.read();
   if (current === null && change?.from !== undefined && standby(observed, change.promoted) && !answers(observed, change.from)) {
