@@ -2,7 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/cluster";
 import { slotName } from "../core/names";
 import { createSlotSql, dropSlotSql } from "../core/slots";
-import { sqlCommand } from "./commands";
+import { sqlCommand } from "./localCommand";
 import type { ReplicationSource } from "./types";
 
 /** The arguments of a {@link ReplicationSlot}. */

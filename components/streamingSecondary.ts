@@ -1,9 +1,8 @@
 import type * as command from "@pulumi/command";
+import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import { nodeEnvironment } from "../core/cluster";
-import { slotName } from "../core/names";
-import { birthCommand, nodeCommand } from "./commands";
-import { configuration, dataVolume, memberOf, nodePassfile, postgresContainer } from "./postgresNode";
+import { birthCommand } from "./localCommand";
+import { birthArgs, Node } from "./node";
 import type { ReplicationSlot } from "./replicationSlot";
 import type { NodeArgs, ReplicationSource } from "./types";
 
@@ -26,50 +25,34 @@ export class StreamingSecondary extends pulumi.ComponentResource {
   public readonly port: pulumi.Output<number>;
   /** The name of the node's container. */
   public readonly container: pulumi.Output<string>;
+  /** The server itself. It stands beside this component, not below it: its URNs must not say how it began. */
+  public readonly node: Node;
 
   public constructor(name: string, args: StreamingSecondaryArgs, opts?: pulumi.ComponentResourceOptions) {
-    const member = memberOf(args.cluster, args.node);
     super("postgres-replica:index:StreamingSecondary", name, {}, opts);
 
-    const child: pulumi.CustomResourceOptions = { parent: this, ...(args.provider === undefined ? {} : { provider: args.provider }) };
-    const volume = dataVolume(`${name}-data`, args, child);
-    const backup = this.baseBackup(name, args, volume.name);
-    const container = postgresContainer(`${name}-container`, { ...args, volume: volume.name }, { ...child, dependsOn: [backup] });
-    nodeCommand(
-      `${name}-streaming`,
-      {
-        cluster: args.cluster,
-        action: "streaming",
-        container: member.container,
-        environment: { PGNODE_SLOT: slotName(args.node), PGNODE_NAME: args.node },
-      },
-      { parent: this, dependsOn: [container] },
-    );
-    configuration(`${name}-config`, args, { parent: this, dependsOn: [container] });
+    this.node = new Node(name, { ...args, begin: (volume) => this.baseBackup(name, args, volume) });
 
     this.host = pulumi.output(args.address ?? "127.0.0.1");
     this.port = pulumi.output(args.port);
-    this.container = container.name;
+    this.container = this.node.container.name;
     this.registerOutputs({ host: this.host, port: this.port, container: this.container });
   }
 
   /** pg_basebackup from whoever is primary, through the slot, so that no WAL is missed on the way. */
-  private baseBackup(name: string, args: StreamingSecondaryArgs, volume: pulumi.Input<string>): command.local.Command {
-    const environment = { ...nodeEnvironment(args.cluster, args.node), PGNODE_SOURCE: args.source.conninfo };
+  private baseBackup(name: string, args: StreamingSecondaryArgs, volume: docker.Volume): command.local.Command {
+    const birth = birthArgs(args, volume);
     return birthCommand(
       `${name}-basebackup`,
       {
-        cluster: args.cluster,
+        ...birth,
         action: "clone",
-        node: args.node,
-        image: args.image,
-        volume,
         network: args.network,
-        passfile: nodePassfile(args),
-        environment,
+        environment: { ...birth.environment, PGNODE_SOURCE: args.source.conninfo },
         logging: "stderr",
       },
-      { parent: this, dependsOn: [...args.source.ready, args.slot] },
+      // A node that is there has its backup; it waits for nobody, because the primary may be the last to be replaced.
+      { parent: this, dependsOn: args.after === undefined ? [...args.source.ready, args.slot, ...(args.dependsOn ?? [])] : (args.dependsOn ?? []) },
     );
   }
 }

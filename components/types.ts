@@ -8,8 +8,6 @@ export interface NodeArgs {
   cluster: Cluster;
   /** The node's name, one of `cluster.members`. */
   node: string;
-  /** The PostgreSQL image, by name. */
-  image: pulumi.Input<string>;
   /** The Docker network's name. */
   network: pulumi.Input<string>;
   /** The TCP port on which the node is published on the Docker host. */
@@ -20,17 +18,28 @@ export interface NodeArgs {
   replicationPassword: pulumi.Input<string>;
   /** The Docker host's provider. @default the provider of the component's options */
   provider?: docker.Provider;
+  /** What has to be there before the node's data is: the image, the stack's identity. @default nothing */
+  dependsOn?: pulumi.Resource[];
+  /**
+   * For a node that is there already: what has to be well before its container may be replaced or its server be
+   * restarted, so that nodes are replaced one at a time. @default nothing
+   */
+  after?: pulumi.Resource[];
+  /** Whether a node that is stopped is started. @default false */
+  startStopped?: boolean;
+  /** What was found that Pulumi cannot see, in words: of the node's configuration, and of the node itself. @default nothing */
+  drift?: { config: readonly string[]; node: readonly string[] };
 }
 
 /**
  * Where a standby copies from and what it streams from: all it needs to know of a primary.
- * `Primary` provides it; so can a cascading standby or a primary outside the stack.
+ * The cluster's `Database` provides it; so can a cascading standby or a primary outside the stack.
  */
 export interface ReplicationSource {
   /** How a new node connects, as the replication role, to whoever is primary; without password. */
-  conninfo: pulumi.Output<string>;
+  conninfo: string;
   /** The containers of which one is primary, in the order in which to ask them. */
-  containers: pulumi.Output<string[]>;
+  containers: readonly string[];
   /** Resolves when the source accepts replication connections; depend on these. */
   ready: pulumi.Resource[];
 }

@@ -1,7 +1,8 @@
 import type { StackConfig } from "./config";
 import { conninfo, type Endpoint, hostLists } from "./conninfo";
 import { currentDockerHost } from "./dockerHost";
-import { CONTAINER_PORT, containerName, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
+import { imageName } from "./image";
+import { CONTAINER_PORT, containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
 import { hbaConf, nodeConf, type NodeSettings } from "./settings";
 
 /** What a stack's nodes share, and what each is told of it: the same for the program and for the commands. */
@@ -18,20 +19,29 @@ export interface Member extends Endpoint {
 export interface Cluster {
   /** The stack's name, the middle part of every Docker name. */
   stack: string;
-  /** Every node, in the order of the config. */
+  /** Every node, by name. */
   members: readonly Member[];
   /** The Docker host that the commands speak to, a DOCKER_HOST value. */
   dockerHost: string;
+  /** The image of every node, by the name under which the Docker host has it. */
+  image: string;
+  /** Which state the stack belongs to; absent where nothing is made. */
+  identity?: Identity;
   /** The settings that go into every node's configuration files. */
   settings: Omit<NodeSettings, "node" | "members">;
   /** Keep the data volumes when the stack is destroyed. @default false */
   protectData?: boolean;
 }
 
-/** The cluster that a stack's config describes. */
-export function clusterOf(config: StackConfig): Cluster {
+/**
+ * The cluster that a stack's config describes.
+ *
+ * @param dockerHost The Docker host. @default the config's, else the current one
+ */
+export function clusterOf(config: StackConfig, dockerHost = config.nodes[0]?.dockerHost ?? currentDockerHost()): Cluster {
   return {
     stack: config.stack,
+    image: imageName(config.image),
     // In the nodes' own network every one is reached by its name, on PostgreSQL's own port.
     members: config.nodes.map((n) => ({
       name: n.name,
@@ -39,7 +49,7 @@ export function clusterOf(config: StackConfig): Cluster {
       port: CONTAINER_PORT,
       container: containerName(config.stack, n.name),
     })),
-    dockerHost: config.nodes[0]?.dockerHost ?? currentDockerHost(),
+    dockerHost,
     settings: {
       parameters: config.parameters,
       allowedSubnets: config.allowedSubnets,

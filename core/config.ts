@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from "net";
 import { z } from "zod";
 import { isUsablePassword } from "./conninfo";
-import { isNodeName, PROJECT, SAMPLE_DATABASE } from "./names";
+import { byName, isNodeName, PROJECT, SAMPLE_DATABASE } from "./names";
 import { RESERVED_PARAMETERS } from "./settings";
 
 /** A config value that the user has to mend. Its message is one line and says how. */
@@ -26,7 +26,7 @@ export interface NodeConfig {
 
 /** How many standbys must confirm a commit. */
 export interface SynchronousConfig {
-  /** `any`: whichever are first to confirm (quorum); `first`: by the order of the nodes. */
+  /** `any`: whichever are first to confirm (quorum); `first`: by the nodes' names. */
   mode: "any" | "first";
   /** How many of them; at most the number of nodes less one. */
   count: number;
@@ -39,7 +39,10 @@ export type SecretKey = (typeof SECRET_KEYS)[number];
 /** The whole of a stack's configuration but its secrets, checked. */
 export interface StackConfig {
   stack: string;
+  /** By name: the order in which the config lists them means nothing once the stack is built. */
   nodes: NodeConfig[];
+  /** The node that the config lists first: a new stack begins with it. */
+  first: string;
   image: string;
   parameters: Record<string, string>;
   allowedSubnets: string[];
@@ -48,6 +51,8 @@ export interface StackConfig {
   protectData: boolean;
   maxSlotWalKeepSize: string;
   automaticRejoin: boolean;
+  /** Whether `up` starts standbys that are merely stopped. */
+  startStopped: boolean;
   /** The application database. */
   database: string;
 }
@@ -68,6 +73,7 @@ export const DEFAULTS = {
   protectData: false,
   maxSlotWalKeepSize: "1GB",
   automaticRejoin: true,
+  startStopped: false,
 } as const;
 
 function isSubnet(text: string): boolean {
@@ -152,6 +158,7 @@ const schema = z.strictObject({
     .regex(/^(-1|[1-9]\d*(MB|GB|TB))$/, "a size such as 512MB or 1GB, or -1 for no limit")
     .default(DEFAULTS.maxSlotWalKeepSize),
   automaticRejoin: boolean.default(DEFAULTS.automaticRejoin),
+  startStopped: boolean.default(DEFAULTS.startStopped),
 });
 
 /** Every key that Pulumi's config may hold. */
@@ -260,6 +267,8 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
   return {
     stack,
     ...config,
+    nodes: [...config.nodes].sort((a, b) => byName(a.name, b.name)),
+    first: config.nodes[0]?.name ?? "",
     ...(sync === undefined ? {} : { synchronous: sync }),
     database: config.sampleDatabase ? SAMPLE_DATABASE : "app",
   };

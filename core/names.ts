@@ -8,7 +8,19 @@ export const LABELS = {
   project: "postgres-replica.project",
   stack: "postgres-replica.stack",
   node: "postgres-replica.node",
+  /** Which state made the object; see {@link Identity}. Objects of version 0.1.0 have none. */
+  identity: "postgres-replica.identity",
+  /** By whom and when that state was begun, for messages. */
+  madeBy: "postgres-replica.made-by",
 } as const;
+
+/** Which state a stack belongs to. It is made up once and kept in the state; what the state makes carries it. */
+export interface Identity {
+  /** Random. */
+  id: string;
+  /** Who began the stack, and when: `alice@laptop 2026-11-24`. */
+  madeBy: string;
+}
 
 /** The role that standbys stream with (the guide's name). */
 export const REPLICATION_ROLE = "replica_user";
@@ -51,8 +63,18 @@ export function volumeName(stack: string, node: string): string {
 }
 
 /** The labels of one Docker object, as a plain record. */
-export function labelsOf(stack: string, node?: string): Record<string, string> {
-  return { [LABELS.project]: PROJECT, [LABELS.stack]: stack, ...(node === undefined ? {} : { [LABELS.node]: node }) };
+export function labelsOf(stack: string, node?: string, identity?: Identity): Record<string, string> {
+  return {
+    [LABELS.project]: PROJECT,
+    [LABELS.stack]: stack,
+    ...(node === undefined ? {} : { [LABELS.node]: node }),
+    ...(identity === undefined ? {} : { [LABELS.identity]: identity.id, [LABELS.madeBy]: identity.madeBy }),
+  };
+}
+
+/** Sorts names as people do: pg2 before pg10. */
+export function byName(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true }) || (a < b ? -1 : a > b ? 1 : 0);
 }
 
 /** The docker arguments that list only a stack's objects. */

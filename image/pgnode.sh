@@ -11,11 +11,13 @@
 #   pgnode wal-end    where the WAL of a stopped node ends                          (helper container)
 #   pgnode fence      let a stopped node never come up writable                     (helper container)
 #   pgnode unfence    let a stopped node be the primary again                       (helper container)
+#   pgnode role       primary or standby; fails when the server does not answer      (docker exec)
+#   pgnode promote    make this standby the primary                                 (docker exec)
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
 #   pgnode healthy    whether the server answers over TCP                           (health check)
 #
 # Environment: PGNODE_NAME, PGNODE_STACK, PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SOURCE (conninfo
-# of the current primary), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120).
+# of the current primary), PGNODE_EXISTS (init: not empty when there is a cluster, so that none is made), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120).
 # Exit codes: 0 done, 1 failed, 75 this node is a standby (sql).
 #
 # The volume holds
@@ -192,6 +194,10 @@ init() {
         write_files "$DATA"
         return 0
     fi
+    if [ -n "${PGNODE_EXISTS:-}" ]; then
+        say "the cluster exists: node $PGNODE_NAME is not made by initdb"
+        return 0
+    fi
     rm -rf "$NEW"
     say "creating the cluster of node $PGNODE_NAME"
     # No fsync file by file: adopt() syncs the whole before the cluster counts as made.
@@ -218,6 +224,7 @@ clone() {
         [ "$ours" = "$theirs" ] ||
             die "the volume of node $PGNODE_NAME holds another cluster (system identifier $ours, the primary's is $theirs). Nothing was changed. Remove or rename that volume, then run up again"
         say "node $PGNODE_NAME has its base backup already"
+        write_files "$DATA"
         return 0
     fi
     base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT" -P
@@ -565,10 +572,18 @@ configure() {
     fi
 }
 
+# What the server is now. Short: whoever asks, asks again.
+role() { PGCONNECT_TIMEOUT=3 psql_local -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null; }
+
+promote() {
+    wait_ready
+    [ "$(psql_local -c "SELECT NOT pg_is_in_recovery() OR pg_promote(true, 60)" </dev/null)" = t ] || die "node $(hostname) did not become primary within 60 s"
+}
+
 streaming() {
     wait_ready
     deadline=$(($(date +%s) + TIMEOUT))
-    until [ "$(psql_local -c "SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND slot_name = '$PGNODE_SLOT')" </dev/null)" = t ]; do
+    until [ "$(psql_local -c "SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND slot_name = '$PGNODE_SLOT')" </dev/null)" = t ]; do
         [ "$(date +%s)" -lt "$deadline" ] ||
             die "node $PGNODE_NAME does not stream through slot $PGNODE_SLOT after $TIMEOUT s. Its log: docker logs $(hostname)"
         sleep 0.1
@@ -591,7 +606,7 @@ wal-end)
     ;;
 fence | unfence) "$1" ;;
 ready) wait_ready ;;
-configure | sql | streaming) "$1" ;;
+configure | sql | streaming | role | promote) "$1" ;;
 healthy) exec pg_isready -q -h 127.0.0.1 -p 5432 ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|streaming|wal-end|fence|unfence|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence|healthy" ;;
 esac

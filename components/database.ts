@@ -1,0 +1,85 @@
+import type * as command from "@pulumi/command";
+import * as pulumi from "@pulumi/pulumi";
+import { type Cluster, sourceConninfo } from "../core/cluster";
+import { PROJECT } from "../core/names";
+import { sqlIdentifier } from "../core/quoting";
+import { rolesSql } from "../core/roles";
+import { SAMPLE_SQL } from "../core/sample";
+import { sqlCommand } from "./localCommand";
+import type { ReplicationSource } from "./types";
+
+/** The arguments of a {@link Database}. */
+export interface DatabaseArgs {
+  /** The stack's nodes and settings. */
+  cluster: Cluster;
+  /** The password of `postgres` over TCP. */
+  superuserPassword: pulumi.Input<string>;
+  /** The password that standbys stream with. */
+  replicationPassword: pulumi.Input<string>;
+  /** The password of `app`, which owns the application database. */
+  appPassword: pulumi.Input<string>;
+  /** The application database's name. */
+  database: string;
+  /** Load the guide's sample data into the application database. @default false */
+  sampleDatabase?: boolean;
+  /** What was found that Pulumi cannot see, in words. @default nothing */
+  drift?: { roles: readonly string[]; sample: readonly string[] };
+}
+
+/**
+ * What belongs to the cluster and not to a node: roles, the application database, the sample. It is made on whoever is
+ * primary, and reaches every other node by replication.
+ */
+export class Database extends pulumi.ComponentResource {
+  /** What standbys need to know. */
+  public readonly source: ReplicationSource;
+
+  public constructor(name: string, args: DatabaseArgs, opts: pulumi.ComponentResourceOptions & { dependsOn: pulumi.Resource[] }) {
+    super("postgres-replica:index:Database", name, {}, opts);
+
+    const roles = this.createRoles(name, args, opts.dependsOn);
+    if (args.sampleDatabase ?? false) {
+      this.loadSample(name, args, roles);
+    }
+
+    this.source = { conninfo: sourceConninfo(args.cluster), containers: containersOf(args.cluster), ready: [roles] };
+    this.registerOutputs({});
+  }
+
+  /** Waits until the server answers over TCP, then makes the roles and the application database. */
+  private createRoles(name: string, args: DatabaseArgs, dependsOn: pulumi.Resource[]): command.local.Command {
+    const sql = pulumi
+      .all([args.superuserPassword, args.replicationPassword, args.appPassword])
+      .apply(([superuser, replication, app]) =>
+        rolesSql({ superuser, replication, app, database: args.database, monitoring: args.sampleDatabase ?? false }),
+      );
+    return sqlCommand(
+      `${name}-roles`,
+      { cluster: args.cluster, containers: containersOf(args.cluster), sql: pulumi.secret(sql), drift: args.drift?.roles ?? [] },
+      { parent: this, dependsOn, aliases: formerly(args.cluster, "roles") },
+    );
+  }
+
+  private loadSample(name: string, args: DatabaseArgs, roles: command.local.Command): command.local.Command {
+    return sqlCommand(
+      `${name}-sample`,
+      {
+        cluster: args.cluster,
+        containers: containersOf(args.cluster),
+        sql: `\\connect ${sqlIdentifier(args.database)}\nSET ROLE app;\n${SAMPLE_SQL}`,
+        drift: args.drift?.sample ?? [],
+      },
+      { parent: this, dependsOn: [roles], aliases: formerly(args.cluster, "sample") },
+    );
+  }
+}
+
+const containersOf = (cluster: Cluster): string[] => cluster.members.map((m) => m.container);
+
+/** In version 0.1.0 they belonged to the node that had begun as the primary. */
+function formerly(cluster: Cluster, suffix: string): pulumi.Alias[] {
+  return cluster.members.map(({ name }) => ({
+    name: `${name}-${suffix}`,
+    parent: pulumi.createUrn(name, `${PROJECT}:index:Primary`, undefined, PROJECT),
+  }));
+}

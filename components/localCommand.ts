@@ -1,0 +1,165 @@
+import * as command from "@pulumi/command";
+import * as pulumi from "@pulumi/pulumi";
+import type { Cluster } from "../core/cluster";
+import { HOST_SCRIPTS } from "../core/hostScripts";
+import { labelsOf } from "../core/names";
+import { PGNODE_SCRIPT } from "../core/pgnode";
+import { shellWord } from "../core/quoting";
+
+/** Environment for a command. Values may be secret: they reach the container by name, never on a command line. */
+export type Environment = Record<string, pulumi.Input<string>>;
+
+/** How many seconds a command waits for a server before it gives up. */
+const TIMEOUT_SECONDS = "120";
+
+/** What every command is: the step itself is in its environment, so that an error or a preview shows one short line. */
+const RUN_STEP = 'exec /bin/sh -c "$PGNODE_STEP"';
+
+/** What nobody wants to read in a preview. */
+const TEXTS = ["environment.PGNODE_STEP", "environment.PGNODE_DELETE_STEP", "environment.NODE_CLONE", "environment.IMAGE_RECIPE", "stdin"];
+
+export interface BaseArgs {
+  cluster: Pick<Cluster, "stack" | "dockerHost">;
+  environment?: Environment;
+  /** Which streams are shown as progress. @default none */
+  logging?: command.types.enums.local.Logging;
+  /**
+   * What was found that Pulumi cannot see and the step fixes, in words. Not empty: the step runs again. Empty: what the
+   * state has stays, so that a drift that was fixed is no diff, and the same one again is.
+   */
+  drift?: readonly string[];
+}
+
+/**
+ * The one factory for commands: the stack's Docker host, no previous output in the environment (it may
+ * not fit, pulumi-command #285), outputs always secret: a secret input alone does not make them so.
+ *
+ * @param step Shell scripts, one for each occasion; without `create`, creating it does nothing.
+ */
+export function local(
+  name: string,
+  base: BaseArgs,
+  step: { create?: string; update?: string; delete?: string; stdin?: pulumi.Input<string> },
+  opts: pulumi.CustomResourceOptions,
+): command.local.Command {
+  const drift = base.drift ?? [];
+  return new command.local.Command(
+    name,
+    {
+      create: step.create === undefined ? ":" : RUN_STEP,
+      ...(step.create === undefined ? { update: RUN_STEP } : {}),
+      ...(step.delete === undefined ? {} : { delete: 'exec /bin/sh -c "$PGNODE_DELETE_STEP"' }),
+      ...(step.stdin === undefined ? {} : { stdin: step.stdin }),
+      environment: {
+        DOCKER_HOST: base.cluster.dockerHost,
+        PGNODE_TIMEOUT: TIMEOUT_SECONDS,
+        PGNODE_STEP: step.create ?? step.update ?? "",
+        ...(step.delete === undefined ? {} : { PGNODE_DELETE_STEP: step.delete }),
+        ...base.environment,
+        // With the time, or a second drift of the same kind would look like the first one.
+        ...(drift.length === 0 ? {} : { PGNODE_DRIFT: `${new Date().toISOString()} ${drift.join("; ")}` }),
+      },
+      logging: base.logging ?? command.local.Logging.None,
+      addPreviousOutputInEnv: false,
+    },
+    {
+      ...opts,
+      additionalSecretOutputs: ["stdout", "stderr"],
+      ignoreChanges: [...(opts.ignoreChanges ?? []), ...(drift.length === 0 ? ["environment.PGNODE_DRIFT"] : [])],
+      hideDiffs: TEXTS,
+    },
+  );
+}
+
+/** What `pgnode init` and `pgnode clone` need to work on a node's volume, in the variables of birth.sh. */
+export interface BirthArgs {
+  cluster: Cluster;
+  node: string;
+  volume: pulumi.Input<string>;
+  /** @default none */
+  network?: pulumi.Input<string>;
+  /** The text of the node's password file. */
+  passfile: pulumi.Input<string>;
+  /** What pgnode needs to know, by variable. */
+  environment: Environment;
+}
+
+/** The variables and the standard input of birth.sh. */
+export function birthInput(args: BirthArgs): { environment: Environment; stdin: pulumi.Output<string> } {
+  const { cluster, node } = args;
+  const environment = { PGNODE_NAME: node, ...args.environment };
+  return {
+    environment: {
+      NODE_HELPER: `${cluster.members.find((m) => m.name === node)?.container ?? node}-birth`,
+      NODE_LABELS: Object.entries(labelsOf(cluster.stack, node, cluster.identity))
+        .map(([key, value]) => `${key}=${value}`)
+        .join(" "),
+      NODE_IMAGE: cluster.image,
+      NODE_VOLUME: args.volume,
+      NODE_NETWORK: args.network ?? "",
+      NODE_PASS: ["PGNODE_TIMEOUT", ...Object.keys(environment)].join(" "),
+      ...environment,
+    },
+    // The password comes in with the script: a container's environment is for everybody to inspect.
+    stdin: pulumi.secret(pulumi.output(args.passfile).apply((text) => `export PGNODE_PASSFILE=${shellWord(text)}\n${PGNODE_SCRIPT}`)),
+  };
+}
+
+/**
+ * Runs `pgnode init` or `pgnode clone` on a node's volume in a container of its own, before the node's
+ * container exists. This is how a node *began*, so it is never run again because an input changed.
+ */
+export function birthCommand(
+  name: string,
+  args: BirthArgs & { action: "init" | "clone"; logging?: command.types.enums.local.Logging },
+  opts: pulumi.CustomResourceOptions,
+): command.local.Command {
+  const { environment, stdin } = birthInput(args);
+  return local(
+    name,
+    { ...args, environment: { NODE_ACTION: args.action, ...environment } },
+    { create: HOST_SCRIPTS.birth, stdin },
+    { ...opts, ignoreChanges: ["create", "stdin", "environment", "logging"] },
+  );
+}
+
+/**
+ * Runs SQL on the primary, whoever that is now, as postgres over the server's own socket (peer
+ * authentication, so no password is needed). The SQL has to be idempotent: it runs again when it changes.
+ * The `delete` SQL tolerates that there is no primary any more.
+ */
+export function sqlCommand(
+  name: string,
+  args: BaseArgs & { containers: readonly string[]; sql: pulumi.Input<string>; deleteSql?: string },
+  opts: pulumi.CustomResourceOptions,
+): command.local.Command {
+  const { deleteSql } = args;
+  const environment: Environment = {
+    NODE_CONTAINERS: args.containers.join(" "),
+    PGNODE_SQL: args.sql,
+    ...(deleteSql === undefined ? {} : { PGNODE_DELETE_SQL: deleteSql }),
+    ...args.environment,
+  };
+  return local(
+    name,
+    { ...args, environment },
+    {
+      create: HOST_SCRIPTS.onPrimary,
+      ...(deleteSql === undefined
+        ? {}
+        : { delete: `PGNODE_SQL=$PGNODE_DELETE_SQL PGNODE_TIMEOUT=5 NODE_NONE_OK=yes\nexport PGNODE_TIMEOUT\n${HOST_SCRIPTS.onPrimary}` }),
+    },
+    opts,
+  );
+}
+
+/** A password that is made once per stack and kept, encrypted, in the stack's state. */
+export function generatedPassword(name: string, cluster: BaseArgs["cluster"], opts: pulumi.CustomResourceOptions): pulumi.Output<string> {
+  const made = local(
+    name,
+    { cluster },
+    { create: "head -c 24 /dev/urandom | base64 | tr '+/' '-_'" },
+    { ...opts, ignoreChanges: ["create", "environment"] },
+  );
+  return pulumi.secret(made.stdout);
+}

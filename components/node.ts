@@ -1,0 +1,210 @@
+import type * as command from "@pulumi/command";
+import * as docker from "@pulumi/docker";
+import * as pulumi from "@pulumi/pulumi";
+import { type Cluster, type Member, nodeEnvironment, sourceConninfo } from "../core/cluster";
+import { passfile } from "../core/conninfo";
+import { HOST_SCRIPTS } from "../core/hostScripts";
+import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/names";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/pgnode";
+import { type BirthArgs, birthInput, local } from "./localCommand";
+import type { NodeArgs } from "./types";
+
+/** How long PostgreSQL may take for a fast shutdown before Docker kills it, in seconds. */
+const STOP_SECONDS = 60;
+
+/** Finds a node among the stack's members. Throws when it is not there: a mistake in the program. */
+export function memberOf(cluster: Cluster, node: string): Member {
+  const member = cluster.members.find((m) => m.name === node);
+  if (member === undefined) {
+    throw new Error(`node "${node}" is not among the stack's nodes ${cluster.members.map((m) => m.name).join(", ")}`);
+  }
+  return member;
+}
+
+/** What a node's birth needs, whether it is the first or a copy. */
+export function birthArgs(args: NodeArgs, volume: docker.Volume): BirthArgs {
+  return {
+    cluster: args.cluster,
+    node: args.node,
+    volume: volume.name,
+    passfile: nodePassfile(args),
+    environment: nodeEnvironment(args.cluster, args.node),
+  };
+}
+
+/** The node's password file. */
+function nodePassfile(args: NodeArgs): pulumi.Output<string> {
+  return pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password)));
+}
+
+/** What every child of a component has: its parent, and the Docker host's provider. */
+export function childOf(parent: pulumi.Resource, args: Pick<NodeArgs, "provider">): pulumi.CustomResourceOptions {
+  return { parent, ...(args.provider === undefined ? {} : { provider: args.provider }) };
+}
+
+/** The arguments of a {@link Node}. */
+export interface NodeResourceArgs extends NodeArgs {
+  /** Makes the node's data in its volume; it runs once, before the container is made. */
+  begin: (volume: docker.Volume) => command.local.Command;
+  /** Let the node become the primary when it comes up as a standby and nobody else is there: it begins a cluster whose data was kept. @default false */
+  promote?: boolean;
+}
+
+/**
+ * One PostgreSQL server: its data, its container, its configuration. It knows no role, and its URNs say nothing of how it
+ * began: whether the data came from initdb or from a base backup is `Primary`'s and `StreamingSecondary`'s business.
+ */
+export class Node extends pulumi.ComponentResource {
+  public readonly volume: docker.Volume;
+  public readonly container: docker.Container;
+  /** Brings the configuration of the running server up to date. */
+  public readonly config: command.local.Command;
+  /** Runs after the container was made: the node is the primary, or streams from it. */
+  public readonly ready: command.local.Command;
+
+  public constructor(name: string, args: NodeResourceArgs, opts?: pulumi.ComponentResourceOptions) {
+    memberOf(args.cluster, args.node);
+    super("postgres-replica:index:Node", name, {}, opts);
+
+    this.volume = this.dataVolume(name, args);
+    const begun = args.begin(this.volume);
+    this.container = this.postgresContainer(name, args, begun);
+    this.config = this.configuration(name, args);
+    this.ready = this.readiness(name, args);
+    this.registerOutputs({ container: this.container.name });
+  }
+
+  /** The data. Deleting it is the one thing that cannot be taken back, so it can be told to stay. */
+  private dataVolume(name: string, args: NodeArgs): docker.Volume {
+    const { cluster, node } = args;
+    const keep = cluster.protectData ?? false;
+    return new docker.Volume(
+      `${name}-data`,
+      { name: volumeName(cluster.stack, node), labels: this.labels(args) },
+      {
+        ...childOf(this, args),
+        dependsOn: args.dependsOn ?? [],
+        aliases: formerly(name),
+        protect: keep,
+        retainOnDelete: keep,
+        // A difference in any of these would replace the volume, data and all. A volume that is taken on may
+        // have been made with options, to lie on another disk.
+        ignoreChanges: ["driver", "driverOpts", "labels"],
+      },
+    );
+  }
+
+  /**
+   * The container is there as long as the stack is; whether it runs is not Pulumi's business (`mustRun: false`), or a
+   * fenced node would be started by the next `up`.
+   */
+  private postgresContainer(name: string, args: NodeArgs, begun: command.local.Command): docker.Container {
+    const { cluster, node } = args;
+    return new docker.Container(
+      `${name}-container`,
+      {
+        name: memberOf(cluster, node).container,
+        image: cluster.image,
+        hostname: node,
+        entrypoints: [PGNODE_PATH],
+        command: ["run"],
+        // Root only until the script has given the volume's folder to postgres and become postgres.
+        user: "0:0",
+        envs: [`PGNODE_NAME=${node}`, `PGNODE_STACK=${cluster.stack}`],
+        uploads: [{ file: PGNODE_PATH, content: PGNODE_SCRIPT, executable: true, permissions: "0755" }],
+        mounts: [{ type: "volume", source: this.volume.name, target: NODE_ROOT }],
+        networksAdvanced: [{ name: args.network, aliases: [node] }],
+        ports: [{ internal: CONTAINER_PORT, external: args.port, ip: args.address ?? "127.0.0.1" }],
+        labels: this.labels(args),
+        restart: "unless-stopped",
+        mustRun: false,
+        // A fast shutdown; the image's default may be SIGTERM, which waits for every client.
+        stopSignal: "SIGINT",
+        stopTimeout: STOP_SECONDS,
+        destroyGraceSeconds: STOP_SECONDS,
+        // Shared memory for parallel queries, in MB; Docker's default of 64 is too little.
+        shmSize: 256,
+        // The official image declares a volume of its own.
+        removeVolumes: true,
+        healthcheck: { tests: ["CMD", PGNODE_PATH, "healthy"], interval: "5s", timeout: "5s", startPeriod: "30s", retries: 3 },
+      },
+      {
+        ...childOf(this, args),
+        dependsOn: [begun, ...(args.dependsOn ?? []), ...(args.after ?? [])],
+        aliases: formerly(name),
+        // Addresses change with every restart, and which networks there are is said above.
+        ignoreChanges: ["networkDatas"],
+        replaceOnChanges: ["healthcheck"],
+        hideDiffs: ["uploads"],
+        deleteBeforeReplace: true,
+      },
+    );
+  }
+
+  /** The first configuration comes with the birth, so creating this does nothing; from then on it follows every change. */
+  private configuration(name: string, args: NodeArgs): command.local.Command {
+    return local(
+      `${name}-config`,
+      {
+        cluster: args.cluster,
+        environment: {
+          NODE_NAME: args.node,
+          NODE_CONTAINER: memberOf(args.cluster, args.node).container,
+          ...nodeEnvironment(args.cluster, args.node),
+          PGNODE_PASSFILE: nodePassfile(args),
+        },
+        drift: args.drift?.config ?? [],
+      },
+      { update: HOST_SCRIPTS.configure },
+      { parent: this, dependsOn: [this.container, ...(args.after ?? [])], aliases: formerly(name) },
+    );
+  }
+
+  /** Runs with every new container, and when something of the node itself is to be put right. */
+  private readiness(name: string, args: NodeResourceArgs): command.local.Command {
+    const { cluster, node } = args;
+    const source = { ...nodeEnvironment(cluster, node), PGNODE_SOURCE: sourceConninfo(cluster) };
+    const { environment, stdin } = birthInput({ ...birthArgs(args, this.volume), network: args.network, environment: source });
+    return local(
+      `${name}-ready`,
+      {
+        cluster,
+        environment: {
+          ...environment,
+          NODE_NAME: node,
+          NODE_CONTAINER: memberOf(cluster, node).container,
+          NODE_CONTAINERS: cluster.members.map((m) => m.container).join(" "),
+          NODE_CONTAINER_ID: this.container.id,
+          NODE_START: (args.startStopped ?? false) ? "yes" : "",
+          NODE_PROMOTE: (args.promote ?? false) ? "yes" : "",
+          NODE_CLONE: HOST_SCRIPTS.birth,
+          PGNODE_SLOT: slotName(node),
+        },
+        logging: "stderr",
+        drift: args.drift?.node ?? [],
+      },
+      { create: HOST_SCRIPTS.ready, stdin },
+      {
+        parent: this,
+        dependsOn: args.after === undefined ? [this.container] : [this.container, this.config],
+        aliases: formerly(name, "streaming"),
+      },
+    );
+  }
+
+  private labels(args: NodeArgs): { label: string; value: string }[] {
+    return Object.entries(labelsOf(args.cluster.stack, args.node, args.cluster.identity)).map(([label, value]) => ({ label, value }));
+  }
+}
+
+/**
+ * Where a node's resources were in version 0.1.0: below the component that said how the node had begun.
+ *
+ * @param suffix The name's other end then. @default the same
+ */
+function formerly(node: string, suffix?: string): pulumi.Alias[] {
+  return ["Primary", "StreamingSecondary"].map((type) => ({
+    parent: pulumi.createUrn(node, `${PROJECT}:index:${type}`, undefined, PROJECT),
+    ...(suffix === undefined ? {} : { name: `${node}-${suffix}` }),
+  }));
+}

@@ -1,0 +1,143 @@
+import type { StackConfig } from "../core/config";
+import { containerName, volumeName } from "../core/names";
+import { knownNodes, type PriorState } from "./prior";
+import { containerOf, type Found, type Survey } from "./survey";
+
+/** Why `preview`, `up` and `down` go no further. Pure: what was found is judged, nothing is asked. */
+
+/** What is judged. */
+export interface Case {
+  config: StackConfig;
+  prior: PriorState;
+  survey: Survey;
+}
+
+const NOTHING = "Nothing was changed.";
+
+/** The stack lives on another engine. The ID of an engine can change; then its containers are still there. */
+export function wrongEngine({ config, prior, survey }: Case): string | undefined {
+  const recorded = prior.identity?.engine ?? "";
+  if (recorded === "" || recorded === survey.engine || prior.containers.size === 0) {
+    return undefined;
+  }
+  const ids = new Set(survey.found.map((object) => object.id));
+  if ([...prior.containers.values()].some((id) => ids.has(id))) {
+    return undefined;
+  }
+  return (
+    `stack "${config.stack}" lives on another Docker engine (ID ${recorded}) than the one at ${survey.dockerHost} (ID ${survey.engine}). ${NOTHING} ` +
+    `Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name`
+  );
+}
+
+/** Whether an object is this state's own: it carries its identity, or, from before there were any, the state knows it. */
+export function isOwn(prior: PriorState, object: Found): boolean {
+  return isKnown(prior, object) || (prior.identity !== undefined && object.identity === prior.identity.id);
+}
+
+/** Whether the state knows an object. */
+export function isKnown(prior: PriorState, object: Found): boolean {
+  switch (object.kind) {
+    case "container":
+      return [...prior.containers.values()].includes(object.id);
+    case "volume":
+      return [...prior.volumes.values()].includes(object.name);
+    case "network":
+      return prior.networks.includes(object.id);
+  }
+}
+
+/**
+ * Somebody else's stack has the name. Volumes alone are data that was kept, and are taken on; volumes of another identity
+ * beside a state that has one are not.
+ */
+export function foreign({ config, prior, survey }: Case): string | undefined {
+  const others = survey.found.filter((object) => !isOwn(prior, object));
+  const inTheWay = others.filter(
+    (object) => object.kind !== "volume" || (!prior.empty && prior.identity !== undefined && object.identity !== "" && wanted(config, object)),
+  );
+  if (inTheWay.length === 0) {
+    return undefined;
+  }
+  const whose = [...new Set(inTheWay.map((object) => object.madeBy).filter(Boolean))];
+  return (
+    `${inTheWay.map((object) => `${object.kind} ${object.name}`).join(", ")} of stack "${config.stack}" ${inTheWay.length === 1 ? "is" : "are"} there, and this state does not know ${inTheWay.length === 1 ? "it" : "them"} ` +
+    `(made by ${whose.length > 0 ? whose.join(", ") : "version 0.1.0 or by hand"}). ${NOTHING} ` +
+    `Use the backend that the stack was made with (PULUMI_BACKEND_URL or pulumi login); when its state is lost, take the stack over with: npm run adopt -- --stack ${config.stack}; or choose another stack name`
+  );
+}
+
+/** Whether a volume is one that the config asks for. */
+const wanted = (config: StackConfig, object: Found): boolean =>
+  config.nodes.some((node) => volumeName(config.stack, node.name) === object.name);
+
+/** A node that is taken out while it is primary, or while nobody is, would take the newest data with it. */
+export function lostPrimary({ config, prior, survey }: Case): string | undefined {
+  const { stack, nodes } = config;
+  const dropped = knownNodes(prior).filter((name) => !nodes.some((node) => node.name === name));
+  if (dropped.length === 0) {
+    return undefined;
+  }
+  const primaries = survey.observed.filter((node) => node.server?.inRecovery === false).map((node) => node.name);
+  const lost = primaries.filter((name) => dropped.includes(name));
+  const to = nodes.find((node) => !lost.includes(node.name))?.name ?? "";
+  if (lost.length > 0) {
+    return (
+      `${lost.join(" and ")} is primary, and nodes in the config of stack "${stack}" no longer has it, so its data would be deleted. ${NOTHING} ` +
+      `Put it back, run: npm run switchover -- --stack ${stack} --to ${to}; then take it out`
+    );
+  }
+  const there = dropped.filter((name) => survey.found.some((object) => object.kind === "volume" && object.name === volumeName(stack, name)));
+  if (primaries.length === 0 && there.length > 0) {
+    return (
+      `no node is primary, so nobody can tell whether ${there.join(" or ")}, which nodes in the config of stack "${stack}" no longer has, holds the newest data. ${NOTHING} ` +
+      `Put it back and run: npm run status -- --stack ${stack}`
+    );
+  }
+  return undefined;
+}
+
+/**
+ * A port that another container holds; undefined when none does.
+ *
+ * @returns also the nodes whose port somebody else than Docker may hold, for whoever can look there.
+ */
+export function takenPort({ config, survey }: Case): { refusal?: string; ask: StackConfig["nodes"] } {
+  const ask: StackConfig["nodes"] = [];
+  for (const node of config.nodes) {
+    const own = containerName(config.stack, node.name);
+    const holders = survey.ports.get(node.port) ?? [];
+    if (holders.includes(own)) {
+      continue;
+    }
+    const [other] = holders;
+    // A node of this stack that gives the port away in this very run is not in the way.
+    if (other !== undefined && !survey.found.some((object) => object.name === other)) {
+      return { refusal: portTaken(config, node, `the container ${other}`), ask };
+    }
+    if (other === undefined) {
+      ask.push(node);
+    }
+  }
+  return { ask };
+}
+
+/** What to say of a port that somebody holds. */
+export function portTaken(config: StackConfig, node: StackConfig["nodes"][number], by: string): string {
+  return `port ${node.port} of node ${node.name} is taken on ${node.address} by ${by}. Stop that, or give node ${node.name} another port in Pulumi.${config.stack}.yaml`;
+}
+
+/** Every refusal that what was found gives, the most important first. */
+export function refusal(found: Case): string | undefined {
+  return wrongEngine(found) ?? foreign(found) ?? lostPrimary(found) ?? takenPort(found).refusal;
+}
+
+/** What an interrupted run of this very state left behind and could not note down. Volumes are never among it. */
+export function debris({ prior, survey }: Case): Found[] {
+  return survey.found.filter((object) => object.kind !== "volume" && isOwn(prior, object) && !isKnown(prior, object));
+}
+
+/** Containers and networks that the state has and Docker has not. */
+export function gone({ config, prior, survey }: Case): string[] {
+  return [...prior.containers.keys()].filter((node) => containerOf(config.stack, survey, node) === undefined);
+}

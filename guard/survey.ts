@@ -1,0 +1,112 @@
+import type { NodeConfig, StackConfig } from "../core/config";
+import { byName, containerName, LABELS, labelsOf } from "../core/names";
+import type { Observation } from "../core/topology";
+import { docker } from "../commands/docker";
+import { firstLine, UserError } from "../commands/errors";
+import { observe } from "../commands/observe";
+import { knownNodes, type PriorState } from "./prior";
+
+/** A Docker object that carries the stack's name. */
+export interface Found {
+  kind: "container" | "volume" | "network";
+  /** A volume has none but its name. */
+  id: string;
+  name: string;
+  /** Of a container: Docker's word for it. */
+  state: string;
+  /** The node that it belongs to; empty when to none. */
+  node: string;
+  /** Which state made it; empty for version 0.1.0 and for what was made by hand. */
+  identity: string;
+  madeBy: string;
+}
+
+/** What there is on the Docker engine, asked once, all at the same time. */
+export interface Survey {
+  /** The engine's own ID. */
+  engine: string;
+  dockerHost: string;
+  found: Found[];
+  /** The names of the containers that hold a published TCP port, by port. */
+  ports: ReadonlyMap<number, string[]>;
+  /** Every node of the config and of the state. */
+  observed: Observation[];
+}
+
+const TIMEOUT = 10_000;
+const LABEL_FORMAT = [LABELS.stack, LABELS.project, LABELS.node, LABELS.identity, LABELS.madeBy].map((l) => `{{.Label "${l}"}}`).join("\t");
+
+/**
+ * Asks the engine and every server of the stack.
+ *
+ * @returns undefined when the engine does not answer, with the reason.
+ */
+export async function survey(config: StackConfig, dockerHost: string, prior: PriorState): Promise<Survey | { unreachable: string }> {
+  const on = { host: dockerHost, timeout: TIMEOUT };
+  const ask = (...args: string[]): ReturnType<typeof docker> => docker(args, on);
+  const all = everyNode(config, prior);
+  const [info, containers, volumes, networks, observed] = await Promise.all([
+    ask("info", "--format", "{{.ID}}"),
+    ask("ps", "-a", "--no-trunc", "--format", `{{.ID}}\t{{.Names}}\t{{.State}}\t${LABEL_FORMAT}\t{{.Ports}}`),
+    ask("volume", "ls", "--filter", `label=${LABELS.stack}=${config.stack}`, "--format", `{{.Name}}\t{{.Name}}\t\t${LABEL_FORMAT}`),
+    ask("network", "ls", "--no-trunc", "--filter", `label=${LABELS.stack}=${config.stack}`, "--format", `{{.ID}}\t{{.Name}}\t\t${LABEL_FORMAT}`),
+    observe({ ...config, nodes: all }, { drift: true, host: dockerHost }).catch((error: unknown) => {
+      if (error instanceof UserError) {
+        return [];
+      }
+      throw error;
+    }),
+  ]);
+  const failed = [info, containers, volumes, networks].find((result) => result.exitCode !== 0);
+  if (failed !== undefined || info.stdout.trim() === "") {
+    return { unreachable: firstLine((failed ?? info).stderr).replace(/[.?]+$/, "") };
+  }
+  const lines = (text: string): string[][] =>
+    text
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => line.split("\t"));
+  const read =
+    (kind: Found["kind"]) =>
+    ([id = "", name = "", state = "", stack = "", project = "", node = "", identity = "", madeBy = ""]: string[]): Found[] =>
+      stack === config.stack && project === labelsOf(stack)[LABELS.project] ? [{ kind, id, name, state, node, identity, madeBy }] : [];
+  return {
+    engine: info.stdout.trim(),
+    dockerHost,
+    found: [
+      ...lines(containers.stdout).flatMap(read("container")),
+      ...lines(volumes.stdout).flatMap(read("volume")),
+      ...lines(networks.stdout).flatMap(read("network")),
+    ],
+    ports: publishedPorts(lines(containers.stdout).map((fields) => [fields[1] ?? "", fields[8] ?? ""])),
+    observed,
+  };
+}
+
+/** The nodes of the config, and those that only the state knows: they may be the primary. */
+function everyNode(config: StackConfig, prior: PriorState): NodeConfig[] {
+  const dropped = knownNodes(prior).filter((name) => !config.nodes.some((node) => node.name === name));
+  const dockerHost = config.nodes[0]?.dockerHost;
+  return [
+    ...config.nodes,
+    ...dropped.sort(byName).map((name) => ({ name, port: 0, address: "", ...(dockerHost === undefined ? {} : { dockerHost }) })),
+  ];
+}
+
+/** From `0.0.0.0:5432->5432/tcp, …` of `docker ps`. */
+function publishedPorts(containers: readonly (readonly [string, string])[]): Map<number, string[]> {
+  const ports = new Map<number, string[]>();
+  for (const [name, text] of containers) {
+    for (const [, from, to] of text.matchAll(/:(\d+)(?:-(\d+))?->/g)) {
+      for (let port = Number(from); port <= Number(to ?? from); port += 1) {
+        ports.set(port, [...new Set([...(ports.get(port) ?? []), name])]);
+      }
+    }
+  }
+  return ports;
+}
+
+/** The node's container, as Docker has it. */
+export function containerOf(stack: string, survey: Survey, node: string): Found | undefined {
+  return survey.found.find((object) => object.kind === "container" && object.name === containerName(stack, node));
+}

@@ -1,0 +1,32 @@
+# What the steps below share; it is put before each of them.
+set -eu
+
+say() { echo "pgnode: $*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+now() { date +%s; }
+
+# reason_of CONTAINER: what a node that stopped by itself has said last, or the last error of its server. Not the end
+# of a server that was killed.
+reason_of() {
+    docker logs --tail 1 "$1" 2>&1 | grep '^pgnode: ' || true
+    docker logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
+}
+
+state_of() { docker inspect --type container --format '{{.State.Status}}' "$1" 2>/dev/null || echo gone; }
+
+# in_node CONTAINER ACTION [OPTION...]: runs a part of pgnode in a node's running container, with docker's options.
+in_node() {
+    container=$1 action=$2
+    shift 2
+    docker exec -u postgres -e PGNODE_TIMEOUT "$@" "$container" pgnode "$action"
+}
+
+# with_reason CONTAINER CODE: ends a step whose container let it down; what the node itself said last is what to show.
+with_reason() {
+    reason_of "$1" >&2
+    exit 1
+}

@@ -1,0 +1,95 @@
+# Waits until a node is what it should be: the one primary, or a standby that streams from it through its own slot.
+# An empty volume of a node of a cluster that exists is filled from whoever is primary, never by initdb.
+#
+# Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), NODE_START (not empty: start it
+# when it is stopped), NODE_PROMOTE (not empty: nobody else is there yet, so a standby becomes the primary), PGNODE_SLOT,
+# NODE_CLONE (birth.sh), and what that needs. Standard input: as for birth.sh.
+input=$(cat)
+deadline=$(($(now) + PGNODE_TIMEOUT))
+healed=
+
+role_of() { in_node "$1" role 2>/dev/null || true; }
+
+# Sets PRIMARY to the container of another node that is primary, if there is one.
+find_primary() {
+    PRIMARY=
+    for c in $NODE_CONTAINERS; do
+        [ "$c" != "$NODE_CONTAINER" ] || continue
+        [ "$(role_of "$c")" != primary ] || PRIMARY=$c
+    done
+}
+
+slot_on() {
+    printf '%s\n' "SELECT pg_create_physical_replication_slot('$PGNODE_SLOT', true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '$PGNODE_SLOT');" |
+        in_node "$1" sql -i >/dev/null
+}
+
+fill() {
+    find_primary
+    [ -n "$PRIMARY" ] || die "the volume of node $NODE_NAME is empty, and no other node is primary to fill it from. It stays down. Promote one (npm run failover), then run up again; when the data of every node is gone or may go, destroy the stack and build it anew"
+    say "the volume of node $NODE_NAME is empty: cloning it from whoever is primary ($PRIMARY)"
+    docker stop -t 60 "$NODE_CONTAINER" >/dev/null
+    slot_on "$PRIMARY"
+    printf '%s\n' "$input" | NODE_ACTION=clone sh -c "$NODE_CLONE" || die "cloning node $NODE_NAME failed (see above)"
+    docker start "$NODE_CONTAINER" >/dev/null
+    healed=yes
+}
+
+case $(state_of "$NODE_CONTAINER") in
+exited | created | dead)
+    [ -n "${NODE_START:-}" ] || {
+        say "node $NODE_NAME is stopped, and is not waited for. Start it with the config key startStopped, or: docker start $NODE_CONTAINER"
+        exit 0
+    }
+    docker start "$NODE_CONTAINER" >/dev/null
+    ;;
+paused)
+    say "node $NODE_NAME is paused, and is not waited for"
+    exit 0
+    ;;
+esac
+restarts=$(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER")
+
+while :; do
+    case $(role_of "$NODE_CONTAINER") in
+    primary)
+        find_primary
+        [ -z "$PRIMARY" ] || die "node $NODE_NAME is writable, and so is $PRIMARY: two writers. Run: npm run status"
+        exit 0
+        ;;
+    standby)
+        if [ -n "${NODE_PROMOTE:-}" ]; then
+            find_primary
+            if [ -z "$PRIMARY" ]; then
+                say "node $NODE_NAME has the newest data that was kept: it becomes the primary"
+                in_node "$NODE_CONTAINER" promote || with_reason "$NODE_CONTAINER"
+                continue
+            fi
+        fi
+        if PGNODE_TIMEOUT=3 in_node "$NODE_CONTAINER" streaming -e PGNODE_SLOT -e PGNODE_NAME 2>/dev/null; then
+            exit 0
+        fi
+        find_primary
+        [ -z "$PRIMARY" ] || slot_on "$PRIMARY" || true
+        ;;
+    *)
+        said=$(reason_of "$NODE_CONTAINER")
+        case $said in
+        *"no cluster in its volume"*)
+            [ -z "$healed" ] || die "${said#pgnode: }"
+            fill
+            deadline=$(($(now) + PGNODE_TIMEOUT))
+            ;;
+        esac
+        if [ $(($(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER") - restarts)) -ge 3 ]; then
+            said=$(reason_of "$NODE_CONTAINER" | tail -n 1)
+            die "node $NODE_NAME does not come up: ${said#pgnode: }"
+        fi
+        ;;
+    esac
+    [ "$(now)" -lt "$deadline" ] || {
+        said=$(reason_of "$NODE_CONTAINER" | tail -n 1)
+        die "node $NODE_NAME is neither primary nor streaming after $PGNODE_TIMEOUT s. ${said:+The last it said: ${said#pgnode: }. }Its log: docker logs $NODE_CONTAINER"
+    }
+    sleep 0.1
+done
