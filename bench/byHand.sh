@@ -1,10 +1,9 @@
 #!/bin/bash
 # The floor: the same pair, built with the docker command line as fast as it goes: same image, initdb
 # options and settings, nothing declared, nothing checked that is not needed to go on.
-#   byHand.sh up NAME PORT1 PORT2   |   byHand.sh down NAME
+#   IMAGE=NAME byHand.sh up NAME PORT1 PORT2   |   byHand.sh down NAME
 set -euo pipefail
 action=$1 name=$2
-image=postgres-replica:17
 label="--label postgres-replica.stack=$name"
 
 until_ok() { # until_ok WHAT COMMAND...: at most 60 s
@@ -24,6 +23,7 @@ if [ "$action" = down ]; then
     exit 0
 fi
 
+image=${IMAGE:?the name of the image to run}
 docker network create $label "$name" >/dev/null
 docker run -d $label --name "$name-1" --network "$name" -p "127.0.0.1:$3:5432" --user postgres --tmpfs /unused -v "$name-1:/var/lib/postgresql" \
     "$image" bash -c 'D=/var/lib/postgresql/data

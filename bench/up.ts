@@ -4,7 +4,7 @@ import { randomBytes } from "crypto";
 import { cpus, totalmem } from "os";
 import { join } from "path";
 import { pulumiBin } from "../commands/workspace";
-import { Checkout, freePorts } from "../tests/integration/checkout";
+import { Checkout, freePorts, OWN_IMAGE } from "../tests/integration/checkout";
 
 /** What is measured, in the order of one trial. */
 const STEPS = [
@@ -64,7 +64,7 @@ export async function benchUp(trials: number, json: boolean): Promise<void> {
       });
     for (let trial = 0; trial <= trials; trial++) {
       const name = `byhand-${randomBytes(3).toString("hex")}`;
-      const byHand = (...args: string[]): Promise<unknown> => execa(join(__dirname, "byHand.sh"), args);
+      const byHand = (...args: string[]): Promise<unknown> => execa(join(__dirname, "byHand.sh"), args, { env: { IMAGE: OWN_IMAGE } });
       await time("by hand: up", () => byHand("up", name, String(ports[0]), String(ports[1])));
       await time("by hand: down", () => byHand("down", name));
       await time("pulumi up", () => pulumi(pair, "up"));

@@ -4,6 +4,7 @@ import { join } from "path";
 import type { NodeConfig, StackConfig } from "../core/config";
 import { clusterOf, nodeEnvironment, sourceConninfo } from "../core/cluster";
 import type { WalEnd } from "../core/election";
+import { imageName } from "../core/image";
 import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../core/names";
 import { PGNODE_SCRIPT } from "../core/pgnode";
 import { shellWord } from "../core/quoting";
@@ -89,7 +90,7 @@ export class NodeControl {
   /** Takes back the marks of a change of roles that did not go through: the stopped node may be the primary again. */
   public async unfence(): Promise<void> {
     const result = await this.inVolume("unfence", {
-      image: (await this.image()) ?? this.config.image,
+      image: (await this.image()) ?? imageName(this.config.image),
       network: "none",
       timeout: 30_000,
     });
@@ -118,7 +119,7 @@ export class NodeControl {
     }
     if (isGone(result.stderr) && name === "fenced" && (await this.hasVolume())) {
       // The next up makes a container on that volume.
-      result = await this.inVolume("fence", { image: this.config.image, network: "none", timeout: 30_000 });
+      result = await this.inVolume("fence", { image: imageName(this.config.image), network: "none", timeout: 30_000 });
     }
     if (result.exitCode !== 0 && !isGone(result.stderr)) {
       throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
@@ -163,7 +164,7 @@ export class NodeControl {
     if (own === null && !(await this.hasVolume())) {
       return null;
     }
-    const image = own ?? this.config.image;
+    const image = own ?? imageName(this.config.image);
     const result = await this.inVolume("wal-end", { image, network: "none", timeout: 30_000 });
     const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no) (writable|standby)$/m.exec(result.stdout);
     const history = Object.fromEntries(
@@ -193,7 +194,7 @@ export class NodeControl {
     // One that an interrupted run left behind would work on the same volume.
     await docker(["rm", "-f", "-v", `${this.container}-clone`], this.on);
     const result = await this.inVolume("clone", {
-      image: this.config.image,
+      image: imageName(this.config.image),
       network: networkName(stack),
       options: ["--name", `${this.container}-clone`, ...labels],
       timeout: CLONE_HOURS * 3_600_000,

@@ -1,6 +1,7 @@
 import execa from "execa";
 import { appendFileSync, mkdirSync } from "fs";
 import { join } from "path";
+import { createInterface } from "readline";
 import { UserError } from "../errors";
 import { STATE_DIR } from "../workspace";
 
@@ -18,6 +19,9 @@ const HEARTBEAT_SECONDS = 15;
  * still alive.
  *
  * @param what What the program does, for messages.
+ * @param options.minutes How long it may take. @default 20
+ * @param options.ownErrors How the last line begins with which the program says itself why it failed and what to do.
+ * Such a program says on standard error how far it is, too: `report` gets those lines, and nothing else.
  * @throws UserError with the program's last line when it fails or takes longer than `minutes`.
  */
 export async function longRun(
@@ -25,23 +29,31 @@ export async function longRun(
   file: string,
   args: readonly string[],
   report: Report,
-  options: execa.Options & { minutes?: number } = {},
+  options: execa.Options & { minutes?: number; ownErrors?: string } = {},
 ): Promise<void> {
-  const { minutes = 20, ...rest } = options;
+  const { minutes = 20, ownErrors, ...rest } = options;
   const start = Date.now();
   mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
-  const beat = setInterval(
-    () => report(`${what}: still at it after ${Math.round((Date.now() - start) / 1000)} s`),
-    HEARTBEAT_SECONDS * 1000,
-  );
+  const beat =
+    ownErrors === undefined
+      ? setInterval(() => report(`${what}: still at it after ${Math.round((Date.now() - start) / 1000)} s`), HEARTBEAT_SECONDS * 1000)
+      : undefined;
   try {
-    const result = await execa(file, [...args], { all: true, reject: false, stdin: "ignore", timeout: minutes * 60_000, ...rest });
+    const child = execa(file, [...args], { all: true, reject: false, stdin: "ignore", timeout: minutes * 60_000, ...rest });
+    if (ownErrors !== undefined && child.stderr !== null) {
+      createInterface({ input: child.stderr }).on("line", report);
+    }
+    const result = await child;
     const output = result.all ?? "";
     appendFileSync(SETUP_LOG, `--- ${what}\n${output}\n`);
     if (result.exitCode !== 0) {
+      const last = output.trim().split("\n").at(-1) ?? "";
+      if (ownErrors !== undefined && last.startsWith(ownErrors)) {
+        throw new UserError(`${last.slice(ownErrors.length)}. The whole output is in ${SETUP_LOG}`);
+      }
       const why = result.timedOut
         ? `no end after ${minutes} minutes`
-        : output.trim().split("\n").at(-1) || String((result as { originalMessage?: string }).originalMessage);
+        : last || String((result as { originalMessage?: string }).originalMessage);
       throw new UserError(`${what} failed: ${why}. The whole output is in ${SETUP_LOG}`);
     }
   } finally {

@@ -116,7 +116,7 @@ reason() {
     fi
     # A full disk and apt's own errors say more than the last line, which only says that there was an error.
     { grep -i 'no space left on device' "$work/log" || sed -n 's/.*\(E: .*\)/\1/p' "$work/log" | grep . || grep . "$work/log" || echo "exit code $1, and nothing said"; } |
-        tail -n 1 | sed 's/^Error response from daemon: //; s/ Is the docker daemon running?.*//; s/[.?[:space:]]*$//' | cut -c 1-300
+        tail -n 1 | sed 's/^Error response from daemon: //; s/[.[:space:]]*$//' | cut -c 1-300
 }
 
 # What the last run said, for whoever needs more than the reason.

@@ -3,7 +3,7 @@ import { createServer, type Server } from "net";
 import { docker } from "../../commands/docker";
 import { leftovers } from "../../commands/deploy";
 import { labelsOf, volumeName } from "../../core/names";
-import { Checkout, freePorts, type Ran, type StackFile } from "../integration/checkout";
+import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile } from "../integration/checkout";
 
 jest.setTimeout(300_000);
 
@@ -110,7 +110,7 @@ describe("bad input", () => {
 
   test("an image without PostgreSQL; mended, up goes on from there", async () => {
     const image = "postgres-replica-test-without:1";
-    const build = "FROM postgres-replica:17\nRUN rm -rf /usr/lib/postgresql/*/bin\n";
+    const build = `FROM ${OWN_IMAGE}\nRUN rm -rf /usr/lib/postgresql/*/bin\n`;
     await execa("docker", ["build", "-q", "-t", image, "-"], { input: build, env: { DOCKER_BUILDKIT: "0" } });
     try {
       const stack = checkout.addStack("dev-bad", { ...nodes(), image });
@@ -147,7 +147,7 @@ describe("bad input", () => {
     const labels = Object.entries(labelsOf(stack, "pg1")).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
     await execa("docker", ["volume", "create", ...labels, volume]);
     const inVolume = (script: string): Promise<Ran> =>
-      docker(["run", "--rm", "-v", `${volume}:/v`, "--entrypoint", "sh", "postgres-replica:17", "-c", script]);
+      docker(["run", "--rm", "-v", `${volume}:/v`, "--entrypoint", "sh", OWN_IMAGE, "-c", script]);
     await inVolume(fill);
     const listing = "cd /v && find . -type f | sort | xargs sha256sum";
     const before = (await inVolume(listing)).stdout;
@@ -172,7 +172,7 @@ describe("bad input", () => {
       `${kept}-kept:/k`,
       "--entrypoint",
       "sh",
-      "postgres-replica:17",
+      OWN_IMAGE,
       "-c",
       "cp -a /v/. /k/",
     ]);
@@ -189,7 +189,7 @@ describe("bad input", () => {
         `${kept}-kept:/k:ro`,
         "--entrypoint",
         "sh",
-        "postgres-replica:17",
+        OWN_IMAGE,
         "-c",
         "cp -a /k/. /v/",
       ]);

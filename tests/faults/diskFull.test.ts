@@ -1,11 +1,10 @@
 import { docker, sqlIn } from "../../commands/docker";
 import { containerName, labelsOf, volumeName } from "../../core/names";
 import type { Status } from "../../core/topology";
-import { Checkout, freePorts } from "../integration/checkout";
+import { Checkout, freePorts, OWN_IMAGE } from "../integration/checkout";
 
 jest.setTimeout(300_000);
 
-const IMAGE = "postgres-replica:17";
 const SIZE_MIB = 256;
 
 /** A volume of a stack that is small, in memory, and can be filled up. */
@@ -26,7 +25,7 @@ class SmallVolume {
     const labels = Object.entries(this.labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
     const options = ["type=tmpfs", "device=tmpfs", `o=size=${SIZE_MIB}m`].flatMap((option) => ["--opt", option]);
     await must("volume", "create", ...labels, ...options, this.volume);
-    await must("run", "-d", "--init", "--name", this.keeper, "-v", `${this.volume}:/v`, "--entrypoint", "sleep", IMAGE, "1800");
+    await must("run", "-d", "--init", "--name", this.keeper, "-v", `${this.volume}:/v`, "--entrypoint", "sleep", OWN_IMAGE, "1800");
     await this.sh("mkdir /v/lost+found");
   }
 

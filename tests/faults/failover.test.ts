@@ -1,5 +1,5 @@
 import { docker } from "../../commands/docker";
-import { psql } from "../integration/checkout";
+import { OWN_IMAGE, psql } from "../integration/checkout";
 import { Cluster, Writer } from "./cluster";
 
 jest.setTimeout(300_000);
@@ -88,7 +88,7 @@ describe("a pair whose primary dies", () => {
       `${cluster.container("pg1")}-data:/v`,
       "--entrypoint",
       "stat",
-      "postgres-replica:17",
+      OWN_IMAGE,
       "-c",
       "%i %w",
       "/v/data/PG_VERSION",
@@ -169,7 +169,7 @@ describe("a pair whose primary dies", () => {
     const pid = await cluster.docker("inspect", "-f", "{{.State.Pid}}", cluster.container("pg2"));
     // In the Docker host's processes: inside the container, process 1 takes no such signal.
     const signal = (name: string): Promise<string> =>
-      cluster.docker("run", "--rm", "--pid", "host", "--user", "0", "--entrypoint", "kill", "postgres-replica:17", `-${name}`, pid.trim());
+      cluster.docker("run", "--rm", "--pid", "host", "--user", "0", "--entrypoint", "kill", OWN_IMAGE, `-${name}`, pid.trim());
     await signal("STOP");
     try {
       expect((await cluster.status()).problems.map((p) => p.what)).toEqual(["its container is running, but the server does not answer"]);
@@ -247,7 +247,7 @@ describe("a pair whose primary dies", () => {
       `${cluster.container("pg1")}-data:/v`,
       "--entrypoint",
       "sh",
-      "postgres-replica:17",
+      OWN_IMAGE,
       "-c",
       "rm -rf /v/data/pg_wal/0*",
     );

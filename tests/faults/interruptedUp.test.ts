@@ -1,5 +1,5 @@
 import { docker } from "../../commands/docker";
-import { Checkout, freePorts } from "../integration/checkout";
+import { Checkout, freePorts, OWN_IMAGE } from "../integration/checkout";
 import { killTree } from "./processes";
 
 jest.setTimeout(300_000);
@@ -80,7 +80,7 @@ describe("an up that was killed", () => {
       `${volume}:/v`,
       "--entrypoint",
       "sh",
-      "postgres-replica:17",
+      OWN_IMAGE,
       "-c",
       "stat -c '%w %i' /v/data/PG_VERSION 2>/dev/null || true",
     ]);

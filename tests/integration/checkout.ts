@@ -8,6 +8,8 @@ import { stringify } from "yaml";
 import { leftovers } from "../../commands/deploy";
 import { fileBackend, ROOT } from "../../commands/workspace";
 import { docker } from "../../commands/docker";
+import { DEFAULTS } from "../../core/config";
+import { imageName } from "../../core/image";
 import { removeLabelled } from "./labelled";
 import type { Status } from "../../core/topology";
 
@@ -185,24 +187,14 @@ export interface StackOutputs {
   network: string;
 }
 
+/** Our own image, by the name under which containers use it. */
+export const OWN_IMAGE = imageName(DEFAULTS.image);
+
 /** Runs psql (of the node's own container) against a libpq URL that is reachable from this machine. */
 export async function psql(url: string, sql: string): Promise<Ran> {
   // The container shares the host's network, so a URL with 127.0.0.1 means the same to it.
   const result = await docker(
-    [
-      "run",
-      "--rm",
-      "-i",
-      "--network",
-      "host",
-      "-e",
-      "URL",
-      "--entrypoint",
-      "sh",
-      "postgres-replica:17",
-      "-c",
-      'psql -X -v ON_ERROR_STOP=1 "$URL"',
-    ],
+    ["run", "--rm", "-i", "--network", "host", "-e", "URL", "--entrypoint", "sh", OWN_IMAGE, "-c", 'psql -X -v ON_ERROR_STOP=1 "$URL"'],
     {
       input: sql,
       env: { URL: url },

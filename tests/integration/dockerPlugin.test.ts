@@ -4,7 +4,9 @@ import * as pulumi from "@pulumi/pulumi";
 import { randomBytes } from "crypto";
 import { docker } from "../../commands/docker";
 import { leftovers } from "../../commands/deploy";
+import { DEFAULTS } from "../../core/config";
 import { currentDockerHost } from "../../core/dockerHost";
+import { imageName } from "../../core/image";
 import { labelsOf } from "../../core/names";
 import { Engine, type TestStack } from "./engine";
 
@@ -13,7 +15,7 @@ jest.setTimeout(120_000);
 type Program = pulumi.automation.PulumiFn;
 
 /** Present on every machine that has run set-up; the tests only want a shell from it. */
-const IMAGE = "postgres-replica:17";
+const IMAGE = imageName(DEFAULTS.image);
 
 /**
  * What the stack relies on in Network, Volume, Container and RemoteImage of @pulumi/docker, through the

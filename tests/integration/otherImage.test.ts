@@ -1,12 +1,12 @@
 import execa from "execa";
 import { docker } from "../../commands/docker";
 import { containerName } from "../../core/names";
-import { Checkout, freePorts, type StackFile } from "./checkout";
+import { Checkout, freePorts, OWN_IMAGE, type StackFile } from "./checkout";
 
 jest.setTimeout(300_000);
 
 /** What sets the official image apart, as far as a node can notice: postgres is 999, PGDATA is a volume of its own, an entrypoint of its own. */
-const LIKE_OFFICIAL = `FROM postgres-replica:17
+const LIKE_OFFICIAL = `FROM ${OWN_IMAGE}
 RUN usermod -u 999 postgres && groupmod -g 999 postgres && chown -R postgres:postgres /var/run/postgresql /var/lib/postgresql && mkdir -p /var/lib/postgresql/data && chown postgres:postgres /var/lib/postgresql/data
 ENV PGDATA=/var/lib/postgresql/data POSTGRES_PASSWORD=unused
 VOLUME /var/lib/postgresql/data

@@ -1,7 +1,8 @@
 import * as docker from "../../commands/docker";
 import { UserError } from "../../commands/errors";
 import { nodeOf, NodeControl } from "../../commands/nodes";
-import { parseConfig } from "../../core/config";
+import { DEFAULTS, parseConfig } from "../../core/config";
+import { imageName } from "../../core/image";
 
 jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
@@ -120,7 +121,7 @@ describe("the end of a stopped node's WAL", () => {
       Promise.resolve(verb === "inspect" ? answer("", 1, "No such container") : answer("1 0/1 no writable")),
     );
     expect(await control().walEnd()).toMatchObject({ lsn: "0/1" });
-    expect(commands().at(-1)).toContain("--entrypoint sh postgres-replica:17 -c");
+    expect(commands().at(-1)).toContain(`--entrypoint sh ${imageName(DEFAULTS.image)} -c`);
   });
 
   test("is read from the node's own volume, without a network", async () => {
