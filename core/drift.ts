@@ -123,14 +123,12 @@ SELECT to_json(count(DISTINCT relname) = ${SAMPLE_TABLES.length}) AS drift_table
 
 /** Reads the last line of an answer; null when the server did not say. */
 export function readDriftFacts(answer: string): DriftFacts | null {
-  let last: { facts: DriftFacts; sampleTables: boolean | null };
   try {
-    last = JSON.parse(answer.trim().split("\n").at(-1) ?? "") as typeof last;
+    const last = JSON.parse(answer.trim().split("\n").at(-1) ?? "") as { facts?: DriftFacts; sampleTables: boolean | null } | null;
+    return last?.facts?.files === undefined ? null : { ...last.facts, sampleTables: last.sampleTables };
   } catch {
-    return null;
+    return null; // psql has named what it could not ask
   }
-  const { facts, sampleTables } = last;
-  return facts?.files === undefined ? null : { ...facts, sampleTables };
 }
 
 /**
