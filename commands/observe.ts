@@ -1,22 +1,34 @@
+import { randomBytes } from "crypto";
 import type { StackConfig } from "../core/config";
+import { driftSql, readDriftFacts } from "../core/drift";
 import { containerName, labelFilter, LABELS } from "../core/names";
 import { reasonIn } from "../core/reason";
 import { NODE_SQL, type Observation, readReport } from "../core/topology";
 import { containerStates, docker, logLines, sqlIn } from "./docker";
 import { firstLine, UserError } from "./errors";
 
-/** Asks Docker and every server of a stack for its state, all at the same time. */
-export async function observe(config: StackConfig): Promise<Observation[]> {
+/**
+ * Asks Docker and every server of a stack for its state, all at the same time.
+ *
+ * @param options.drift Ask in the same session what a person may have changed; see core/drift.ts. @default false
+ * @param options.host The Docker host to ask, a DOCKER_HOST value. @default that of the config, else the current one
+ */
+export async function observe(config: StackConfig, options: { drift?: boolean; host?: string } = {}): Promise<Observation[]> {
+  const on = options.host === undefined ? hostOf(config) : { host: options.host };
+  const { database, sampleDatabase: sample } = config;
+  // No digest of one look says anything about the next one.
+  const sql = options.drift === true ? NODE_SQL + driftSql({ salt: randomBytes(16).toString("hex"), database, sample }) : NODE_SQL;
   const nodes = config.nodes.map((node) => ({ node, container: containerName(config.stack, node.name) }));
   const [states, reports] = await Promise.all([
     containerStates(
       nodes.map(({ container }) => container),
-      hostOf(config),
+      on,
     ),
-    Promise.all(nodes.map(({ container }) => sqlIn(container, NODE_SQL, { ...hostOf(config), timeout: 5_000 }))),
+    Promise.all(nodes.map(({ container }) => sqlIn(container, sql, { ...on, timeout: 5_000 }))),
   ]);
   return nodes.map(({ node, container }, i) => {
     const report = reports[i];
+    const drift = options.drift === true && report?.exitCode === 0 ? readDriftFacts(report.stdout) : null;
     return {
       name: node.name,
       container,
@@ -25,6 +37,7 @@ export async function observe(config: StackConfig): Promise<Observation[]> {
       containerState: states.get(container) ?? null,
       ...(report?.exitCode === 0 ? readReport(report.stdout) : { server: null, disk: null }),
       reason: "",
+      ...(drift === null ? {} : { drift }),
     };
   });
 }

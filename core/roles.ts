@@ -2,7 +2,7 @@ import { APP_ROLE, REPLICATION_ROLE } from "./names";
 import { sqlIdentifier, sqlLiteral } from "./quoting";
 
 /** The roles whose passwords the stack sets. */
-const ROLES = ["postgres", REPLICATION_ROLE, APP_ROLE];
+export const ROLES = ["postgres", REPLICATION_ROLE, APP_ROLE];
 
 /**
  * A role's comment keeps a digest of the verifier that PostgreSQL has made of the password, so that a

@@ -1,3 +1,6 @@
+/** The tables of the sample. */
+export const SAMPLE_TABLES = ["customers", "orders"];
+
 /** The guide's sample data (step 2), written so that loading it again changes nothing. */
 export const SAMPLE_SQL = `
 BEGIN;

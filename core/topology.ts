@@ -1,4 +1,5 @@
 import { bytesText } from "./bytes";
+import type { DriftFacts } from "./drift";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "./queries";
 import { lsnDiff } from "./lsn";
 import { NODE_ROOT, slotName } from "./names";
@@ -95,6 +96,8 @@ export interface Observation {
   disk: Disk | null;
   /** What the log of a node that is not well gives as the reason; empty when it gives none, or nobody asked. */
   reason: string;
+  /** What a person may have changed; absent when nobody asked, or the server did not say. */
+  drift?: DriftFacts;
 }
 
 export type Role = "primary" | "standby" | "down" | "unknown";

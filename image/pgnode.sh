@@ -535,6 +535,26 @@ sql() {
     psql_local -f -
 }
 
+# The settings of node.conf that ALTER SYSTEM has set as well. Not pgnode's own, which the server does not use.
+altered() {
+    awk '{ line = tolower($0) }
+        !match(line, /^[ \t]*[a-z_][a-z0-9_.$]*/) { next }
+        { name = substr(line, 1, RLENGTH); gsub(/[ \t]/, "", name) }
+        FILENAME == ARGV[1] { owned[name]; next }
+        name in owned && name !~ /^pgnode[.]/ && !(name in seen) { seen[name]; print name }' "$OWN/node.conf" "$DATA/postgresql.auto.conf"
+}
+
+# What ALTER SYSTEM has set wins over node.conf. A name in quotes may have a dot.
+reset_altered() {
+    names=$(altered)
+    for name in $names; do
+        psql_local -c "ALTER SYSTEM RESET \"$(echo "$name" | sed 's/[.]/"."/')\"" </dev/null ||
+            die "node $PGNODE_NAME cannot reset $name, which ALTER SYSTEM has set and the stack decides. Take it out of $DATA/postgresql.auto.conf by hand, then run up again"
+        say "ALTER SYSTEM had set $name on node $PGNODE_NAME, which the stack decides: reset"
+        CHANGED=yes
+    done
+}
+
 configure() {
     wait_ready
     mkdir -p "$OWN"
@@ -547,6 +567,7 @@ configure() {
     fi
     touch "$OWN/unapplied"
     write_files "$DATA"
+    reset_altered
     if [ -z "$CHANGED" ]; then
         rm -f "$OWN/node.conf.before" "$OWN/unapplied"
         return 0

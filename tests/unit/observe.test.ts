@@ -50,3 +50,52 @@ describe("what Docker says of the containers", () => {
     await expect(docker.containerStates([PG1], {})).rejects.toMatchObject({ exitCode: 2 });
   });
 });
+
+describe("what a person may have changed", () => {
+  const REPORT = '{"inRecovery":false}\noverlay 1000 600 400 60% /var/lib/pgnode\n';
+  const FACTS = '{"facts": {"files":{},"altered":["work_mem"]} ,"sampleTables": null }\n';
+  const asked = (): string[] =>
+    (run.mock.calls as unknown as [string, string[], { input?: string }][]).map(([, , { input }]) => input ?? "");
+
+  beforeEach(() => {
+    run.mockReset();
+    run.mockImplementation((_docker, [verb]) =>
+      Promise.resolve({ exitCode: 0, stdout: verb === "inspect" ? "" : REPORT + FACTS, stderr: "" }),
+    );
+  });
+
+  test("is not asked unless somebody wants to know", async () => {
+    expect((await observe(config)).every((node) => !("drift" in node))).toBe(true);
+    expect(asked().join("")).not.toContain("drift");
+  });
+
+  test("is asked in the same session, with a salt that no other look has", async () => {
+    const observed = await observe(config, { drift: true });
+    expect(observed.map((node) => [node.server?.inRecovery, node.disk?.totalBytes, node.drift?.altered])).toEqual([
+      [false, 1024000, ["work_mem"]],
+      [false, 1024000, ["work_mem"]],
+    ]);
+    expect(run.mock.calls).toHaveLength(3);
+    await observe(config, { drift: true });
+    const salts = asked().flatMap((sql) => /'drift.salt', '([0-9a-f]{32})'/.exec(sql)?.[1] ?? []);
+    expect([salts.length, new Set(salts).size]).toEqual([4, 2]);
+  });
+
+  test("is left out when the server does not say", async () => {
+    run.mockImplementation((_docker, [verb]) => Promise.resolve({ exitCode: 0, stdout: verb === "inspect" ? "" : REPORT, stderr: "" }));
+    expect((await observe(config, { drift: true })).map((node) => [node.server?.inRecovery, node.drift])).toEqual([
+      [false, undefined],
+      [false, undefined],
+    ]);
+  });
+});
+
+test("a Docker host that the caller names is asked instead of the config's", async () => {
+  inspectPrints(0, "");
+  run.mockClear();
+  await observe(config, { host: "tcp://elsewhere:2375" });
+  const hosts = (run.mock.calls as unknown as [string, string[], { env: { DOCKER_HOST: string } }][]).map(
+    ([, , { env }]) => env.DOCKER_HOST,
+  );
+  expect(hosts).toEqual(Array(3).fill("tcp://elsewhere:2375"));
+});
