@@ -41,13 +41,15 @@ export async function containerStates(containers: readonly string[], on: { host?
     timeout: 10_000,
   });
   if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
-    throw new UserError(
-      `the Docker engine does not answer: ${firstLine(asked.stderr).replace(/[.?]+$/, "")}. Start it with: npm run setup`,
-      2,
-    );
+    throw noAnswer(asked.stderr);
   }
   const lines = asked.stdout.split("\n").filter(Boolean);
   return new Map(lines.map((line) => line.replace(/^\//, "").split(" ") as [string, string]));
+}
+
+/** What to say when the engine does not answer; exit code 2. */
+export function noAnswer(stderr: string): UserError {
+  return new UserError(`the Docker engine does not answer: ${firstLine(stderr).replace(/[.?]+$/, "")}. Start it with: npm run setup`, 2);
 }
 
 /** Whether Docker says that there is no such container. */

@@ -31,15 +31,20 @@ export interface FailoverOptions {
 }
 
 /** `npm run failover`: the primary is gone; fence it, promote the most advanced standby. Returns the exit code. */
-export function failover(stack: string, options: FailoverOptions): Promise<number> {
-  return options.dryRun ? run(stack, options) : exclusively(stack, () => run(stack, options));
-}
-
-async function run(stack: string, options: FailoverOptions): Promise<number> {
+export async function failover(stack: string, options: FailoverOptions): Promise<number> {
   const start = Date.now();
   const config = readStackConfig(stack);
+  // The first look changes nothing, so it does not wait for the lock. What is done rests on the look after the fence.
+  const look = observe(config);
+  look.catch(() => undefined); // the lock may be refused first
+  const action = async (): Promise<number> => run(config, options, await look, start);
+  return options.dryRun ? action() : exclusively(config, "failover", action);
+}
+
+/** @param start When the command began, in milliseconds. */
+async function run(config: StackConfig, options: FailoverOptions, observed: Observation[], start: number): Promise<number> {
+  const { stack } = config;
   const nodes = controls(config);
-  const observed = await observe(config);
   const journal = new Journal(stack);
 
   const finished = await finishInterrupted(config, nodes, observed, journal, options.dryRun);

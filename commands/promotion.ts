@@ -1,4 +1,4 @@
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
 import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
@@ -6,9 +6,9 @@ import { REPLICATION_ROLE } from "../core/names";
 import { needsClone } from "../core/reason";
 import { assess, type Observation, type Status } from "../core/topology";
 import { UserError } from "./errors";
+import { acquireLock } from "./lock";
 import { CLONE_HOURS, NodeControl } from "./nodes";
 import { observe } from "./observe";
-import { isRunning } from "./preflight";
 import { STATE_DIR } from "./workspace";
 
 /** What failover, switchover and rejoin have in common. */
@@ -76,79 +76,20 @@ export class Journal {
 }
 
 /**
- * Runs what fences or promotes, one at a time for a stack.
+ * Runs what fences or promotes: while it does, nothing else changes the stack.
  *
- * @param seconds How long to wait for another one in this checkout. @default 0
+ * @param who The command, in words, for those who have to wait for it.
+ * @param seconds How long to wait for another one. @default 0
  * @throws UserError when that one still runs.
  */
-export async function exclusively<T>(stack: string, action: () => Promise<T>, seconds = 0): Promise<T> {
-  const file = join(STATE_DIR, `promotion-${stack}.lock`);
-  mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
-  // Whole or not at all: an empty file would look like one that a dead process has left.
-  const take = (): boolean => {
-    const own = `${file}.${process.pid}`;
-    writeFileSync(own, String(process.pid));
-    try {
-      linkSync(own, file);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
-        throw error;
-      }
-      return false;
-    } finally {
-      rmSync(own, { force: true });
-    }
-    return true;
-  };
-  const deadline = Date.now() + seconds * 1000;
-  let told = false;
-  while (!take()) {
-    const pid = holder(file);
-    if (pid === undefined || !isRunning(pid, CHANGES_ROLES)) {
-      removeStale(file, pid);
-    } else if (Date.now() > deadline) {
-      throw new UserError(`another failover, switchover or rejoin of stack "${stack}" is at work (process ${pid}). Wait for it to end`);
-    } else {
-      if (!told) {
-        say(`waiting for another failover, switchover or rejoin (process ${pid}), ${seconds} s at most`);
-        told = true;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  }
+export async function exclusively<T>(config: StackConfig, who: string, action: () => Promise<T>, seconds = 0): Promise<T> {
+  const { stack } = config;
+  const host = config.nodes[0]?.dockerHost;
+  const lock = await acquireLock(host === undefined ? { stack } : { stack, host }, who, { seconds, say });
   try {
     return await action();
   } finally {
-    if (holder(file) === process.pid) {
-      rmSync(file, { force: true });
-    }
-  }
-}
-
-/** The commands that take the lock; down does for the switchover in it. */
-const CHANGES_ROLES = /failover|switchover|rejoin|down/;
-
-/** Removes a lock that a dead process left, and not one that somebody has taken meanwhile. */
-function removeStale(file: string, pid: number | undefined): void {
-  const aside = `${file}.stale.${process.pid}`;
-  try {
-    renameSync(file, aside);
-    if (holder(aside) !== pid) {
-      linkSync(aside, file);
-    }
-  } catch {
-    // Somebody else was faster.
-  } finally {
-    rmSync(aside, { force: true });
-  }
-}
-
-/** The process that holds a lock; undefined when nobody does. */
-function holder(file: string): number | undefined {
-  try {
-    return Number(readFileSync(file, "utf8"));
-  } catch {
-    return undefined;
+    await lock.release();
   }
 }
 

@@ -15,15 +15,16 @@ import { readStackConfig } from "./workspace";
  * @param anew Clone it, whatever it has.
  */
 export async function rejoin(stack: string, name: string, anew = false): Promise<number> {
+  const config = readStackConfig(stack);
   // What may take long comes after the lock: it stands in nobody's way.
-  const rest = await exclusively(stack, () => prepare(stack, name, anew), BOUNDS.lock);
+  const rest = await exclusively(config, "rejoin", () => prepare(config, name, anew), BOUNDS.lock);
   await rest();
   return 0;
 }
 
 /** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
-async function prepare(stack: string, name: string, anew: boolean): Promise<() => Promise<void>> {
-  const config = readStackConfig(stack);
+async function prepare(config: StackConfig, name: string, anew: boolean): Promise<() => Promise<void>> {
+  const { stack } = config;
   const control = new NodeControl(config, nodeOf(config, name));
   const observed = await diagnose(config);
   const status = assess(stack, observed);

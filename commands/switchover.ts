@@ -26,12 +26,13 @@ import {
 import { readStackConfig } from "./workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
-export function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
-  return exclusively(stack, () => run(stack, to, json));
+export async function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
+  const config = readStackConfig(stack);
+  return exclusively(config, "switchover", () => run(config, to, json));
 }
 
-async function run(stack: string, to: string | undefined, json: boolean): Promise<number> {
-  const config = readStackConfig(stack);
+async function run(config: StackConfig, to: string | undefined, json: boolean): Promise<number> {
+  const { stack } = config;
   const nodes = controls(config);
   const observed = await observe(config);
   refuseUnlessUp(stack, observed);
@@ -47,13 +48,13 @@ async function run(stack: string, to: string | undefined, json: boolean): Promis
       await bringBack(controlOf(nodes, node.name), config);
     }
     journal.end();
-    return to === undefined || to === finished.promoted ? 0 : run(stack, to, json);
+    return to === undefined || to === finished.promoted ? 0 : run(config, to, json);
   }
   const change = journal.read();
   if (current === null && change?.from !== undefined && standby(observed, change.promoted) && !answers(observed, change.from)) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
     const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json });
-    return to === undefined || to === change.promoted ? code : run(stack, to, json);
+    return to === undefined || to === change.promoted ? code : run(config, to, json);
   }
   const target = checkedTarget(stack, observed, to);
   const from = current ?? "";

@@ -18,9 +18,28 @@ export const LABELS = {
 export interface Identity {
   /** Random. */
   id: string;
-  /** Who began the stack, and when: `alice@laptop 2026-11-24`. */
+  /** Who began the stack, and when: `alice@laptop,2026-11-24`, without spaces. */
   madeBy: string;
 }
+
+/**
+ * Labels on the container that is a stack's lock (see commands/lock.ts), and on nothing else. It has none of
+ * {@link LABELS}: whoever lists the objects of a stack, or looks for what a run has left behind, must not find it.
+ */
+export const LOCK_LABELS = {
+  stack: "postgres-replica.lock",
+  /** The holder's command, in words. */
+  command: "postgres-replica.lock.command",
+  pid: "postgres-replica.lock.pid",
+  start: "postgres-replica.lock.start",
+  host: "postgres-replica.lock.host",
+  machine: "postgres-replica.lock.machine",
+  boot: "postgres-replica.lock.boot",
+  pids: "postgres-replica.lock.pids",
+  token: "postgres-replica.lock.token",
+  /** Seconds. */
+  ttl: "postgres-replica.lock.ttl",
+} as const;
 
 /** The role that standbys stream with (the guide's name). */
 export const REPLICATION_ROLE = "replica_user";
@@ -60,6 +79,10 @@ export function containerName(stack: string, node: string): string {
 }
 export function volumeName(stack: string, node: string): string {
   return `${containerName(stack, node)}-data`;
+}
+/** The container that is a stack's lock. Everything else is named after a node, and a node's name has no dot. */
+export function lockName(stack: string): string {
+  return `${PROJECT}-${stack}.lock`;
 }
 
 /** The labels of one Docker object, as a plain record. */

@@ -1,4 +1,3 @@
-import { spawn } from "child_process";
 import type * as Fs from "fs";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "fs";
 import type * as Os from "os";
@@ -6,6 +5,7 @@ import { dirname, join } from "path";
 import type * as Path from "path";
 import { UserError } from "../../commands/errors";
 import { failover, type FailoverOptions } from "../../commands/failover";
+import * as locking from "../../commands/lock";
 import type { Report } from "../../commands/promotion";
 import * as observing from "../../commands/observe";
 import * as workspace from "../../commands/workspace";
@@ -19,6 +19,7 @@ jest.mock("../../commands/observe", () => ({
   observe: jest.fn(),
   runningNodes: jest.fn(),
 }));
+jest.mock("../../commands/lock", () => ({ acquireLock: jest.fn() }));
 jest.mock("../../commands/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
   const { tmpdir } = jest.requireActual<typeof Os>("os");
@@ -86,6 +87,14 @@ jest.mock("../../commands/nodes", () => ({
 
 const observe = jest.mocked(observing.observe);
 const readStackConfig = jest.mocked(workspace.readStackConfig);
+const acquireLock = jest.mocked(locking.acquireLock);
+let mockReleased: number;
+const LOCK: locking.StackLock = {
+  release: () => {
+    mockReleased++;
+    return Promise.resolve();
+  },
+};
 const JOURNAL = join(workspace.STATE_DIR, "promotion-dev.json");
 const NODES = ["pg1", "pg2", "pg3"].map((name, i) => ({ name, port: 5432 + i }));
 const configured = (more: object = {}): void => void readStackConfig.mockReturnValue(parseConfig("dev", { nodes: NODES, ...more }));
@@ -102,6 +111,8 @@ beforeEach(() => {
   mockStart = () => Promise.resolve();
   mockCheckpoint = () => Promise.resolve();
   mockStartedAgain = [];
+  mockReleased = 0;
+  acquireLock.mockResolvedValue(LOCK);
   said = [];
   printed = [];
   jest.spyOn(console, "error").mockImplementation((line: string) => void said.push(line));
@@ -250,20 +261,25 @@ describe("failover promotes nobody", () => {
     );
   });
 
-  test("while another one is at work on the same stack", async () => {
-    mkdirSync(workspace.STATE_DIR, { recursive: true });
-    const lock = join(workspace.STATE_DIR, "promotion-dev.lock");
-    const other = spawn(process.execPath, ["-e", "setTimeout(() => undefined, 30000)", "failover"]);
-    try {
-      writeFileSync(lock, String(other.pid));
-      seen(...PRIMARY_GONE);
-      expect(await refusal([])).toBe(
-        `another failover, switchover or rejoin of stack "dev" is at work (process ${other.pid}). Wait for it to end`,
-      );
-      expect(existsSync(lock)).toBe(true);
-    } finally {
-      other.kill("SIGKILL");
-    }
+  test.each(everyWay)("while the stack's lock is somebody else's, with %j; it does not even fence", async (options) => {
+    seen(...PRIMARY_GONE);
+    acquireLock.mockRejectedValue(new UserError("switchover (process 1 on other) is at work"));
+    expect(await refusal([], options)).toBe("switchover (process 1 on other) is at work");
+    expect(mockReleased).toBe(0);
+  });
+
+  test("and fences nobody before it has the lock, which it waits for; it gives it back when it is refused", async () => {
+    seen(...PRIMARY_GONE);
+    mockEnds = { pg1: null };
+    let grant = (): void => undefined;
+    acquireLock.mockImplementation(() => new Promise((resolve) => (grant = () => resolve(LOCK))));
+    const refused = refusal(["fence pg1", "read pg1"]);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(observe).toHaveBeenCalledTimes(1); // the first look takes its time beside the lock
+    expect(mockDid).toEqual([]);
+    grant();
+    await refused;
+    expect(mockReleased).toBe(1);
   });
 
   test("when the old primary's WAL cannot be read, unless that is given up", async () => {
@@ -413,13 +429,18 @@ describe("failover", () => {
     expect(printed[0]).toMatch(loss);
   });
 
-  test("takes over the lock of one that was killed", async () => {
-    mkdirSync(workspace.STATE_DIR, { recursive: true });
-    const lock = join(workspace.STATE_DIR, "promotion-dev.lock");
-    writeFileSync(lock, "999999999");
+  test("holds the lock of the stack's engine, and gives it back at the end", async () => {
+    configured({ nodes: NODES.map((node) => ({ ...node, dockerHost: "ssh://ops@db" })) });
     seen(...PRIMARY_GONE);
     expect(await run()).toBe(0);
-    expect(existsSync(lock)).toBe(false);
+    expect(acquireLock.mock.calls).toEqual([[{ stack: "dev", host: "ssh://ops@db" }, "failover", expect.objectContaining({ seconds: 0 })]]);
+    expect(mockReleased).toBe(1);
+  });
+
+  test("in a dry run takes no lock", async () => {
+    seen(...PRIMARY_GONE);
+    expect(await run({ dryRun: true })).toBe(0);
+    expect(acquireLock).not.toHaveBeenCalled();
   });
 
   test("is not spoilt by a checkpoint that fails: the node is primary, and says so", async () => {

@@ -4,7 +4,7 @@ import { join } from "path";
 import { conninfo, hostLists, isUsablePassword, libpqUrl, passfile } from "../../core/conninfo";
 import { currentDockerHost } from "../../core/dockerHost";
 import { formatLsn, lsnDiff, parseLsn } from "../../core/lsn";
-import { containerName, isNodeName, labelsOf, networkName, slotName, volumeName } from "../../core/names";
+import { containerName, isNodeName, labelsOf, LOCK_LABELS, networkName, slotName, volumeName } from "../../core/names";
 
 describe("connection strings", () => {
   test("keep the order of their parameters and leave absent ones out", () => {
@@ -59,6 +59,11 @@ describe("names", () => {
       "postgres-replica-dev-pg1",
       "postgres-replica-dev-pg1-data",
     ]);
+  });
+
+  test("the lock has no label by which a stack's objects are found", () => {
+    const found = Object.keys(labelsOf("dev", "pg1"));
+    expect(Object.values(LOCK_LABELS).filter((label) => found.includes(label))).toEqual([]);
   });
 
   test("a label names the node only where there is one", () => {
