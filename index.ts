@@ -1,56 +1,105 @@
 import * as docker from "@pulumi/docker";
-import { Primary, ReplicationSlot, StreamingSecondary } from "./components";
-import { applicationUrl, lagCheck, password, readSettings } from "./components/stack";
+import type * as pulumi from "@pulumi/pulumi";
+import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
+import { stackIdentity, stackImage } from "./components/foundation";
+import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
 import { containerName, labelsOf, networkName, slotName } from "./core/names";
 
-const settings = readSettings();
-const { cluster, stack } = settings;
-const [first, ...others] = settings.nodes;
-if (first === undefined) {
-  throw new Error("no nodes"); // readSettings has refused this already
-}
+type Node = Settings["nodes"][number];
 
-const superuserPassword = password(settings, "superuserPassword");
-const replicationPassword = password(settings, "replicationPassword");
-const appPassword = password(settings, "appPassword");
+/** The stack. It looks before it declares: see `readSettings`. Returns the stack's outputs. */
+export = async () => {
+  const settings = await readSettings();
+  const { cluster, stack, plan, look, drift } = settings;
 
-const provider = new docker.Provider("docker", { host: cluster.dockerHost });
-const labels = Object.entries(labelsOf(stack)).map(([label, value]) => ({ label, value }));
-const net = new docker.Network("network", { name: networkName(stack), labels }, { provider });
+  const superuserPassword = password(settings, "superuserPassword");
+  const replicationPassword = password(settings, "replicationPassword");
+  const appPassword = password(settings, "appPassword");
 
-const common = { cluster, image: settings.image, network: net.name, replicationPassword, provider };
+  const identity = stackIdentity(cluster, look.identity, look.engine);
+  const image = stackImage(cluster, settings.image, look.imageDrift);
+  const provider = new docker.Provider("docker", { host: cluster.dockerHost });
+  const labels = Object.entries(labelsOf(stack, undefined, look.identity)).map(([label, value]) => ({ label, value }));
+  // Another label would replace the network, and every container with it.
+  const net = new docker.Network(
+    "network",
+    { name: networkName(stack), labels },
+    { provider, dependsOn: [identity], ignoreChanges: ["labels"] },
+  );
 
-// The first node begins as the primary; every other one as a copy of whoever is primary then.
-const primary = new Primary(first.name, {
-  ...common,
-  node: first.name,
-  port: first.port,
-  address: first.address,
-  superuserPassword,
-  appPassword,
-  database: settings.database,
-  sampleDatabase: settings.sampleDatabase,
-});
-for (const { name, port, address } of others) {
-  const slot = new ReplicationSlot(`${name}-slot`, { cluster, source: primary.source, node: name });
-  new StreamingSecondary(name, { ...common, node: name, port, address, source: primary.source, slot });
-}
+  const common = { cluster, network: net.name, replicationPassword, provider, dependsOn: [identity, image] };
+  const begins = (
+    node: Node,
+    after?: pulumi.Resource[],
+    source = sourceOf(cluster, []),
+    slot?: ReplicationSlot,
+  ): Primary | StreamingSecondary => {
+    const { name, port, address } = node;
+    const args = {
+      ...{ ...common, node: name, port, address, startStopped: settings.startStopped },
+      ...(after === undefined ? {} : { after }),
+      drift: { config: drift.config[name] ?? [], node: drift.slots[name] ?? [] },
+    };
+    return name === plan.first
+      ? new Primary(name, { ...args, exists: plan.standing.length > 0, kept: look.kept === name })
+      : new StreamingSecondary(name, { ...args, source, ...(slot === undefined ? {} : { slot }) });
+  };
+  const slotFor = ({ name }: Node, source: ReplicationSource): ReplicationSlot =>
+    new ReplicationSlot(`${name}-slot`, { cluster, source, node: name });
 
-/** Every node: where clients reach it, and its container. */
-export const nodes = Object.fromEntries(
-  settings.nodes.map((n) => [n.name, { host: n.address, port: n.port, container: containerName(stack, n.name) }]),
-);
-/** For writes: whoever is primary. */
-export const writerUrl = applicationUrl(settings, appPassword, settings.nodes, "read-write");
-/** For reads: a standby, or the primary when there is none. */
-export const readerUrl = applicationUrl(settings, appPassword, settings.nodes, "prefer-standby");
-/** The node that began as the primary. */
-export const primaryUrl = applicationUrl(settings, appPassword, [first]);
-/** The nodes that began as secondaries. */
-export const secondaryUrls = Object.fromEntries(others.map((n) => [n.name, applicationUrl(settings, appPassword, [n])]));
-/** The slot through which each secondary streams. */
-export const replicationSlots = Object.fromEntries(others.map((n) => [n.name, slotName(n.name)]));
-/** How to ask for each secondary's lag. */
-export const lagChecks = Object.fromEntries(others.map((n) => [n.name, lagCheck(cluster, n.name)]));
-/** The Docker network. */
-export const network = net.name;
+  // The nodes that are there come one after the other, standbys first and the primary last, so that never two of them
+  // are replaced at once. A new stack begins with its first node.
+  let well: pulumi.Resource[] = [];
+  for (const node of plan.standing) {
+    const { config, ready } = begins(node, well).node;
+    well = [config, ready];
+  }
+  const [begun] = plan.coming.filter((node) => plan.standing.length === 0 && node.name === plan.first);
+  if (begun !== undefined) {
+    well = [begins(begun).node.container];
+  }
+
+  // What is made on whoever is primary reaches every node by replication.
+  const database = new Database(
+    "database",
+    {
+      cluster,
+      superuserPassword,
+      replicationPassword,
+      appPassword,
+      database: settings.database,
+      sampleDatabase: settings.sampleDatabase,
+      drift,
+    },
+    { dependsOn: well },
+  );
+  for (const node of plan.standing.filter((n) => n.name !== plan.first)) {
+    slotFor(node, database.source);
+  }
+  for (const node of plan.coming.filter((n) => n !== begun)) {
+    begins(node, undefined, database.source, node.name === plan.first ? undefined : slotFor(node, database.source));
+  }
+
+  const first = settings.nodes.find((node) => node.name === plan.first) ?? settings.nodes[0];
+  const others = settings.nodes.filter((node) => node !== first);
+  return {
+    /** Every node: where clients reach it, and its container. */
+    nodes: Object.fromEntries(
+      settings.nodes.map((n) => [n.name, { host: n.address, port: n.port, container: containerName(stack, n.name) }]),
+    ),
+    /** For writes: whoever is primary. */
+    writerUrl: applicationUrl(settings, appPassword, settings.nodes, "read-write"),
+    /** For reads: a standby, or the primary when there is none. */
+    readerUrl: applicationUrl(settings, appPassword, settings.nodes, "prefer-standby"),
+    /** The node that began as the primary; when it was taken out, the first one by name. */
+    primaryUrl: applicationUrl(settings, appPassword, first === undefined ? [] : [first]),
+    /** The other nodes. */
+    secondaryUrls: Object.fromEntries(others.map((n) => [n.name, applicationUrl(settings, appPassword, [n])])),
+    /** The slot through which each of them streams. */
+    replicationSlots: Object.fromEntries(others.map((n) => [n.name, slotName(n.name)])),
+    /** How to ask for the lag of each of them. */
+    lagChecks: Object.fromEntries(others.map((n) => [n.name, lagCheck(cluster, n.name)])),
+    /** The Docker network. */
+    network: net.name,
+  };
+};

@@ -42,7 +42,7 @@ export class Database extends pulumi.ComponentResource {
       this.loadSample(name, args, roles);
     }
 
-    this.source = { conninfo: sourceConninfo(args.cluster), containers: containersOf(args.cluster), ready: [roles] };
+    this.source = sourceOf(args.cluster, [roles]);
     this.registerOutputs({});
   }
 
@@ -72,6 +72,11 @@ export class Database extends pulumi.ComponentResource {
       { parent: this, dependsOn: [roles], aliases: formerly(args.cluster, "sample") },
     );
   }
+}
+
+/** The cluster as something to copy and to stream from: whoever is primary. */
+export function sourceOf(cluster: Cluster, ready: pulumi.Resource[]): ReplicationSource {
+  return { conninfo: sourceConninfo(cluster), containers: containersOf(cluster), ready };
 }
 
 const containersOf = (cluster: Cluster): string[] => cluster.members.map((m) => m.container);

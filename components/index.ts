@@ -1,7 +1,9 @@
 /** The public components. */
+export { Database, sourceOf, type DatabaseArgs } from "./database";
+export { Node, type NodeResourceArgs } from "./node";
 export { Primary, type PrimaryArgs } from "./primary";
 export { ReplicationSlot, type ReplicationSlotArgs } from "./replicationSlot";
 export { StreamingSecondary, type StreamingSecondaryArgs } from "./streamingSecondary";
 export type { Cluster, Member } from "../core/cluster";
 export type { NodeArgs, ReplicationSource } from "./types";
-export { generatedPassword } from "./commands";
+export { generatedPassword } from "./localCommand";

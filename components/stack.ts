@@ -11,40 +11,107 @@ import {
   type StackConfig,
 } from "../core/config";
 import { type Cluster, clusterOf } from "../core/cluster";
+import { passfile } from "../core/conninfo";
+import { type Drift, driftOf, expectedFiles } from "../core/drift";
 import { libpqUrl, type SessionAttributes } from "../core/conninfo";
-import { APP_ROLE } from "../core/names";
+import { APP_ROLE, REPLICATION_ROLE } from "../core/names";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/queries";
 import { shellWord } from "../core/quoting";
-import { generatedPassword } from "./commands";
+import { UserError } from "../commands/errors";
+import { type Look, look } from "../guard/look";
+import { knownNodes, type PriorState, readPrior, type StateResource } from "../guard/prior";
+import { generatedPassword } from "./localCommand";
 
-/** Everything that index.ts reads from Pulumi's config. */
+/** Everything that index.ts knows before it declares anything. */
 export interface Settings extends StackConfig {
   cluster: Cluster;
+  prior: PriorState;
+  look: Look;
+  plan: Plan;
+  drift: Drift;
+}
+
+/** In which order nodes are built and replaced. */
+export interface Plan {
+  /** The node that began, or is to begin, as the primary; undefined when it was taken out. */
+  first: string | undefined;
+  /** The nodes that are there: standbys before the one that is primary now. They are replaced one at a time. */
+  standing: StackConfig["nodes"];
+  /** The nodes that are to be made, side by side. */
+  coming: StackConfig["nodes"];
 }
 
 /**
- * Reads and checks the stack's config.
+ * Reads and checks the stack's config, reads what the state knows, and looks at the engine and the servers.
  * @throws pulumi.RunError, which Pulumi shows as one line without a stack trace.
  */
-export function readSettings(): Settings {
-  return oneLine(() => {
-    const raw: Record<string, unknown> = {};
-    for (const [key, value] of Object.entries(pulumi.runtime.allConfig())) {
-      if (key.startsWith(CONFIG_NAMESPACE)) {
-        raw[key.slice(CONFIG_NAMESPACE.length)] = value;
-      }
+export async function readSettings(): Promise<Settings> {
+  try {
+    const config = readConfig();
+    const prior = readPrior(await stateResources());
+    const seen = await look(config, prior, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const cluster = { ...clusterOf(config, seen.dockerHost), identity: seen.identity };
+    // The provider would take a context of its own before the host that was found.
+    delete process.env["DOCKER_CONTEXT"];
+    return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift: driftIn(config, cluster, prior, seen) };
+  } catch (error) {
+    throw error instanceof ConfigError || error instanceof UserError ? new pulumi.RunError(error.message) : error;
+  }
+}
+
+function readConfig(): StackConfig {
+  const raw: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(pulumi.runtime.allConfig())) {
+    if (key.startsWith(CONFIG_NAMESPACE)) {
+      raw[key.slice(CONFIG_NAMESPACE.length)] = value;
     }
-    const config = parseConfig(pulumi.getStack(), raw);
-    const secretKeys = new Set(JSON.parse(process.env["PULUMI_CONFIG_SECRET_KEYS"] ?? "[]") as string[]);
-    for (const key of SECRET_KEYS) {
-      if (raw[key] && !secretKeys.has(`${CONFIG_NAMESPACE}${key}`)) {
-        throw new ConfigError(
-          `config key "${key}" is plain text; allowed is a secret. Set it with: pulumi config set --stack ${config.stack} --secret ${key}`,
-        );
-      }
+  }
+  const config = parseConfig(pulumi.getStack(), raw);
+  const secretKeys = new Set(JSON.parse(process.env["PULUMI_CONFIG_SECRET_KEYS"] ?? "[]") as string[]);
+  for (const key of SECRET_KEYS) {
+    if (raw[key] && !secretKeys.has(`${CONFIG_NAMESPACE}${key}`)) {
+      throw new ConfigError(
+        `config key "${key}" is plain text; allowed is a secret. Set it with: pulumi config set --stack ${config.stack} --secret ${key}`,
+      );
     }
-    requireSecrets(config.stack, (key) => Boolean(raw[key]));
-    return { ...config, cluster: clusterOf(config) };
+  }
+  requireSecrets(config.stack, (key) => Boolean(raw[key]));
+  return config;
+}
+
+/**
+ * What the state held when this run began. The engine itself is asked, by the function with which it serves stack
+ * references (pulumi/pulumi, pkg/resource/deploy/builtins.go), so it works with every backend.
+ */
+async function stateResources(): Promise<StateResource[]> {
+  const stackName = `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
+  const answer = (await pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", { stackName }, { async: true })) as {
+    outputs?: Record<string, { type: string; outputs: Record<string, unknown> }>;
+  };
+  return Object.entries(answer.outputs ?? {}).map(([urn, resource]) => ({ urn, ...resource }));
+}
+
+/** Who is there, in the order of replacement: the role decides, and it is asked of the servers. */
+export function planOf(config: StackConfig, prior: PriorState, { survey, kept }: Pick<Look, "survey" | "kept">): Plan {
+  const standing = config.nodes.filter((node) => prior.containers.has(node.name));
+  const isPrimary = (name: string): boolean => survey?.observed.find((node) => node.name === name)?.server?.inRecovery === false;
+  return {
+    first: knownNodes(prior).length > 0 || prior.first !== undefined ? prior.first : (kept ?? config.first),
+    standing: [...standing.filter((node) => !isPrimary(node.name)), ...standing.filter((node) => isPrimary(node.name))],
+    coming: config.nodes.filter((node) => !standing.includes(node)),
+  };
+}
+
+/** What somebody has changed by hand. Without an answer of the engine nothing is said. */
+function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look): Drift {
+  const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
+  const files = given === undefined ? undefined : passfile(REPLICATION_ROLE, given);
+  const observed = (survey?.observed ?? []).filter((node) => config.nodes.some((n) => n.name === node.name));
+  return driftOf({
+    observed,
+    expected: Object.fromEntries(config.nodes.map((node) => [node.name, expectedFiles(cluster, node.name, files)])),
+    database: config.database,
+    sample: config.sampleDatabase,
   });
 }
 
@@ -58,7 +125,11 @@ export function password(settings: Settings, key: SecretKey): pulumi.Output<stri
     }
     return generatedPassword(key, settings.cluster, {});
   }
-  oneLine(() => checkPassword(key, given));
+  try {
+    checkPassword(key, given);
+  } catch (error) {
+    throw error instanceof ConfigError ? new pulumi.RunError(error.message) : error;
+  }
   return configured;
 }
 
@@ -101,12 +172,4 @@ export function lagCheck(cluster: Cluster, node: string): LagCheck {
     command: `for c in ${containers}; do docker exec -u postgres "$c" psql -XAtq -d postgres -c ${shellWord(sql)} 2>/dev/null; done`,
     thresholdBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   };
-}
-
-function oneLine<T>(action: () => T): T {
-  try {
-    return action();
-  } catch (error) {
-    throw error instanceof ConfigError ? new pulumi.RunError(error.message) : error;
-  }
 }

@@ -10,8 +10,8 @@ import type { NodeArgs, ReplicationSource } from "./types";
 export interface StreamingSecondaryArgs extends NodeArgs {
   /** Where the base backup comes from. */
   source: ReplicationSource;
-  /** The slot through which the node streams. */
-  slot: ReplicationSlot;
+  /** The slot through which the node streams. @default the node is there, and its slot with it */
+  slot?: ReplicationSlot;
 }
 
 /**
@@ -51,8 +51,7 @@ export class StreamingSecondary extends pulumi.ComponentResource {
         environment: { ...birth.environment, PGNODE_SOURCE: args.source.conninfo },
         logging: "stderr",
       },
-      // A node that is there has its backup; it waits for nobody, because the primary may be the last to be replaced.
-      { parent: this, dependsOn: args.after === undefined ? [...args.source.ready, args.slot, ...(args.dependsOn ?? [])] : (args.dependsOn ?? []) },
+      { parent: this, dependsOn: [...args.source.ready, ...(args.slot === undefined ? [] : [args.slot]), ...(args.dependsOn ?? [])] },
     );
   }
 }

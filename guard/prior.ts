@@ -64,7 +64,9 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     networks,
     ...(primary === undefined ? {} : { first: nameOf(primary) }),
     passwords: new Map(
-      commands.flatMap((r) => (nameOf(r).endsWith("Password") && typeof r.outputs["stdout"] === "string" ? [[nameOf(r), r.outputs["stdout"]]] : [])),
+      commands.flatMap((r) =>
+        nameOf(r).endsWith("Password") && typeof r.outputs["stdout"] === "string" ? [[nameOf(r), r.outputs["stdout"]]] : [],
+      ),
     ),
   };
 }

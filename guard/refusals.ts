@@ -54,7 +54,8 @@ export function isKnown(prior: PriorState, object: Found): boolean {
 export function foreign({ config, prior, survey }: Case): string | undefined {
   const others = survey.found.filter((object) => !isOwn(prior, object));
   const inTheWay = others.filter(
-    (object) => object.kind !== "volume" || (!prior.empty && prior.identity !== undefined && object.identity !== "" && wanted(config, object)),
+    (object) =>
+      object.kind !== "volume" || (!prior.empty && prior.identity !== undefined && object.identity !== "" && wanted(config, object)),
   );
   if (inTheWay.length === 0) {
     return undefined;
@@ -87,7 +88,9 @@ export function lostPrimary({ config, prior, survey }: Case): string | undefined
       `Put it back, run: npm run switchover -- --stack ${stack} --to ${to}; then take it out`
     );
   }
-  const there = dropped.filter((name) => survey.found.some((object) => object.kind === "volume" && object.name === volumeName(stack, name)));
+  const there = dropped.filter((name) =>
+    survey.found.some((object) => object.kind === "volume" && object.name === volumeName(stack, name)),
+  );
   if (primaries.length === 0 && there.length > 0) {
     return (
       `no node is primary, so nobody can tell whether ${there.join(" or ")}, which nodes in the config of stack "${stack}" no longer has, holds the newest data. ${NOTHING} ` +

@@ -1,4 +1,5 @@
 import type { NodeConfig, StackConfig } from "../core/config";
+import { imageName } from "../core/image";
 import { byName, containerName, LABELS, labelsOf } from "../core/names";
 import type { Observation } from "../core/topology";
 import { docker } from "../commands/docker";
@@ -26,6 +27,8 @@ export interface Survey {
   /** The engine's own ID. */
   engine: string;
   dockerHost: string;
+  /** Whether the engine has the image. */
+  image: boolean;
   found: Found[];
   /** The names of the containers that hold a published TCP port, by port. */
   ports: ReadonlyMap<number, string[]>;
@@ -45,11 +48,20 @@ export async function survey(config: StackConfig, dockerHost: string, prior: Pri
   const on = { host: dockerHost, timeout: TIMEOUT };
   const ask = (...args: string[]): ReturnType<typeof docker> => docker(args, on);
   const all = everyNode(config, prior);
-  const [info, containers, volumes, networks, observed] = await Promise.all([
+  const [info, containers, volumes, networks, image, observed] = await Promise.all([
     ask("info", "--format", "{{.ID}}"),
     ask("ps", "-a", "--no-trunc", "--format", `{{.ID}}\t{{.Names}}\t{{.State}}\t${LABEL_FORMAT}\t{{.Ports}}`),
     ask("volume", "ls", "--filter", `label=${LABELS.stack}=${config.stack}`, "--format", `{{.Name}}\t{{.Name}}\t\t${LABEL_FORMAT}`),
-    ask("network", "ls", "--no-trunc", "--filter", `label=${LABELS.stack}=${config.stack}`, "--format", `{{.ID}}\t{{.Name}}\t\t${LABEL_FORMAT}`),
+    ask(
+      "network",
+      "ls",
+      "--no-trunc",
+      "--filter",
+      `label=${LABELS.stack}=${config.stack}`,
+      "--format",
+      `{{.ID}}\t{{.Name}}\t\t${LABEL_FORMAT}`,
+    ),
+    ask("image", "inspect", "--format", "{{.Id}}", imageName(config.image)),
     observe({ ...config, nodes: all }, { drift: true, host: dockerHost }).catch((error: unknown) => {
       if (error instanceof UserError) {
         return [];
@@ -73,6 +85,7 @@ export async function survey(config: StackConfig, dockerHost: string, prior: Pri
   return {
     engine: info.stdout.trim(),
     dockerHost,
+    image: image.exitCode === 0,
     found: [
       ...lines(containers.stdout).flatMap(read("container")),
       ...lines(volumes.stdout).flatMap(read("volume")),

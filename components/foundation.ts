@@ -1,0 +1,32 @@
+import type * as command from "@pulumi/command";
+import type * as pulumi from "@pulumi/pulumi";
+import type { Cluster } from "../core/cluster";
+import { provideImage } from "../core/image";
+import type { Identity } from "../core/names";
+import { IDENTITY_NAME } from "../guard/prior";
+import { local } from "./localCommand";
+
+/** What comes before every Docker object. */
+
+/**
+ * Which state the stack belongs to, and on which engine it was begun. Recorded once; what the stack makes carries it.
+ */
+export function stackIdentity(cluster: Cluster, identity: Identity, engine: string): command.local.Command {
+  return local(
+    IDENTITY_NAME,
+    { cluster, environment: { STACK_IDENTITY: identity.id, STACK_MADE_BY: identity.madeBy, STACK_ENGINE: engine } },
+    { create: ":" },
+    { ignoreChanges: ["create", "environment"] },
+  );
+}
+
+/**
+ * The PostgreSQL image on the Docker host: built from image/, or pulled. Deleting the resource leaves the image alone.
+ *
+ * @param configured The config key `image`.
+ * @param drift That the image is gone, when it is.
+ */
+export function stackImage(cluster: Cluster, configured: string, drift: readonly string[]): command.local.Command {
+  const { script, environment } = provideImage(configured);
+  return local("image", { cluster, environment, logging: "stderr", drift }, { create: script }, {} satisfies pulumi.CustomResourceOptions);
+}

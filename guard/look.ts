@@ -1,0 +1,159 @@
+import { randomUUID } from "crypto";
+import { createServer } from "net";
+import { hostname, userInfo } from "os";
+import type { StackConfig } from "../core/config";
+import { currentDockerHost } from "../core/dockerHost";
+import type { Identity } from "../core/names";
+import { docker } from "../commands/docker";
+import { UserError } from "../commands/errors";
+import { acquireLock, lockHolder, pulumiProcess } from "../commands/lock";
+import { newestKept } from "./kept";
+import type { PriorState } from "./prior";
+import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
+import { type Survey, survey } from "./survey";
+
+/** What the program knows before it declares anything. */
+export interface Look {
+  /** What is on the engine; undefined when that does not answer. */
+  survey: Survey | undefined;
+  /** The Docker host for the provider and for every command. */
+  dockerHost: string;
+  identity: Identity;
+  /** The engine's ID, as it is recorded with a new identity. */
+  engine: string;
+  /** That the image is gone from the engine that had it, in words; empty when it is there, or was not asked for. */
+  imageDrift: string[];
+  /** A new stack begins with the newest data that was kept, when there is any: that node. */
+  kept: string | undefined;
+}
+
+/**
+ * Looks at the engine and at every server, and refuses what would harm a stack. A run that changes something also takes
+ * the stack's lock, held as long as the `pulumi` above lives, and removes what its own interrupted run has left behind.
+ *
+ * @param dryRun Whether this is a preview: nothing is locked and nothing removed.
+ * @throws UserError when it goes no further: one line. Nothing was changed.
+ */
+export async function look(config: StackConfig, prior: PriorState, dryRun: boolean, warn: (line: string) => void): Promise<Look> {
+  const dockerHost = await chooseHost(config, prior);
+  const place = { stack: config.stack, host: dockerHost };
+  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(warn));
+  // It is waited for below, after a look that tells better why an engine does not answer.
+  locked?.catch(() => undefined);
+  const seen = await survey(config, dockerHost, prior);
+  if ("unreachable" in seen) {
+    const line = `the Docker engine at ${dockerHost} does not answer: ${seen.unreachable}`;
+    if (!dryRun) {
+      throw new UserError(`${line}. Start it, or choose another with DOCKER_HOST or docker context use NAME`);
+    }
+    warn(`${line}; what is on it is not part of this preview`);
+    return { survey: undefined, dockerHost, identity: prior.identity ?? newIdentity(), engine: "", imageDrift: [], kept: undefined };
+  }
+  const found: Case = { config, prior, survey: seen };
+  const why = refusal(found) ?? (await takenByProgram(found));
+  if (why !== undefined) {
+    throw new UserError(`stack "${config.stack}": ${why}`.replace(`stack "${config.stack}": stack "`, 'stack "'));
+  }
+  if (dryRun) {
+    const holder = await lockHolder(place);
+    if (holder !== undefined) {
+      warn(`${holder} is at work on this stack: what this preview shows may be half done`);
+    }
+  } else {
+    await locked;
+    await remove(debris(found), dockerHost, warn);
+  }
+  return {
+    survey: seen,
+    dockerHost,
+    identity: prior.identity ?? newIdentity(),
+    engine: seen.engine,
+    imageDrift: seen.image || prior.empty ? [] : ["the image is gone"],
+    kept: prior.empty ? await newestKept(config, seen) : undefined,
+  };
+}
+
+/** How long `up` waits for a failover, switchover, rejoin or another `up`, in seconds. */
+const LOCK_SECONDS = 120;
+
+function lockOptions(say: (line: string) => void): Parameters<typeof acquireLock>[2] {
+  const holderPid = pulumiProcess();
+  return { seconds: LOCK_SECONDS, say, ...(holderPid === undefined ? {} : { holderPid }) };
+}
+
+/** Random, and by whom: only words that need no quoting anywhere. */
+function newIdentity(): Identity {
+  const word = (text: string): string => text.replace(/[^A-Za-z0-9._-]/g, "") || "somebody";
+  let user = "";
+  try {
+    user = userInfo().username;
+  } catch {
+    // A user without an entry in the machine's list has no name.
+  }
+  return { id: randomUUID(), madeBy: `${word(user)}@${word(hostname())},${new Date().toISOString().slice(0, 10)}` };
+}
+
+/**
+ * The config's Docker host; else the one that the state has, when it leads to the same engine as the current one, so that
+ * another path to the same socket is no change; else the current one.
+ */
+async function chooseHost(config: StackConfig, prior: PriorState): Promise<string> {
+  const chosen = config.nodes[0]?.dockerHost;
+  if (chosen !== undefined) {
+    return chosen;
+  }
+  const current = currentDockerHost();
+  const recorded = prior.dockerHost;
+  if (recorded === undefined || recorded === current) {
+    return current;
+  }
+  const [here, there] = await Promise.all(
+    [current, recorded].map((host) => docker(["info", "--format", "{{.ID}}"], { host, timeout: 5_000 })),
+  );
+  return there?.exitCode === 0 && there.stdout.trim() !== "" && there.stdout === here?.stdout ? recorded : current;
+}
+
+/** A port that is free in Docker and taken all the same. Only this machine's can be looked at. */
+async function takenByProgram(found: Case): Promise<string | undefined> {
+  const { config, survey: seen } = found;
+  if (!/^(unix|npipe):/.test(seen.dockerHost)) {
+    return undefined;
+  }
+  for (const node of takenPort(found).ask) {
+    const why = await listenError(node.address, node.port);
+    if (why === "EADDRINUSE") {
+      return portTaken(config, node, "another program");
+    }
+    if (why === "EADDRNOTAVAIL") {
+      return `the address ${node.address} of node ${node.name} is none of this machine's. Give node ${node.name} another address in Pulumi.${config.stack}.yaml`;
+    }
+  }
+  return undefined;
+}
+
+/** Why this machine cannot listen there; undefined when it can. */
+function listenError(address: string, port: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", (error: NodeJS.ErrnoException) => resolve(error.code));
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+}
+
+/** Removes containers and networks, whose names would be in the way. A server among them is stopped in order before. */
+async function remove(objects: ReturnType<typeof debris>, host: string, say: (line: string) => void): Promise<void> {
+  const kind = (which: string): typeof objects => objects.filter((object) => object.kind === which);
+  await Promise.all(
+    kind("container").map(async ({ id, name, state }) => {
+      say(`removing container ${name}, which an interrupted run left behind`);
+      if (state === "running") {
+        await docker(["stop", "-t", "60", id], { host, timeout: 80_000 });
+      }
+      await docker(["rm", "-f", "-v", id], { host });
+    }),
+  );
+  for (const { id, name } of kind("network")) {
+    say(`removing network ${name}, which an interrupted run left behind`);
+    await docker(["network", "rm", id], { host });
+  }
+}
