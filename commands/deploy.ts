@@ -1,48 +1,38 @@
 import execa from "execa";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "fs";
 import { join } from "path";
+import type { StackConfig } from "../core/config";
+import { currentDockerHost } from "../core/dockerHost";
+import { labelFilter } from "../core/names";
+import { removeDebris } from "../guard/debris";
+import { exportedResources, readPrior } from "../guard/prior";
+import { type Case, debris, foreign, somethingIsGone, wrongEngine } from "../guard/refusals";
+import { survey } from "../guard/survey";
 import { docker } from "./docker";
 import { UserError } from "./errors";
-import { checkPorts, type Found, reconcile, releaseStaleLocks } from "./preflight";
-import { streams } from "./promotion";
+import { acquireLock } from "./lock";
+import { releaseStaleLocks } from "./preflight";
 import { setup } from "./setup";
-import { switchover } from "./switchover";
-import { ensureStack, hasStack, pulumiEnvironment, readStackConfig, ROOT, STATE_DIR } from "./workspace";
-import type { NodeConfig, StackConfig } from "../core/config";
-import { labelFilter, PROJECT, volumeName } from "../core/names";
-import { assess, changedPasswords } from "../core/topology";
-import { NodeControl } from "./nodes";
-import { observe } from "./observe";
+import { ensureStack, hasStack, pulumiEnvironment, pulumiOutput, readStackConfig, ROOT, STATE_DIR } from "./workspace";
 
 const say = (line: string): void => console.error(line);
 
-/** `npm run up`: set-up where something is missing, then `pulumi up`. Returns the exit code. */
+/**
+ * `npm run up`: set-up where something is missing, then `pulumi up`, which looks, guards and heals by itself.
+ * Returns the exit code.
+ */
 export async function up(stack: string): Promise<number> {
   const config = readStackConfig(stack);
-  await setup(config.image);
+  await setup();
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const [found, , stale] = await Promise.all([reconcile(config, say), checkPorts(config), staleRoles(config)]);
-  const { lost, lostVolumes } = found;
-  await refuseToLoseThePrimary(config, found);
+  const found = await lookAround(config);
+  // Pulumi believes its state until it is told to look; the program then makes anew what is gone.
+  const lost = found !== undefined && somethingIsGone(found);
   if (lost) {
     say("something of the stack is gone from Docker; the state is refreshed first");
   }
-  const again = [...stale];
-  for (const node of config.nodes.filter((n) => lostVolumes.includes(volumeName(stack, n.name)))) {
-    if (node === config.nodes[0]) {
-      await refillFirst(config, node);
-    } else {
-      again.push(commandUrn(stack, "StreamingSecondary", `${node.name}-basebackup`));
-    }
-  }
-  const code = await pulumi(stack, [
-    "up",
-    "--yes",
-    "--skip-preview",
-    ...(lost ? ["--refresh"] : []),
-    ...again.flatMap((urn) => ["--replace", urn]),
-  ]);
+  const code = await pulumi(stack, ["up", "--yes", "--skip-preview", ...(lost ? ["--refresh"] : [])]);
   if (code === 0) {
     const urls = config.nodes.map((n) => `${n.name} ${n.address}:${n.port}`).join(", ");
     say(
@@ -52,131 +42,65 @@ export async function up(stack: string): Promise<number> {
   return code;
 }
 
-/** `npm run down`: `pulumi destroy`, then a look that Docker holds nothing of the stack any more. */
+/**
+ * `npm run down`: `pulumi destroy`, then a look that Docker holds nothing of the stack any more. The program does not run
+ * in a destroy, so what it guards in `up` is guarded here.
+ */
 export async function down(stack: string): Promise<number> {
   const config = readStackConfig(stack);
-  await setup(config.image);
-  if (!(await hasStack(stack)) && (await leftovers(stack, config.nodes[0]?.dockerHost)).length === 0) {
+  const host = config.nodes[0]?.dockerHost;
+  await setup();
+  if (!(await hasStack(stack)) && (await leftovers(stack, host)).length === 0) {
     say(`stack "${stack}" was never up: there is nothing to remove`);
     return 0;
   }
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const { lost } = await reconcile(config, say);
-  await keepTheRightPrimary(config);
-  const code = await pulumi(stack, ["destroy", "--yes", "--skip-preview", ...(lost ? ["--refresh"] : [])]);
-  if (code !== 0) {
-    return code;
+  const lock = await acquireLock({ stack, ...(host === undefined ? {} : { host }) }, "down", { seconds: LOCK_SECONDS, say });
+  try {
+    const found = await lookAround(config);
+    const why = found === undefined ? undefined : (wrongEngine(found) ?? foreign(found));
+    if (why !== undefined) {
+      throw new UserError(why);
+    }
+    if (found !== undefined) {
+      await removeDebris(debris(found), found.survey.dockerHost, say);
+    }
+    if (config.protectData) {
+      // The volumes stay whatever happens; without this Pulumi would not even let go of them.
+      await pulumiOutput(stack, ["state", "unprotect", "--all", "--yes", "--stack", stack]);
+    }
+    const lost = found !== undefined && somethingIsGone(found);
+    const code = await pulumi(stack, ["destroy", "--yes", "--skip-preview", ...(lost ? ["--refresh"] : [])]);
+    return code === 0 ? await nothingIsLeft(config) : code;
+  } finally {
+    await lock.release();
   }
-  const rest = await leftovers(stack, config.nodes[0]?.dockerHost);
+}
+
+/** How long `down` waits for another change of the stack, in seconds. */
+const LOCK_SECONDS = 120;
+
+/** @throws UserError when Docker still holds what should be gone. */
+async function nothingIsLeft(config: StackConfig): Promise<number> {
+  const rest = await leftovers(config.stack, config.nodes[0]?.dockerHost);
   const unexpected = config.protectData ? rest.filter((line) => !line.startsWith("volume ")) : rest;
   if (unexpected.length > 0) {
-    throw new UserError(`these objects of stack ${stack} are still there: ${unexpected.join(", ")}. Remove them by hand with docker`);
+    throw new UserError(
+      `these objects of stack ${config.stack} are still there: ${unexpected.join(", ")}. Remove them by hand with docker`,
+    );
   }
   if (rest.length > 0) {
-    say(`\nprotectData is on: kept ${rest.join(", ")}. The next up takes them on again.`);
+    say(`\nprotectData is on: kept ${rest.join(", ")}. The next up takes them on again, beginning with the newest.`);
   }
   return 0;
 }
 
-/**
- * The volume of the node with which the cluster began is gone. Its birth would make a new, empty cluster
- * beside the data of the others, so it is cloned from whoever is primary now. @throws UserError when nobody is.
- */
-async function refillFirst(config: StackConfig, first: NodeConfig): Promise<void> {
-  const { stack } = config;
-  const { primary } = assess(stack, await observe(config));
-  const from = config.nodes.find((node) => node.name === primary);
-  if (from === undefined || from === first) {
-    throw new UserError(
-      `the volume ${volumeName(stack, first.name)} is gone, and no other node is primary to fill it from. Nothing was changed. ` +
-        `Promote one (npm run failover -- --stack ${stack}), then run up again; when the data of every node is gone or may go, run down, then up`,
-    );
-  }
-  say(`the volume of ${first.name} is gone; cloning it from ${from.name}, which is primary`);
-  await new NodeControl(config, first).clone(new NodeControl(config, from));
-}
-
-/** The resource that sets the passwords, when somebody has changed one by hand: Pulumi alone would see nothing to do. */
-async function staleRoles(config: StackConfig): Promise<string[]> {
-  const primary = (await observe(config)).find((node) => node.server?.inRecovery === false);
-  if (primary === undefined || primary.server?.changedPasswords.length === 0) {
-    return [];
-  }
-  say(`${changedPasswords(primary)}; it is set again`);
-  return [commandUrn(config.stack, "Primary", `${config.nodes[0]?.name}-roles`)];
-}
-
-/** The URN of a command inside a component. */
-const commandUrn = (stack: string, component: "Primary" | "StreamingSecondary", name: string): string =>
-  `urn:pulumi:${stack}::${PROJECT}::${PROJECT}:index:${component}$command:local:Command::${name}`;
-
-/**
- * Who is primary is not in the config, so a change of `nodes` could delete the node that is primary now, or take the
- * data of one node for another's. @throws UserError before anything is changed.
- */
-async function refuseToLoseThePrimary(config: StackConfig, { first, secondaries, volumes }: Found): Promise<void> {
-  const { stack, nodes } = config;
-  if (first === undefined || ![first, ...secondaries].some((name) => volumes.includes(volumeName(stack, name)))) {
-    return; // nothing that could be lost
-  }
-  if (nodes[0]?.name !== first) {
-    throw new UserError(
-      `up refused: nodes in Pulumi.${stack}.yaml begins with ${nodes[0]?.name}, but the stack began with ${first}. Nothing was changed. ` +
-        `Put ${first} first again (who is primary does not depend on the order), or run down, which deletes the stack, before`,
-    );
-  }
-  const dropped = secondaries.filter((name) => !nodes.some((node) => node.name === name));
-  if (dropped.length === 0) {
-    return;
-  }
-  const observed = await observe({ ...config, nodes: [...nodes, ...dropped.map((name) => ({ ...nodes[0], name }) as NodeConfig)] });
-  const primaries = observed.filter((node) => node.server?.inRecovery === false).map((node) => node.name);
-  const lost = primaries.filter((name) => dropped.includes(name));
-  if (lost.length > 0) {
-    throw new UserError(
-      `up refused: ${lost.join(" and ")} is primary, and nodes in Pulumi.${stack}.yaml no longer has it, so its data would be deleted. Nothing was changed. ` +
-        `Put it back, run: npm run switchover -- --stack ${stack} --to ${first}; then take it out`,
-    );
-  }
-  const there = observed.filter((node) => dropped.includes(node.name) && node.containerState !== null).map((node) => node.name);
-  if (primaries.length === 0 && there.length > 0) {
-    throw new UserError(
-      `up refused: no node is primary, so nobody can tell whether ${there.join(" or ")}, which nodes in Pulumi.${stack}.yaml no longer has, holds the newest data. Nothing was changed. ` +
-        `Put it back and run: npm run status -- --stack ${stack}`,
-    );
-  }
-}
-
-/**
- * Kept volumes are taken on again beginning with the first node, so that one has to hold the newest data: the role is
- * moved there when it is elsewhere. @throws UserError when that cannot be.
- */
-async function keepTheRightPrimary(config: StackConfig): Promise<void> {
-  const { stack } = config;
-  const first = config.nodes[0]?.name ?? "";
-  if (!config.protectData || config.nodes.length === 1) {
-    return;
-  }
-  const observed = await observe(config);
-  const status = assess(stack, observed);
-  if (status.primary === first || !observed.some((node) => node.name !== first && node.containerState !== null)) {
-    return;
-  }
-  if (status.primary === null) {
-    throw new UserError(
-      `down refused: protectData is on, and no single node is primary, so nobody can tell whether ${first}, with which the next up begins, has the newest data. ` +
-        `Run: npm run status -- --stack ${stack}, and bring a primary up first. When that cannot be: eval "$(npm run -s env -- --stack ${stack})" && pulumi destroy`,
-    );
-  }
-  const why = `${status.primary} is primary, and the next up begins with ${first}`;
-  if (!streams(status, first)) {
-    throw new UserError(
-      `down refused: protectData is on, ${why}, which does not stream. Run first: npm run rejoin -- ${first} --stack ${stack}`,
-    );
-  }
-  say(`protectData is on: ${why}, so the role moves there first`);
-  await switchover(stack, first, false);
+/** What the state and the engine say of the stack; undefined when the engine does not answer, which Pulumi itself will say. */
+async function lookAround(config: StackConfig): Promise<Case | undefined> {
+  const prior = readPrior(exportedResources(await pulumiOutput(config.stack, ["stack", "export", "--stack", config.stack])));
+  const seen = await survey(config, config.nodes[0]?.dockerHost ?? currentDockerHost(), prior);
+  return "unreachable" in seen ? undefined : { config, prior, survey: seen };
 }
 
 /** The Docker objects that carry a stack's label. */

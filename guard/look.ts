@@ -7,6 +7,7 @@ import type { Identity } from "../core/names";
 import { docker } from "../commands/docker";
 import { UserError } from "../commands/errors";
 import { acquireLock, lockHolder, pulumiProcess } from "../commands/lock";
+import { removeDebris } from "./debris";
 import { newestKept } from "./kept";
 import type { PriorState } from "./prior";
 import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
@@ -61,7 +62,7 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
     }
   } else {
     await locked;
-    await remove(debris(found), dockerHost, warn);
+    await removeDebris(debris(found), dockerHost, warn);
   }
   return {
     survey: seen,
@@ -138,22 +139,4 @@ function listenError(address: string, port: number): Promise<string | undefined>
     server.once("error", (error: NodeJS.ErrnoException) => resolve(error.code));
     server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(undefined)));
   });
-}
-
-/** Removes containers and networks, whose names would be in the way. A server among them is stopped in order before. */
-async function remove(objects: ReturnType<typeof debris>, host: string, say: (line: string) => void): Promise<void> {
-  const kind = (which: string): typeof objects => objects.filter((object) => object.kind === which);
-  await Promise.all(
-    kind("container").map(async ({ id, name, state }) => {
-      say(`removing container ${name}, which an interrupted run left behind`);
-      if (state === "running") {
-        await docker(["stop", "-t", "60", id], { host, timeout: 80_000 });
-      }
-      await docker(["rm", "-f", "-v", id], { host });
-    }),
-  );
-  for (const { id, name } of kind("network")) {
-    say(`removing network ${name}, which an interrupted run left behind`);
-    await docker(["network", "rm", id], { host });
-  }
 }

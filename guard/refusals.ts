@@ -1,7 +1,7 @@
 import type { StackConfig } from "../core/config";
 import { containerName, volumeName } from "../core/names";
 import { knownNodes, type PriorState } from "./prior";
-import { containerOf, type Found, type Survey } from "./survey";
+import { type Found, type Survey } from "./survey";
 
 /** Why `preview`, `up` and `down` go no further. Pure: what was found is judged, nothing is asked. */
 
@@ -140,7 +140,8 @@ export function debris({ prior, survey }: Case): Found[] {
   return survey.found.filter((object) => object.kind !== "volume" && isOwn(prior, object) && !isKnown(prior, object));
 }
 
-/** Containers and networks that the state has and Docker has not. */
-export function gone({ config, prior, survey }: Case): string[] {
-  return [...prior.containers.keys()].filter((node) => containerOf(config.stack, survey, node) === undefined);
+/** Whether the state has a container, a volume or a network that the engine has not. */
+export function somethingIsGone({ prior, survey }: Case): boolean {
+  const ids = new Set(survey.found.map((object) => object.id));
+  return [...prior.containers.values(), ...prior.volumes.values(), ...prior.networks].some((id) => !ids.has(id));
 }

@@ -1,6 +1,6 @@
 import type { NodeConfig, StackConfig } from "../core/config";
 import { imageName } from "../core/image";
-import { byName, containerName, LABELS, labelsOf } from "../core/names";
+import { byName, LABELS, labelsOf } from "../core/names";
 import type { Observation } from "../core/topology";
 import { docker } from "../commands/docker";
 import { firstLine, UserError } from "../commands/errors";
@@ -117,9 +117,4 @@ function publishedPorts(containers: readonly (readonly [string, string])[]): Map
     }
   }
   return ports;
-}
-
-/** The node's container, as Docker has it. */
-export function containerOf(stack: string, survey: Survey, node: string): Found | undefined {
-  return survey.found.find((object) => object.kind === "container" && object.name === containerName(stack, node));
 }

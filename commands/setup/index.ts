@@ -13,10 +13,12 @@ interface Step {
 }
 
 /** Everything that a command needs, in the order of installation. */
-function steps(image: string): Step[] {
+function steps(image: string | undefined): Step[] {
   return [
     { title: "Docker engine", present: async () => (await engineVersion()) !== undefined, provide: installEngine },
-    { title: `image ${image}`, present: () => imagePresent(image), provide: (report) => provideImage(image, report) },
+    ...(image === undefined
+      ? []
+      : [{ title: `image ${image}`, present: () => imagePresent(image), provide: (report: Report) => provideImage(image, report) }]),
     ...parts().map((part): Step => ({
       title: part.title,
       present: () => Promise.resolve(partPresent(part)),
@@ -26,15 +28,18 @@ function steps(image: string): Step[] {
 }
 
 /** What is there and what is missing. */
-export async function checkSetup(image: string): Promise<{ title: string; present: boolean }[]> {
+export async function checkSetup(image?: string): Promise<{ title: string; present: boolean }[]> {
   return Promise.all(steps(image).map(async (step) => ({ title: step.title, present: await step.present() })));
 }
 
 /**
  * Installs what is missing, and only that. Each step is looked at again right before it is done, so an
- * interrupted set-up is finished by the next one. @throws UserError
+ * interrupted set-up is finished by the next one.
+ *
+ * @param image The config key `image`. @default no image: the program provides it
+ * @throws UserError
  */
-export async function setup(image: string): Promise<void> {
+export async function setup(image?: string): Promise<void> {
   if ((await checkSetup(image)).every((step) => step.present)) {
     return;
   }
