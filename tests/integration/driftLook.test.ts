@@ -212,6 +212,24 @@ async function dropSlot(): Promise<void> {
 }
 
 describe("the look", () => {
+  test.each([
+    [
+      "an application database that lets nobody in",
+      "ALTER DATABASE ecommerce ALLOW_CONNECTIONS off",
+      "ALTER DATABASE ecommerce ALLOW_CONNECTIONS on",
+    ],
+    ["a server without plpgsql", "DROP EXTENSION plpgsql", "CREATE EXTENSION plpgsql"],
+  ])("takes %s for no drift, and the node for one that answers", async (_what, make, undo) => {
+    await sql("pg1", make);
+    try {
+      const [pg1] = await observe(config, { drift: true });
+      expect(pg1?.server?.inRecovery).toBe(false);
+      expect(await look()).toEqual(NONE);
+    } finally {
+      await sql("pg1", undo);
+    }
+  });
+
   test("holds no password and no verifier, and the server logs no digest", async () => {
     await sql("pg1", "ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()");
     const [pg1] = await observe(config, { drift: true });
