@@ -1,7 +1,7 @@
 import { createHash } from "crypto";
 import { type Cluster, nodeEnvironment } from "./cluster";
 import { APP_ROLE, NODE_ROOT, slotName } from "./names";
-import { sqlIdentifier, sqlLiteral } from "./quoting";
+import { shellWord, sqlLiteral } from "./quoting";
 import { ROLES } from "./roles";
 import { SAMPLE_TABLES } from "./sample";
 import type { Observation } from "./topology";
@@ -25,8 +25,8 @@ const MOST_BYTES = 1024 * 1024;
 export interface DriftFacts {
   /** The salt of the digests. */
   salt: string;
-  /** See {@link fileDigest}; null when the file is missing, `unreadable` when the server may not read it. */
-  files: Record<DriftFile, string | null>;
+  /** See {@link fileDigest}; null when the file is missing, `unreadable` when the server may not read it. Empty when it cannot look. */
+  files: Partial<Record<DriftFile, string | null>>;
   /** The settings in postgresql.auto.conf, in lower case, whether the server uses them or not. */
   altered: string[];
   /** Whether a configuration was written that the server may not use yet: an interrupted `pgnode configure`. */
@@ -113,13 +113,19 @@ ${args.sample ? sampleSql(args.database) : ""}\\echo '{"facts":' :drift_facts ',
 `;
 }
 
-/** Asks in the application database. Where the sample's SQL has made the tables depends on which schemas there were. */
-const sampleSql = (database: string): string => `\\if :drift_sample
-\\connect ${sqlIdentifier(database)}
-SELECT to_json(count(DISTINCT relname) = ${SAMPLE_TABLES.length}) AS drift_tables FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
-  WHERE relname IN (${SAMPLE_TABLES.map(sqlLiteral).join(", ")}) AND nspname IN ('public', ${sqlLiteral(APP_ROLE)}) \\gset
+/**
+ * Asks in the application database, by a psql of its own: a \connect that fails would end the script. Where the
+ * sample's SQL has made the tables depends on which schemas there were.
+ */
+function sampleSql(database: string): string {
+  const sql =
+    `SELECT to_json(count(DISTINCT relname) = ${SAMPLE_TABLES.length}) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace ` +
+    `WHERE relname IN (${SAMPLE_TABLES.map(sqlLiteral).join(", ")}) AND nspname IN ('public', ${sqlLiteral(APP_ROLE)})`;
+  return `\\if :drift_sample
+\\set drift_tables \`psql -XAtq -d ${shellWord(database)} -c ${shellWord(sql)} || echo null\`
 \\endif
 `;
+}
 
 /** Reads the last line of an answer; null when the server did not say. */
 export function readDriftFacts(answer: string): DriftFacts | null {
@@ -201,7 +207,7 @@ function configDrift(facts: DriftFacts, expected: ExpectedFiles): string[] {
   for (const file of DRIFT_FILES) {
     const text = expected[file];
     const digest = facts.files[file];
-    if (text !== undefined && digest !== fileDigest(facts.salt, text)) {
+    if (text !== undefined && digest !== undefined && digest !== fileDigest(facts.salt, text)) {
       const name = file === "passfile" ? "the password file" : file.replace(/.*\//, "");
       reasons.add(`${name} ${digest === null ? "is gone" : digest === UNREADABLE ? "cannot be read" : "differs"}`);
     }

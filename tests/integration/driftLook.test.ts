@@ -212,6 +212,24 @@ async function dropSlot(): Promise<void> {
 }
 
 describe("the look", () => {
+  test.each([
+    [
+      "an application database that lets nobody in",
+      "ALTER DATABASE ecommerce ALLOW_CONNECTIONS off",
+      "ALTER DATABASE ecommerce ALLOW_CONNECTIONS on",
+    ],
+    ["a server without plpgsql", "DROP EXTENSION plpgsql", "CREATE EXTENSION plpgsql"],
+  ])("takes %s for no drift, and the node for one that answers", async (_what, make, undo) => {
+    await sql("pg1", make);
+    try {
+      const [pg1] = await observe(config, { drift: true });
+      expect(pg1?.server?.inRecovery).toBe(false);
+      expect(await look()).toEqual(NONE);
+    } finally {
+      await sql("pg1", undo);
+    }
+  });
+
   test("holds no password and no verifier, and the server logs no digest", async () => {
     await sql("pg1", "ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()");
     const [pg1] = await observe(config, { drift: true });
@@ -219,7 +237,9 @@ describe("the look", () => {
     const { stdout, stderr } = await docker(["logs", "--tail", "200", container("pg1")]);
     const log = stdout + stderr;
     expect(log).toContain(pg1?.drift?.salt);
-    for (const digest of Object.values(pg1?.drift?.files ?? {})) {
+    const digests = Object.values(pg1?.drift?.files ?? {});
+    expect(digests).toEqual(Array(5).fill(expect.stringMatching(/^[0-9a-f]{64}$/)));
+    for (const digest of digests) {
       expect(log).not.toContain(digest);
     }
     const verifiers = (await sql("pg1", "SELECT rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")).split("\n");
@@ -243,3 +263,14 @@ describe("the look", () => {
     expect(drift - plain).toBeLessThan(300);
   });
 });
+
+test("a change of roles and a rewind are no drift", async () => {
+  await checkout.must("switchover", "--stack", config.stack);
+  expect(await look()).toEqual(NONE);
+  // The old primary comes back with files of the new one, and a slot of its own.
+  await docker(["kill", container("pg2")]);
+  await checkout.must("failover", "--stack", config.stack);
+  expect((await observe(config, { drift: true })).map((node) => node.server?.inRecovery)).toEqual([false, undefined]);
+  await checkout.must("rejoin", "pg2", "--stack", config.stack);
+  expect(await look()).toEqual(NONE);
+}, 240_000);

@@ -34,7 +34,7 @@ function facts(node: string, changes: Partial<DriftFacts> = {}): DriftFacts {
   const files = Object.fromEntries(DRIFT_FILES.map((file) => [file, fileDigest(SALT, expected[node]?.[file] ?? "")]));
   return {
     salt: SALT,
-    files: files as DriftFacts["files"],
+    files: files,
     altered: [],
     unapplied: false,
     systemIdentifier: "7000000000000000000",
@@ -108,6 +108,10 @@ describe("a node's configuration", () => {
     expect(reasons(withFile(file, null))).toEqual([`${name} is gone`]);
     expect(reasons(withFile(file, "unreadable"))).toEqual([`${name} cannot be read`]);
     expect(look([first(), seen(standby("pg-2"), withFile(file, null)), three]).config).toMatchObject({ "pg-1": [], "pg-3": [] });
+  });
+
+  test("of which a server cannot tell the digests is not known to differ", () => {
+    expect(reasons({ files: {} })).toEqual([]);
   });
 
   test("two files that differ in the same way are one reason", () => {
@@ -226,8 +230,8 @@ describe("the question", () => {
   });
 
   test("goes to the application database only for the sample", () => {
-    expect(driftSql({ salt: SALT, database: "app", sample: false })).not.toContain("\\connect");
-    expect(driftSql({ salt: SALT, database: "ecommerce", sample: true })).toContain('\n\\connect "ecommerce"\n');
+    expect(driftSql({ salt: SALT, database: "app", sample: false })).not.toContain("psql -XAtq -d");
+    expect(driftSql({ salt: SALT, database: "ecommerce", sample: true })).toContain("psql -XAtq -d ecommerce -c ");
   });
 });
 
