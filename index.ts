@@ -73,11 +73,11 @@ export = async () => {
     },
     { dependsOn: well },
   );
-  for (const node of plan.standing.filter((n) => n.name !== plan.first)) {
+  for (const node of begun === undefined ? plan.standing : [begun]) {
     slotFor(node, database.source);
   }
   for (const node of plan.coming.filter((n) => n !== begun)) {
-    begins(node, undefined, database.source, node.name === plan.first ? undefined : slotFor(node, database.source));
+    begins(node, undefined, database.source, slotFor(node, database.source));
   }
 
   const first = settings.nodes.find((node) => node.name === plan.first) ?? settings.nodes[0];

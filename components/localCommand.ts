@@ -127,10 +127,12 @@ export function birthCommand(
  * Runs SQL on the primary, whoever that is now, as postgres over the server's own socket (peer
  * authentication, so no password is needed). The SQL has to be idempotent: it runs again when it changes.
  * The `delete` SQL tolerates that there is no primary any more.
+ *
+ * @param args.script What runs the SQL. @default on-primary.sh
  */
 export function sqlCommand(
   name: string,
-  args: BaseArgs & { containers: readonly string[]; sql: pulumi.Input<string>; deleteSql?: string },
+  args: BaseArgs & { containers: readonly string[]; sql: pulumi.Input<string>; deleteSql?: string; script?: string },
   opts: pulumi.CustomResourceOptions,
 ): command.local.Command {
   const { deleteSql } = args;
@@ -144,7 +146,7 @@ export function sqlCommand(
     name,
     { ...args, environment },
     {
-      create: HOST_SCRIPTS.onPrimary,
+      create: args.script ?? HOST_SCRIPTS.onPrimary,
       ...(deleteSql === undefined
         ? {}
         : { delete: `PGNODE_SQL=$PGNODE_DELETE_SQL PGNODE_TIMEOUT=5 NODE_NONE_OK=yes\nexport PGNODE_TIMEOUT\n${HOST_SCRIPTS.onPrimary}` }),

@@ -1,6 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/cluster";
-import { slotName } from "../core/names";
+import { HOST_SCRIPTS } from "../core/hostScripts";
+import { containerName, slotName } from "../core/names";
 import { createSlotSql, dropSlotSql } from "../core/slots";
 import { sqlCommand } from "./localCommand";
 import type { ReplicationSource } from "./types";
@@ -17,7 +18,7 @@ export interface ReplicationSlotArgs {
 
 /**
  * A physical replication slot. It holds WAL back from the moment it is made, so that the base backup
- * that follows finds all of it. Deleting it ends the sender that uses it; a slot that is gone already,
+ * that follows finds all of it. For the node that is primary itself none is made. Deleting it ends the sender that uses it; a slot that is gone already,
  * or a primary that is, counts as deleted.
  */
 export class ReplicationSlot extends pulumi.ComponentResource {
@@ -32,7 +33,14 @@ export class ReplicationSlot extends pulumi.ComponentResource {
 
     const create = sqlCommand(
       `${name}-create`,
-      { cluster: args.cluster, containers: args.source.containers, sql: createSlotSql(slot), deleteSql: dropSlotSql(slot) },
+      {
+        cluster: args.cluster,
+        containers: args.source.containers,
+        sql: createSlotSql(slot),
+        deleteSql: dropSlotSql(slot),
+        script: HOST_SCRIPTS.slot,
+        environment: { NODE_CONTAINER: containerName(args.cluster.stack, args.node) },
+      },
       // The new slot has the old one's name, so the old one has to go first.
       { parent: this, dependsOn: args.source.ready, deleteBeforeReplace: true },
     );

@@ -13,4 +13,5 @@ export const HOST_SCRIPTS = {
   configure: lib + read("configure"),
   ready: lib + read("ready"),
   onPrimary: lib + read("on-primary"),
+  slot: lib + read("slot") + read("on-primary"),
 } as const;

@@ -35,6 +35,21 @@ fill() {
     healed=yes
 }
 
+# A network that was lost and made anew has nobody in it. Pulumi replaces the nodes one after the other, and this one
+# needs the others, which may come later.
+attach() {
+    for c in $NODE_CONTAINERS; do
+        [ "$(state_of "$c")" = running ] || continue
+        case " $(docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' "$c") " in
+        *" $NODE_NETWORK "*) ;;
+        *)
+            say "container $c is not in network $NODE_NETWORK: connecting it"
+            docker network connect --alias "$(docker inspect --format '{{.Config.Hostname}}' "$c")" "$NODE_NETWORK" "$c" || true
+            ;;
+        esac
+    done
+}
+
 case $(state_of "$NODE_CONTAINER") in
 exited | created | dead)
     [ -n "${NODE_START:-}" ] || {
@@ -69,6 +84,7 @@ while :; do
         if PGNODE_TIMEOUT=3 in_node "$NODE_CONTAINER" streaming -e PGNODE_SLOT -e PGNODE_NAME 2>/dev/null; then
             exit 0
         fi
+        attach
         find_primary
         [ -z "$PRIMARY" ] || slot_on "$PRIMARY" || true
         ;;
