@@ -50,14 +50,16 @@ finish() {
 }
 # Ends the command; it gets time to clean up after itself. Runs beside the shell that waits for the command.
 stop_command() {
-    kill "$pid" 2>/dev/null || return 0
+    signal TERM || return 0
     patience=$KILL_SECONDS
-    while [ "$patience" -gt 0 ] && kill -0 "$pid" 2>/dev/null; do
+    while [ "$patience" -gt 0 ] && signal 0; do
         sleep 1 >/dev/null 2>&1
         patience=$((patience - 1))
     done
-    kill -9 "$pid" 2>/dev/null || true
+    signal KILL || true
 }
+# To timeout's process group: a timeout that has just been started may end without passing the signal on.
+signal() { { [ -n "$group" ] && kill -s "$1" -- "-$pid" 2>/dev/null; } || kill -s "$1" -- "$pid" 2>/dev/null; }
 trap finish EXIT
 trap 'die "interrupted before $IMAGE was there. Run the same again"' HUP INT TERM
 
