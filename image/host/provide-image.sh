@@ -38,26 +38,28 @@ pid='' watcher='' work=''
 finish() {
     code=$?
     trap - EXIT HUP INT TERM
-    [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
+    [ -z "$watcher" ] || kill -9 "$watcher" 2>/dev/null || true
     if [ -n "$pid" ]; then
         stop_command &
         watcher=$!
         wait "$pid" 2>/dev/null || true
-        kill "$watcher" 2>/dev/null || true
+        kill -9 "$watcher" 2>/dev/null || true
     fi
     [ -z "$work" ] || rm -rf "$work"
     exit "$code"
 }
 # Ends the command; it gets time to clean up after itself. Runs beside the shell that waits for the command.
 stop_command() {
-    kill "$pid" 2>/dev/null || return 0
+    signal TERM || return 0
     patience=$KILL_SECONDS
-    while [ "$patience" -gt 0 ] && kill -0 "$pid" 2>/dev/null; do
+    while [ "$patience" -gt 0 ] && signal 0; do
         sleep 1 >/dev/null 2>&1
         patience=$((patience - 1))
     done
-    kill -9 "$pid" 2>/dev/null || true
+    signal KILL || true
 }
+# To timeout's process group: a timeout that has just been started may end without passing the signal on.
+signal() { { [ -n "$group" ] && kill -s "$1" -- "-$pid" 2>/dev/null; } || kill -s "$1" -- "$pid" 2>/dev/null; }
 trap finish EXIT
 trap 'die "interrupted before $IMAGE was there. Run the same again"' HUP INT TERM
 
@@ -86,7 +88,8 @@ run() {
     code=0
     wait "$pid" || code=$?
     pid=
-    kill "$watcher" 2>/dev/null || true
+    # Not by a signal that can be trapped: a shell that has just been forked may take it for its parent's, and live on.
+    kill -9 "$watcher" 2>/dev/null || true
     wait "$watcher" 2>/dev/null || true
     watcher=
     [ ! -e "$work/late" ] || code=124
@@ -104,7 +107,13 @@ watch() {
             stop_command
             return
         fi
-        [ $((elapsed % BEAT_SECONDS)) != 0 ] || say "$what: still at it after $elapsed s ($(tail -n 1 "$work/log" | cut -c 1-120))"
+        # Killed without a chance to clean up.
+        if ! kill -0 $$ 2>/dev/null; then
+            stop_command
+            rm -rf "$work"
+            return
+        fi
+        [ $((elapsed % BEAT_SECONDS)) != 0 ] || say "$what: still at it after $elapsed s$(tail -n 1 "$work/log" | cut -c 1-120 | sed 's/..*/ (&)/')"
     done
 }
 
@@ -116,7 +125,7 @@ reason() {
     fi
     # A full disk and apt's own errors say more than the last line, which only says that there was an error.
     { grep -i 'no space left on device' "$work/log" || sed -n 's/.*\(E: .*\)/\1/p' "$work/log" | grep . || grep . "$work/log" || echo "exit code $1, and nothing said"; } |
-        tail -n 1 | sed 's/^Error response from daemon: //; s/[.[:space:]]*$//' | cut -c 1-300
+        tail -n 1 | sed 's/^Error response from daemon: //; s/ Is the docker daemon running?.*//; s/[.?[:space:]]*$//' | cut -c 1-300
 }
 
 # What the last run said, for whoever needs more than the reason.
@@ -226,6 +235,8 @@ bootstrap() {
 
 build() {
     provide_base
+    # Another run may have built it meanwhile.
+    if present; then return; fi
     say "building $IMAGE on $base (about 25 s)"
     buildkit=0
     if run "$ASK_SECONDS" "asking for buildx" docker buildx version; then buildkit=1; fi
