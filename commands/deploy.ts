@@ -186,9 +186,9 @@ export function errorLines(eventLog: string): string[] {
     }
     const all = message.split("\n").map((line) => line.trim());
     const own = all
-      .filter((line) => line.startsWith("pgnode: "))
+      .filter((line) => /^(pgnode|image): /.test(line))
       .at(-1)
-      ?.slice("pgnode: ".length);
+      ?.replace(/^\w+: /, "");
     const resource = diagnostic.urn?.split("::").at(-1);
     // A command that printed nothing leaves only its own text, which is long.
     const last = /^exit status \d+: running /.test(all.at(-1) ?? "")
