@@ -24,7 +24,7 @@ export = async () => {
   const net = new docker.Network(
     "network",
     { name: networkName(stack), labels },
-    { provider, dependsOn: [identity], ignoreChanges: ["labels"] },
+    { provider, dependsOn: [identity], protect: settings.protectData, ignoreChanges: ["labels"] },
   );
 
   const common = { cluster, network: net.name, replicationPassword, provider, dependsOn: [identity, image] };
