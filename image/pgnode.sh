@@ -17,7 +17,8 @@
 #   pgnode healthy    whether the server answers over TCP                           (health check)
 #
 # Environment: PGNODE_NAME, PGNODE_STACK, PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SOURCE (conninfo
-# of the current primary), PGNODE_EXISTS (init: not empty when there is a cluster, so that none is made), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120).
+# of the current primary), PGNODE_EXISTS (init: not empty when there is a cluster, so that none is made), PGNODE_KEPT
+# (init: not empty when the volume holds the newest data that was kept), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120).
 # Exit codes: 0 done, 1 failed, 75 this node is a standby (sql).
 #
 # The volume holds
@@ -31,6 +32,7 @@
 #   fenced      put there by failover and switchover: never come up writable, rejoin first
 #   reclone     put there by rejoin: what is in data/ is of no use, clone anew
 #   rejoin-once put there by rejoin: rejoin this once, whatever automaticRejoin says
+#   kept        put there by init: the newest data of a stack that was destroyed; promote it once, when nobody is primary
 #   rewinding   a pg_rewind is under way; if it was interrupted, only a clone helps
 #   wal.kept/   this node's WAL that the recovery after that pg_rewind needs and pg_rewind removes
 set -eu
@@ -160,7 +162,7 @@ check_volume() {
         for entry in "$ROOT"/* "$ROOT"/.[!.]*; do
             case $entry in
             "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/initdb.log" | "$ROOT/lost+found") ;;
-            "$ROOT/started" | "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once" | "$ROOT/rewinding" | "$ROOT/wal.kept") ;;
+            "$ROOT/started" | "$ROOT/kept" | "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once" | "$ROOT/rewinding" | "$ROOT/wal.kept") ;;
             *) die "the volume of node $PGNODE_NAME holds files that are not ours (${entry#"$ROOT"/}). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
@@ -192,6 +194,11 @@ init() {
     if [ -e "$DATA" ]; then
         say "node $PGNODE_NAME has its cluster already"
         write_files "$DATA"
+        if [ -n "${PGNODE_KEPT:-}" ]; then
+            # The newest data of all that was kept: it may be primary, and when it ended as a standby it is promoted once.
+            rm -f "$ROOT/fenced" "$ROOT/rejoin-once"
+            [ ! -e "$DATA/standby.signal" ] || touch "$ROOT/kept"
+        fi
         return 0
     fi
     if [ -n "${PGNODE_EXISTS:-}" ]; then
@@ -593,12 +600,18 @@ configure() {
     fi
 }
 
-# What the server is now. Short: whoever asks, asks again.
-role() { PGCONNECT_TIMEOUT=3 psql_local -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null; }
+# What the server is now; "kept" is a standby that is to become the primary of a cluster whose data was kept. Short:
+# whoever asks, asks again.
+role() {
+    standby=standby
+    [ ! -e "$ROOT/kept" ] || standby=kept
+    PGCONNECT_TIMEOUT=3 psql_local -c "SELECT CASE WHEN pg_is_in_recovery() THEN '$standby' ELSE 'primary' END" </dev/null
+}
 
 promote() {
     wait_ready
     [ "$(psql_local -c "SELECT NOT pg_is_in_recovery() OR pg_promote(true, 60)" </dev/null)" = t ] || die "node $(hostname) did not become primary within 60 s"
+    rm -f "$ROOT/kept"
 }
 
 streaming() {
