@@ -56,7 +56,9 @@ export = async () => {
   }
   const [begun] = plan.coming.filter((node) => plan.standing.length === 0 && node.name === plan.first);
   if (begun !== undefined) {
-    well = [begins(begun).node.container];
+    const { container, ready } = begins(begun).node;
+    // Kept data may have to be promoted first. A cluster that is made anew has one server, and it is writable.
+    well = [look.kept === undefined ? container : ready];
   }
 
   // What is made on whoever is primary reaches every node by replication.
