@@ -6,7 +6,8 @@ import { isSame, pulumiProcess, startOf, thisMachine } from "../../commands/proc
 import { ROOT } from "../../commands/workspace";
 
 /** Real processes. `nowhere` is a system without /proc, on which `ps` is asked. */
-const SYSTEMS = process.platform === "linux" && spawnSync("ps", ["-o", "ppid=", "-p", "1"]).status === 0 ? ["/proc", "/nowhere"] : ["/proc"];
+const SYSTEMS =
+  process.platform === "linux" && spawnSync("ps", ["-o", "ppid=", "-p", "1"]).status === 0 ? ["/proc", "/nowhere"] : ["/proc"];
 
 /** Starts a shell and waits for the first line that it prints. */
 async function shell(script: string): Promise<{ child: ChildProcess; line: string }> {
