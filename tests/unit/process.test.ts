@@ -35,9 +35,9 @@ describe.each(SYSTEMS)("a process, as %s tells of it", (proc) => {
   });
 
   test("is dead when nobody has asked yet how it ended", async () => {
-    const { child, line } = await shell("true & echo $!; exec sleep 60");
+    const { child, line } = await shell("sleep 1 & echo $!; exec sleep 60");
     try {
-      // The shell has become sleep, which never asks.
+      // By then the shell has become sleep, which never asks.
       for (let i = 0; i < 50 && startOf(Number(line), proc) !== ""; i++) {
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
