@@ -288,7 +288,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
     if (holder === undefined) {
       await pause(50); // given back just now, or taken and not there yet
     } else {
-      say(`${words(holder)} was killed; taking over its lock`);
+      say(`${words(holder)} is gone; taking over its lock`);
       await lock.remove(holder.id);
     }
   }

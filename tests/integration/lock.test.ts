@@ -135,7 +135,7 @@ describe("a stack's lock", () => {
       expect(winners).toHaveLength(1);
       expect((await lock())?.labels[LOCK_LABELS.pid]).toBe(String(winners[0]?.pid));
       expect(outcomes.flatMap(({ said }) => said)).toContainEqual(
-        expect.stringMatching(new RegExp(`^victim \\(process ${victim.pid} on .*\\) was killed; taking over its lock$`)),
+        expect.stringMatching(new RegExp(`^victim \\(process ${victim.pid} on .*\\) is gone; taking over its lock$`)),
       );
       await winners[0]?.give();
     }

@@ -193,7 +193,7 @@ describe("a lock whose holder lives", () => {
     await expect(acquire()).rejects.toThrow("is at work");
     found.created = "2026-11-24T11:58:30Z";
     await acquire();
-    expect(said).toEqual([expect.stringMatching(/^switchover \(process 999999999 on .*\) was killed; taking over its lock$/)]);
+    expect(said).toEqual([expect.stringMatching(/^switchover \(process 999999999 on .*\) is gone; taking over its lock$/)]);
     expect(engine.containers.map((c) => c.labels["postgres-replica.lock.command"])).toEqual(["failover"]);
   });
 });
