@@ -9,6 +9,7 @@ import { UserError } from "../commands/errors";
 import { acquireLock, lockHolder, pulumiProcess } from "../commands/lock";
 import { removeDebris } from "./debris";
 import { newestKept } from "./kept";
+import { CLONE_HOURS } from "../commands/nodes";
 import type { PriorState } from "./prior";
 import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
 import { type Survey, survey } from "./survey";
@@ -79,7 +80,8 @@ const LOCK_SECONDS = 120;
 
 function lockOptions(say: (line: string) => void): Parameters<typeof acquireLock>[2] {
   const holderPid = pulumiProcess();
-  return { seconds: LOCK_SECONDS, say, ...(holderPid === undefined ? {} : { holderPid }) };
+  // A base backup may take long; another machine cannot see whether this one lives.
+  return { seconds: LOCK_SECONDS, say, ttl: CLONE_HOURS * 3_600, ...(holderPid === undefined ? {} : { holderPid }) };
 }
 
 /** Random, and by whom: only words that need no quoting anywhere. */
