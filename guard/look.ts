@@ -39,22 +39,22 @@ export interface Look {
 export async function look(config: StackConfig, prior: PriorState, dryRun: boolean, warn: (line: string) => void): Promise<Look> {
   const dockerHost = await chooseHost(config, prior);
   const place = { stack: config.stack, host: dockerHost };
-  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(warn));
-  // It is waited for below, after a look that tells better why an engine does not answer.
+  let waited = false;
+  const say = (line: string): void => {
+    waited = true;
+    warn(line);
+  };
+  // Beside the look, which tells better why an engine does not answer.
+  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(say));
   locked?.catch(() => undefined);
-  const seen = await survey(config, dockerHost, prior);
-  if ("unreachable" in seen) {
-    const line = `the Docker engine at ${dockerHost} does not answer: ${seen.unreachable}`;
+  let found = await judged(config, prior, dockerHost);
+  if ("unreachable" in found) {
+    const line = `the Docker engine at ${dockerHost} does not answer: ${found.unreachable}`;
     if (!dryRun) {
       throw new UserError(`${line}. Start it, or choose another with DOCKER_HOST or docker context use NAME`);
     }
     warn(`${line}; what is on it is not part of this preview`);
     return { survey: undefined, dockerHost, identity: prior.identity ?? newIdentity(), engine: "", imageDrift: [], kept: undefined };
-  }
-  const found: Case = { config, prior, survey: seen };
-  const why = refusal(found) ?? (await takenByProgram(found));
-  if (why !== undefined) {
-    throw new UserError(`stack "${config.stack}": ${why}`.replace(`stack "${config.stack}": stack "`, 'stack "'));
   }
   if (dryRun) {
     const holder = await lockHolder(place);
@@ -63,8 +63,16 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
     }
   } else {
     await locked;
+    if (waited) {
+      // Whoever held the lock may have built or moved anything meanwhile.
+      found = await judged(config, prior, dockerHost);
+      if ("unreachable" in found) {
+        throw new UserError(`the Docker engine at ${dockerHost} does not answer any more: ${found.unreachable}`);
+      }
+    }
     await removeDebris(debris(found), dockerHost, warn);
   }
+  const { survey: seen } = found;
   return {
     survey: seen,
     dockerHost,
@@ -73,6 +81,20 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
     imageDrift: seen.image || prior.empty ? [] : ["the image is gone"],
     kept: prior.empty ? await newestKept(config, seen) : undefined,
   };
+}
+
+/** What was found, unless it is to be refused. @throws UserError */
+async function judged(config: StackConfig, prior: PriorState, dockerHost: string): Promise<Case | { unreachable: string }> {
+  const seen = await survey(config, dockerHost, prior);
+  if ("unreachable" in seen) {
+    return seen;
+  }
+  const found: Case = { config, prior, survey: seen };
+  const why = refusal(found) ?? (await takenByProgram(found));
+  if (why !== undefined) {
+    throw new UserError(why);
+  }
+  return found;
 }
 
 /** How long `up` waits for a failover, switchover, rejoin or another `up`, in seconds. */
