@@ -55,21 +55,19 @@ export async function readSettings(): Promise<Settings> {
     delete process.env["DOCKER_CONTEXT"];
     return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift: driftIn(config, cluster, prior, seen) };
   } catch (error) {
-    throw oneLine(error);
+    throw shown(error);
   }
 }
 
 /**
- * What Pulumi shows as one line without a stack trace, when it is meant for the user. Without a stack, because Pulumi prints
- * an error that has one in full, with all that hangs on it: that took 40 s and 2.7 GB for the rejection of an async program.
+ * An error as Pulumi is to show it: one line when it is meant for the user, else with its stack trace as text. Never as an
+ * object that has a stack: Pulumi prints that with all that hangs on it, which took 40 s and 2.7 GB for the rejection of an
+ * async program.
  */
-function oneLine(error: unknown): unknown {
-  if (!(error instanceof ConfigError || error instanceof UserError)) {
-    return error;
-  }
-  const shown = new pulumi.RunError(error.message);
-  shown.stack = "";
-  return shown;
+function shown(error: unknown): pulumi.RunError {
+  const forUser = error instanceof ConfigError || error instanceof UserError;
+  const text = error instanceof Error ? (forUser ? error.message : (error.stack ?? error.message)) : String(error);
+  return Object.assign(new pulumi.RunError(text), { stack: "" });
 }
 
 function readConfig(): StackConfig {
@@ -141,7 +139,7 @@ export function password(settings: Settings, key: SecretKey): pulumi.Output<stri
   try {
     checkPassword(key, given);
   } catch (error) {
-    throw oneLine(error);
+    throw shown(error);
   }
   return configured;
 }
