@@ -16,7 +16,11 @@ reason_of() {
     docker logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
 }
 
-state_of() { docker inspect --type container --format '{{.State.Status}}' "$1" 2>/dev/null || echo gone; }
+# state_of CONTAINER: Docker's word for it, or gone. For one that is not there docker prints an empty line.
+state_of() {
+    state=$(docker inspect --type container --format '{{.State.Status}}' "$1" 2>/dev/null) || state=gone
+    echo "$state"
+}
 
 # in_node CONTAINER ACTION [OPTION...]: runs a part of pgnode in a node's running container, with docker's options.
 in_node() {
