@@ -78,6 +78,15 @@ export class PlainStack {
     writeFileSync(this.configFile, `${stringify({ config: named })}${this.salt()}\n`);
   }
 
+  /** Puts another program into the clone; the stack's config stays. */
+  public async take(tree: (folder: string) => Promise<void>): Promise<void> {
+    const config = readFileSync(this.configFile);
+    rmSync(this.folder, { recursive: true, force: true });
+    mkdirSync(this.folder);
+    await tree(this.folder);
+    writeFileSync(this.configFile, config);
+  }
+
   /** The nodes of the config. */
   public get nodes(): { name: string; port: number; address?: string }[] {
     return this.config["nodes"] as { name: string; port: number }[];
@@ -250,9 +259,13 @@ export class PlainStack {
   public async moveRole(from: string, to: string): Promise<void> {
     await this.docker("kill", this.container(from));
     await this.sql(to, "SELECT pg_promote(true, 60)", "postgres");
+    for (const { name } of this.nodes.filter((node) => node.name !== from && node.name !== to)) {
+      await this.sql(to, `SELECT pg_create_physical_replication_slot('${name}', true)`, "postgres");
+    }
     await this.docker("start", this.container(from));
-    await this.until(to, `SELECT active FROM pg_replication_slots WHERE slot_name = '${from}'`, "t");
-    await this.until(to, `SELECT state FROM pg_stat_replication WHERE application_name = '${from}'`, "streaming");
+    const streaming =
+      "SELECT count(*) FROM pg_replication_slots r JOIN pg_stat_replication s ON s.pid = r.active_pid WHERE state = 'streaming'";
+    await this.until(to, streaming, String(this.nodes.length - 1));
   }
 
   /** Inode and birth of a node's data: another one means that the data is not the same. */
