@@ -18,7 +18,8 @@ export = async () => {
 
   const identity = stackIdentity(cluster, look.identity, look.engine);
   const image = stackImage(cluster, settings.image, look.imageDrift);
-  const provider = new docker.Provider("docker", { host: cluster.dockerHost });
+  // Without a context of its own the provider would take DOCKER_CONTEXT, and that before the host that was looked at.
+  const provider = new docker.Provider("docker", { host: cluster.dockerHost, context: "" });
   const labels = Object.entries(labelsOf(stack, undefined, look.identity)).map(([label, value]) => ({ label, value }));
   // Another label would replace the network, and every container with it.
   const net = new docker.Network(

@@ -51,8 +51,6 @@ export async function readSettings(): Promise<Settings> {
     const prior = readPrior(await stateResources());
     const seen = await look(config, prior, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
     const cluster = { ...clusterOf(config, seen.dockerHost), identity: seen.identity };
-    // The provider would take a context of its own before the host that was found.
-    delete process.env["DOCKER_CONTEXT"];
     return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift: driftIn(config, cluster, prior, seen) };
   } catch (error) {
     throw shown(error);
