@@ -6,28 +6,46 @@ import { firstLine, UserError } from "./errors";
  * Runs the docker command line against one Docker host. Never throws: look at `exitCode`.
  *
  * @param options.timeout Milliseconds. @default 60 000
+ * @param options.silence Instead of a timeout: for how many milliseconds it may print nothing. However long the work is, it ends only when it stands still.
  * @param options.progress Show what it writes to standard error while it runs.
  */
 export async function docker(
   args: readonly string[],
-  options: { host?: string; input?: string; timeout?: number; env?: Record<string, string>; progress?: boolean } = {},
+  options: { host?: string; input?: string; timeout?: number; silence?: number; env?: Record<string, string>; progress?: boolean } = {},
 ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
   const child = execa("docker", [...args], {
     env: { DOCKER_HOST: options.host ?? currentDockerHost(), ...options.env },
     reject: false,
-    timeout: options.timeout ?? 60_000,
+    timeout: options.silence === undefined ? (options.timeout ?? 60_000) : 0,
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
   });
   if (options.progress === true) {
     child.stderr?.pipe(process.stderr);
   }
+  const silent = options.silence === undefined ? undefined : killWhenSilent(child, options.silence);
   const result = await child;
-  const stderr = result.timedOut ? `docker ${args[0] ?? ""} did not answer within ${(options.timeout ?? 60_000) / 1000} s` : result.stderr;
+  const late = result.timedOut ? `did not answer within ${(options.timeout ?? 60_000) / 1000} s` : silent?.();
+  const stderr = late === undefined ? result.stderr : `docker ${args[0] ?? ""} ${late}`;
   // A program that is not there has no exit code.
   return {
     exitCode: result.exitCode ?? 127,
     stdout: result.stdout ?? "",
     stderr: stderr || (result as { originalMessage?: string }).originalMessage || "",
+  };
+}
+
+/** Kills a program that prints nothing for so long. Returns what to call when it has ended: it says so, if that was why. */
+function killWhenSilent(child: execa.ExecaChildProcess, milliseconds: number): () => string | undefined {
+  let killed = false;
+  const timer = setTimeout(() => {
+    killed = true;
+    child.kill("SIGTERM", { forceKillAfterTimeout: 5_000 });
+  }, milliseconds);
+  child.stdout?.on("data", () => timer.refresh());
+  child.stderr?.on("data", () => timer.refresh());
+  return () => {
+    clearTimeout(timer);
+    return killed ? `printed nothing for ${milliseconds / 1000} s` : undefined;
   };
 }
 

@@ -10,7 +10,7 @@ import type { Report } from "../../commands/promotion";
 import * as observing from "../../commands/observe";
 import * as workspace from "../../commands/workspace";
 import { parseConfig } from "../../core/config";
-import type { WalEnd } from "../../core/election";
+import type { Unreadable, WalEnd } from "../../core/election";
 import type { Observation } from "../../core/topology";
 import { primary, silent, standby as receiving } from "./observations";
 
@@ -30,7 +30,7 @@ jest.mock("../../commands/workspace", () => {
 let mockDid: string[];
 /** How nodes answer, as far as it is not as they should. */
 let mockFence: Record<string, () => Promise<boolean>>;
-let mockEnds: Record<string, WalEnd | null>;
+let mockEnds: Record<string, WalEnd | Unreadable>;
 let mockPromote: () => Promise<void>;
 let mockStart: () => Promise<void>;
 let mockCheckpoint: () => Promise<void>;
@@ -53,12 +53,8 @@ jest.mock("../../commands/nodes", () => ({
     public start(): Promise<void> {
       return this.did("start", undefined).then(() => mockStart());
     }
-    public walEnd(): Promise<WalEnd | null> {
-      const { name } = this.node;
-      return this.did(
-        "read",
-        name in mockEnds ? (mockEnds[name] ?? null) : { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} },
-      );
+    public walEnd(): Promise<WalEnd | Unreadable> {
+      return this.did("read", mockEnds[this.node.name] ?? { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} });
     }
     public mark(mark: string): Promise<void> {
       return this.did(`mark ${mark}`, undefined);
@@ -133,6 +129,7 @@ function fastClock(): jest.SpyInstance {
   let now = 0;
   return jest.spyOn(Date, "now").mockImplementation(() => (now += 20_000));
 }
+const UNREADABLE: Unreadable = { unreadable: "a file is gone" };
 const PRIMARY_GONE = [silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];
 
 describe("failover touches nothing", () => {
@@ -268,9 +265,9 @@ describe("failover promotes nobody", () => {
 
   test("when the old primary's WAL cannot be read, unless that is given up", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: UNREADABLE };
     expect(await refusal(["fence pg1", "read pg1"])).toMatch(
-      /^failover refused: .*nobody knows what the standby lacks\. Start what was primary again \(docker start postgres-replica-dev-pg1\), or give that up with --allow-data-loss$/,
+      /^failover refused: the data of pg1 cannot be read \(a file is gone\), so nobody knows what the standby lacks\. Start what was primary again \(docker start postgres-replica-dev-pg1\), or give that up with --allow-data-loss$/,
     );
   });
 
@@ -323,7 +320,7 @@ describe("failover promotes nobody", () => {
 
   test.each(["running", "paused", "restarting"])("and then starts what it had stopped again: an old primary that was %s", async (state) => {
     seen(silent("pg1", state), standby("pg2"), silent("pg3", "exited"));
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: UNREADABLE };
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg1"])).toMatch(
       /^failover refused: .*Wait for what was primary to come back, or give that up with --allow-data-loss; pg1, which failover had stopped, is started again$/,
     );
@@ -331,7 +328,7 @@ describe("failover promotes nobody", () => {
 
   test("and gives the reason for that, also when what it had stopped does not start again", async () => {
     seen(silent("pg1", "running"), standby("pg2"), standby("pg3"));
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: UNREADABLE };
     mockStart = () => Promise.reject(new UserError("container x does not start"));
     expect(await refusal(["fence pg1", "read pg1", "start pg1"])).toMatch(
       /^failover refused: .*nobody knows what the standby lacks\. .*; pg1, which failover had stopped, does not start: docker start postgres-replica-dev-pg1$/,
@@ -396,8 +393,8 @@ describe("failover", () => {
     ]);
   });
 
-  test.each<[string, WalEnd | null, string, RegExp]>([
-    ["that nobody knows", null, "nobody knows what the standby lacks", /an unknown number of bytes may be lost/],
+  test.each<[string, WalEnd | Unreadable, string, RegExp]>([
+    ["that nobody knows", UNREADABLE, "nobody knows what the standby lacks", /an unknown number of bytes may be lost/],
     [
       "above the limit",
       { timeline: 1, lsn: "0/6000001", clean: false, writable: true, history: {} },
