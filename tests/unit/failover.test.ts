@@ -335,6 +335,40 @@ describe("failover promotes nobody", () => {
     );
   });
 
+  describe("before a node that fell silent between two looks", () => {
+    beforeEach(() => {
+      observe.mockResolvedValueOnce(PRIMARY_GONE);
+      seen(silent("pg1", "exited"), silent("pg2", "paused"), standby("pg3", { lsn: "0/5000000" }));
+    });
+
+    test.each(everyWay)("is proven to be stopped, with %j", async (options) => {
+      mockFence = { pg2: () => Promise.resolve(false) };
+      mockStartedAgain = ["pg2"];
+      expect(await refusal(["fence pg1", "read pg1", "fence pg2"], options)).toMatch(/^pg2 cannot be fenced: .*Stop it by hand/);
+    });
+
+    test("is read, unless that is given up; then it is started again", async () => {
+      mockEnds = { pg2: UNREADABLE };
+      expect(await refusal(["fence pg1", "read pg1", "fence pg2", "read pg2", "start pg2"])).toMatch(
+        /^failover refused: the data of pg2 cannot be read \(a file is gone\), .*; pg2, which failover had stopped, is started again$/,
+      );
+    });
+
+    test("is compared with: it may have received more than anybody who answers", async () => {
+      mockEnds = { pg2: { timeline: 1, lsn: "0/7000000", clean: false, writable: false, history: {} } };
+      expect(await refusal(["fence pg1", "read pg1", "fence pg2", "read pg2", "start pg2"])).toMatch(
+        /^failover refused: pg3 lacks 33554432 bytes/,
+      );
+    });
+
+    test.each(["pg1", "pg2"])("is known to stay stopped: %s was started before its mark was in place", async (name) => {
+      mockStartedAgain = [name];
+      const message = await run().catch((error: Error) => error.message);
+      expect(message).toContain(`${name} was started again while failover was at work`);
+      expect(mockDid).not.toContainEqual(expect.stringMatching(/^promote/));
+    });
+  });
+
   test("when every node is a standby and nobody was primary last; what it tells to do can be done", async () => {
     seen(standby("pg1"), standby("pg2"), standby("pg3"));
     expect(await refusal([])).not.toContain("undefined");
@@ -352,6 +386,37 @@ describe("failover", () => {
     expect(existsSync(JOURNAL)).toBe(false);
     expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; first accepted write after \d+\.\d s; nothing is lost \(/)]);
     expect(said.at(-1)).toBe("bring pg1 back with: npm run rejoin -- pg1 --stack dev");
+  });
+
+  test.each(["pg2", undefined])(
+    "fences, reads and marks who falls silent between two looks as well; promotion pending: %s",
+    async (pending) => {
+      if (pending !== undefined) {
+        mkdirSync(workspace.STATE_DIR, { recursive: true });
+        writeFileSync(JOURNAL, JSON.stringify({ promoted: pending, phase: "promoting" }));
+      }
+      observe.mockResolvedValueOnce(PRIMARY_GONE);
+      observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), standby("pg3", { lsn: "0/5000000" })]);
+      seen(silent("pg1", "exited"), silent("pg2", "exited"), standby("pg3", { lsn: "0/5000000" }));
+      expect(await run({ json: true })).toBe(0);
+      expect(mockDid).toEqual([
+        ...["fence pg1", "read pg1", "fence pg2", "read pg2", "mark fenced pg1", "mark fenced pg2"],
+        ...["promote pg3", "slots [] on pg3", "write pg3", "checkpoint pg3"],
+      ]);
+      expect(printed.map((text) => JSON.parse(text) as Report)).toMatchObject([{ fenced: ["pg1", "pg2"], promoted: "pg3", bytesLost: 0 }]);
+      expect(said).toContain("bring pg2 back with: npm run rejoin -- pg2 --stack dev");
+    },
+  );
+
+  test("looks again after every fence: it promotes at a look at which everybody else answers", async () => {
+    configured({ nodes: [...NODES, { name: "pg4", port: 5435 }] });
+    const at = (...states: [Observation, Observation, Observation]): Observation[] => [silent("pg1", "exited"), ...states];
+    const [two, three, four] = [standby("pg2"), standby("pg3"), standby("pg4")];
+    observe.mockResolvedValueOnce(at(two, three, four));
+    observe.mockResolvedValueOnce(at(silent("pg2", "running"), three, four));
+    seen(...at(silent("pg2", "exited"), silent("pg3", "running"), four));
+    expect(await run()).toBe(0);
+    expect(mockDid.filter((what) => /^(fence|promote)/.test(what))).toEqual(["fence pg1", "fence pg2", "fence pg3", "promote pg4"]);
   });
 
   test("tells a node on a timeline that is given up to clone: the candidate's next one may have the same number", async () => {
