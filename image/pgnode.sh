@@ -611,7 +611,8 @@ wal_end() {
     clean=no
     [ "$state" != 'shut down' ] || clean=yes
     kind=writable
-    [ ! -e "$DATA/standby.signal" ] || kind=standby
+    # A pg_rewind that was interrupted may have left what says that this node was on the other one's timeline.
+    { [ ! -e "$DATA/standby.signal" ] && [ ! -e "$ROOT/rewinding" ]; } || kind=standby
     SEGMENT=$(control 'Bytes per WAL segment')
     BLOCK=$(control 'WAL block size')
     TIMELINE=$(own_timeline)
@@ -619,7 +620,7 @@ wal_end() {
     if [ "$TIMELINE" != "$(control "Latest checkpoint's TimeLineID")" ]; then
         # Promoted, and no checkpoint since: the new timeline begins where recovery ended.
         written=$(control 'Minimum recovery ending location')
-        # A standby that was rewound has to get there yet.
+        # A standby that was rewound may have to get there yet.
         if [ "$kind" = standby ] && [ ! -e "$DATA/pg_wal/$(segment_at $(($(number "$written") - 1)))" ]; then
             TIMELINE=$(control "Latest checkpoint's TimeLineID")
             written=$(control 'Latest checkpoint location')

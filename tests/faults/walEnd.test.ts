@@ -94,7 +94,7 @@ copy segment
 message 20
 q "SELECT pg_switch_wal()" >/dev/null
 copy switched
-message 3500000
+message 2200000
 copy long
 q "SELECT pg_switch_wal()" >/dev/null
 message 700000
@@ -216,6 +216,12 @@ const CASES: Record<string, Case> = {
     end: "clean",
     standby: true,
     edit: ": >../standby.signal; rm 00000002*; ",
+  },
+  "of a node whose rewind was interrupted: it is not the one that wrote that": {
+    of: "promoted",
+    timeline: 2,
+    standby: true,
+    edit: ": >../../rewinding",
   },
   "of a clone that was interrupted between its two renames": { of: "crashed", edit: "mv ../../data ../../data.old" },
   "with a file that was cut short": {
