@@ -16,36 +16,54 @@ export async function docker(
   const child = execa("docker", [...args], {
     env: { DOCKER_HOST: options.host ?? currentDockerHost(), ...options.env },
     reject: false,
-    timeout: options.silence === undefined ? (options.timeout ?? 60_000) : 0,
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
   });
   if (options.progress === true) {
     child.stderr?.pipe(process.stderr);
   }
-  const silent = options.silence === undefined ? undefined : killWhenSilent(child, options.silence);
+  const bound = options.silence ?? options.timeout ?? 60_000;
+  const wasEnded = endAfter(child, bound, options.silence !== undefined);
   const result = await child;
-  const late = result.timedOut ? `did not answer within ${(options.timeout ?? 60_000) / 1000} s` : silent?.();
-  const stderr = late === undefined ? result.stderr : `docker ${args[0] ?? ""} ${late}`;
-  // A program that is not there has no exit code.
+  const ended = wasEnded();
+  const late = options.silence === undefined ? "did not answer within" : "printed nothing for";
+  const stderr = ended ? `docker ${args[0] ?? ""} ${late} ${bound / 1000} s` : result.stderr;
+  // A program that is not there has no exit code; docker exec that is ended has 0, as if it had an answer.
   return {
-    exitCode: result.exitCode ?? 127,
+    exitCode: ended ? 127 : (result.exitCode ?? 127),
     stdout: result.stdout ?? "",
     stderr: stderr || (result as { originalMessage?: string }).originalMessage || "",
   };
 }
 
-/** Kills a program that prints nothing for so long. Returns what to call when it has ended: it says so, if that was why. */
-function killWhenSilent(child: execa.ExecaChildProcess, milliseconds: number): () => string | undefined {
-  let killed = false;
+/** How long a program that is ended may take for that, in milliseconds; `docker run` passes the signal on and waits for the container. */
+const GRACE = 5_000;
+
+/**
+ * Ends a program after some time; with `restart`, whatever it prints makes that begin anew.
+ * (Of execa's own timeout the result does not always tell that it was the reason.)
+ * @returns what to call when the program has ended: whether it was this that ended it.
+ */
+function endAfter(child: execa.ExecaChildProcess, milliseconds: number, restart: boolean): () => boolean {
+  let ended = false;
+  let force: NodeJS.Timeout | undefined;
   const timer = setTimeout(() => {
-    killed = true;
-    child.kill("SIGTERM", { forceKillAfterTimeout: 5_000 });
+    ended = true;
+    child.kill("SIGTERM", { forceKillAfterTimeout: false });
+    force = setTimeout(() => {
+      child.kill("SIGKILL");
+      // What it has started may hold them open.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    }, GRACE);
   }, milliseconds);
-  child.stdout?.on("data", () => timer.refresh());
-  child.stderr?.on("data", () => timer.refresh());
+  if (restart) {
+    child.stdout?.on("data", () => void (ended || timer.refresh()));
+    child.stderr?.on("data", () => void (ended || timer.refresh()));
+  }
   return () => {
     clearTimeout(timer);
-    return killed ? `printed nothing for ${milliseconds / 1000} s` : undefined;
+    clearTimeout(force);
+    return ended;
   };
 }
 

@@ -27,9 +27,14 @@ describe("a docker that is waited for", () => {
     expect(ran.stderr).toBe("docker run printed nothing for 0.3 s");
   });
 
+  test("has not succeeded when it is ended, whatever its exit code says", async () => {
+    const ran = await run("trap 'exit 0' TERM; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; done; sleep 20", { timeout: 300 });
+    expect(ran).toMatchObject({ exitCode: 127, stderr: "docker run did not answer within 0.3 s" });
+  });
+
   test("is ended after the timeout, whatever it prints", async () => {
     const ran = await run("for i in 1 2 3 4 5 6 7 8 9; do echo out; sleep 0.2; done; exec sleep 20", { timeout: 500 });
-    expect(ran.exitCode).not.toBe(0);
+    expect(ran.exitCode).toBe(127);
     expect(ran.stderr).toBe("docker run did not answer within 0.5 s");
   });
 });
