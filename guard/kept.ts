@@ -6,6 +6,13 @@ import { UserError } from "../commands/errors";
 import { NodeControl } from "../commands/nodes";
 import type { Survey } from "./survey";
 
+/** The nodes of the config that have a volume. */
+export function keptNodes(config: StackConfig, survey: Survey): StackConfig["nodes"] {
+  return config.nodes.filter((node) =>
+    survey.found.some((object) => object.kind === "volume" && object.name === volumeName(config.stack, node.name)),
+  );
+}
+
 /**
  * The node of the config whose kept volume holds the newest data; undefined when no volume was kept.
  * Of equal ones the one that could write, then the one that the config lists first, then by name.
@@ -13,9 +20,7 @@ import type { Survey } from "./survey";
  * @throws UserError when one cannot be read
  */
 export async function newestKept(config: StackConfig, survey: Survey): Promise<string | undefined> {
-  const kept = config.nodes.filter((node) =>
-    survey.found.some((object) => object.kind === "volume" && object.name === volumeName(config.stack, node.name)),
-  );
+  const kept = keptNodes(config, survey);
   if (kept.length < 2) {
     return kept[0]?.name;
   }

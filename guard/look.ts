@@ -8,7 +8,8 @@ import { docker } from "../commands/docker";
 import { UserError } from "../commands/errors";
 import { acquireLock, lockHolder, pulumiProcess } from "../commands/lock";
 import { removeDebris } from "./debris";
-import { newestKept } from "./kept";
+import { keptNodes, newestKept } from "./kept";
+import { provideImage } from "../commands/setup/image";
 import { CLONE_HOURS } from "../commands/nodes";
 import type { PriorState } from "./prior";
 import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
@@ -79,8 +80,20 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
     identity: prior.identity ?? newIdentity(),
     engine: seen.engine,
     imageDrift: seen.image || prior.empty ? [] : ["the image is gone"],
-    kept: prior.empty ? await newestKept(config, seen) : undefined,
+    kept: prior.empty ? await keptNode(config, seen, dryRun, warn) : undefined,
   };
+}
+
+/** The node to begin with, when data was kept. To read it takes the image. */
+async function keptNode(config: StackConfig, seen: Survey, dryRun: boolean, warn: (line: string) => void): Promise<string | undefined> {
+  if (!seen.image && keptNodes(config, seen).length > 1) {
+    if (dryRun) {
+      warn("the data volumes of an earlier stack are there; which has the newest data is read when the image is there");
+      return undefined;
+    }
+    await provideImage(config.image, warn);
+  }
+  return newestKept(config, seen);
 }
 
 /** What was found, unless it is to be refused. @throws UserError */
