@@ -50,11 +50,10 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
   locked?.catch(() => undefined);
   let found = await judged(config, prior, dockerHost);
   if ("unreachable" in found) {
-    const line = `the Docker engine at ${dockerHost} does not answer: ${found.unreachable}`;
     if (!dryRun) {
-      throw new UserError(`${line}. Start it, or choose another with DOCKER_HOST or docker context use NAME`);
+      throw new UserError(found.unreachable);
     }
-    warn(`${line}; what is on it is not part of this preview`);
+    warn(`${found.unreachable}. What is on the engine is not part of this preview`);
     return { survey: undefined, dockerHost, identity: prior.identity ?? newIdentity(), engine: "", imageDrift: [], kept: undefined };
   }
   if (dryRun) {
@@ -68,7 +67,7 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
       // Whoever held the lock may have built or moved anything meanwhile.
       found = await judged(config, prior, dockerHost);
       if ("unreachable" in found) {
-        throw new UserError(`the Docker engine at ${dockerHost} does not answer any more: ${found.unreachable}`);
+        throw new UserError(found.unreachable);
       }
     }
     await removeDebris(debris(found), dockerHost, warn);
