@@ -54,7 +54,9 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
       throw new UserError(found.unreachable);
     }
     warn(`${found.unreachable}. What is on the engine is not part of this preview`);
-    return { survey: undefined, dockerHost, identity: prior.identity ?? newIdentity(), engine: "", imageDrift: [], kept: undefined };
+    // Nothing is known, so nothing is a change: the Docker host neither.
+    const known = { dockerHost: prior.dockerHost ?? dockerHost, identity: prior.identity ?? newIdentity() };
+    return { ...known, survey: undefined, engine: "", imageDrift: [], kept: undefined };
   }
   if (dryRun) {
     const holder = await lockHolder(place);
