@@ -136,7 +136,7 @@ function lockOptions(say: (line: string) => void): Parameters<typeof acquireLock
 }
 
 /** Random, and by whom: only words that need no quoting anywhere. */
-function newIdentity(): Identity {
+export function newIdentity(): Identity {
   const word = (text: string): string => text.replace(/[^A-Za-z0-9._-]/g, "") || "somebody";
   let user = "";
   try {
