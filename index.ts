@@ -25,10 +25,11 @@ export = async () => {
   const net = new docker.Network(
     "network",
     { name: networkName(stack), labels },
-    { provider, dependsOn: [identity], ignoreChanges: ["labels"] },
+    { provider, dependsOn: [identity], protect: settings.protectData, ignoreChanges: ["labels"] },
   );
 
   const common = { cluster, network: net.name, replicationPassword, provider, dependsOn: [identity, image] };
+  const there = [...plan.standing, ...plan.returning];
   const begins = (
     node: Node,
     after?: pulumi.Resource[],
@@ -42,7 +43,7 @@ export = async () => {
       drift: { config: drift.config[name] ?? [], node: drift.slots[name] ?? [] },
     };
     return name === plan.first
-      ? new Primary(name, { ...args, exists: plan.standing.length > 0, kept: look.kept === name })
+      ? new Primary(name, { ...args, exists: there.length > 0, kept: look.kept === name })
       : new StreamingSecondary(name, { ...args, source, ...(slot === undefined ? {} : { slot }) });
   };
   const slotFor = ({ name }: Node, source: ReplicationSource): ReplicationSlot =>
@@ -55,9 +56,13 @@ export = async () => {
     const { config, ready } = begins(node, well).node;
     well = [config, ready];
   }
-  const [begun] = plan.coming.filter((node) => plan.standing.length === 0 && node.name === plan.first);
+  // Any of those that have lost their container may be the primary.
+  well.push(...plan.returning.map((node) => begins(node, []).node.container));
+  const [begun] = plan.coming.filter((node) => there.length === 0 && node.name === plan.first);
   if (begun !== undefined) {
-    well = [begins(begun).node.container];
+    const { container, ready } = begins(begun).node;
+    // Kept data may have to be promoted first. A cluster that is made anew has one server, and it is writable.
+    well = [look.kept === undefined ? container : ready];
   }
 
   // What is made on whoever is primary reaches every node by replication.
@@ -74,7 +79,7 @@ export = async () => {
     },
     { dependsOn: well },
   );
-  for (const node of begun === undefined ? plan.standing : [begun]) {
+  for (const node of begun === undefined ? there : [begun]) {
     slotFor(node, database.source);
   }
   for (const node of plan.coming.filter((n) => n !== begun)) {

@@ -103,15 +103,11 @@ class Lock {
     throw this.failed("made", made.stderr);
   }
 
-  /** Two that do this at once make two images; the one that did not get the name goes. */
+  /** Two that do this at once leave an image of no bytes without a name, once in an engine's life. */
   private async makeImage(): Promise<void> {
     const made = await docker(["import", "-", IMAGE], { ...this.on, input: EMPTY_TAR });
     if (made.exitCode !== 0) {
       throw this.failed("made", made.stderr);
-    }
-    const named = await docker(["image", "inspect", "--format", "{{.Id}}", IMAGE], this.on);
-    if (named.exitCode === 0 && named.stdout.trim() !== made.stdout.trim()) {
-      await docker(["image", "rm", made.stdout.trim()], this.on);
     }
   }
 
@@ -292,7 +288,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
     if (holder === undefined) {
       await pause(50); // given back just now, or taken and not there yet
     } else {
-      say(`${words(holder)} was killed; taking over its lock`);
+      say(`${words(holder)} is gone; taking over its lock`);
       await lock.remove(holder.id);
     }
   }

@@ -19,7 +19,7 @@ const RUN_STEP = 'exec /bin/sh -c "$PGNODE_STEP"';
 const TEXTS = ["environment.PGNODE_STEP", "environment.PGNODE_DELETE_STEP", "environment.NODE_CLONE", "environment.IMAGE_RECIPE", "stdin"];
 
 export interface BaseArgs {
-  cluster: Pick<Cluster, "stack" | "dockerHost">;
+  cluster: Pick<Cluster, "stack" | "dockerHost" | "protectData">;
   environment?: Environment;
   /** Which streams are shown as progress. @default none */
   logging?: command.types.enums.local.Logging;
@@ -64,6 +64,9 @@ export function local(
     },
     {
       ...opts,
+      // A destroy begins with what depends on everything else. A container cannot be protected, or it could not be
+      // replaced; nothing is deleted that a protected step depends on.
+      protect: base.cluster.protectData ?? false,
       additionalSecretOutputs: ["stdout", "stderr"],
       ignoreChanges: [...(opts.ignoreChanges ?? []), ...(drift.length === 0 ? ["environment.PGNODE_DRIFT"] : [])],
       hideDiffs: TEXTS,

@@ -46,8 +46,6 @@ export function childOf(parent: pulumi.Resource, args: Pick<NodeArgs, "provider"
 export interface NodeResourceArgs extends NodeArgs {
   /** Makes the node's data in its volume; it runs once, before the container is made. */
   begin: (volume: docker.Volume) => command.local.Command;
-  /** Let the node become the primary when it comes up as a standby and nobody else is there: it begins a cluster whose data was kept. @default false */
-  promote?: boolean;
 }
 
 /**
@@ -176,7 +174,6 @@ export class Node extends pulumi.ComponentResource {
           NODE_CONTAINERS: cluster.members.map((m) => m.container).join(" "),
           NODE_CONTAINER_ID: this.container.id,
           NODE_START: (args.startStopped ?? false) ? "yes" : "",
-          NODE_PROMOTE: (args.promote ?? false) ? "yes" : "",
           NODE_CLONE: HOST_SCRIPTS.birth,
           PGNODE_SLOT: slotName(node),
         },

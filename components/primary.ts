@@ -33,7 +33,7 @@ export class Primary extends pulumi.ComponentResource {
   public constructor(name: string, args: PrimaryArgs, opts?: pulumi.ComponentResourceOptions) {
     super("postgres-replica:index:Primary", name, {}, opts);
 
-    this.node = new Node(name, { ...args, promote: args.kept ?? false, begin: (volume) => this.createCluster(name, args, volume) });
+    this.node = new Node(name, { ...args, begin: (volume) => this.createCluster(name, args, volume) });
 
     this.host = pulumi.output(args.address ?? "127.0.0.1");
     this.port = pulumi.output(args.port);
@@ -50,7 +50,11 @@ export class Primary extends pulumi.ComponentResource {
         ...birth,
         action: "init",
         // Where there is a cluster, an empty volume stays empty until the ready step fills it.
-        environment: { ...birth.environment, PGNODE_EXISTS: (args.exists ?? false) ? "yes" : "" },
+        environment: {
+          ...birth.environment,
+          PGNODE_EXISTS: (args.exists ?? false) ? "yes" : "",
+          PGNODE_KEPT: (args.kept ?? false) ? "yes" : "",
+        },
       },
       { parent: this, dependsOn: [volume, ...(args.dependsOn ?? [])] },
     );

@@ -42,7 +42,7 @@ const LABEL_FORMAT = [LABELS.stack, LABELS.project, LABELS.node, LABELS.identity
 /**
  * Asks the engine and every server of the stack.
  *
- * @returns undefined when the engine does not answer, with the reason.
+ * @returns when the engine does not answer, one line that says why and what to do.
  */
 export async function survey(config: StackConfig, dockerHost: string, prior: PriorState): Promise<Survey | { unreachable: string }> {
   const on = { host: dockerHost, timeout: TIMEOUT };
@@ -71,7 +71,7 @@ export async function survey(config: StackConfig, dockerHost: string, prior: Pri
   ]);
   const failed = [info, containers, volumes, networks].find((result) => result.exitCode !== 0);
   if (failed !== undefined || info.stdout.trim() === "") {
-    return { unreachable: firstLine((failed ?? info).stderr).replace(/[.?]+$/, "") };
+    return { unreachable: whyNot(dockerHost, (failed ?? info).stderr) };
   }
   const lines = (text: string): string[][] =>
     text
@@ -94,6 +94,17 @@ export async function survey(config: StackConfig, dockerHost: string, prior: Pri
     ports: publishedPorts(lines(containers.stdout).map((fields) => [fields[1] ?? "", fields[8] ?? ""])),
     observed,
   };
+}
+
+/** One line for an engine that does not answer. */
+function whyNot(dockerHost: string, stderr: string): string {
+  if (/ENOENT/.test(stderr)) {
+    return "the command docker is not on PATH. Install Docker Engine with its command line (https://docs.docker.com/engine/install/)";
+  }
+  if (/permission denied/i.test(stderr)) {
+    return `no permission to use the Docker engine at ${dockerHost}. Run as root, or join its group with: sudo usermod -aG docker "$USER" (then log in again)`;
+  }
+  return `the Docker engine at ${dockerHost} does not answer: ${firstLine(stderr).replace(/[.?]+$/, "")}. Start it, or choose another with DOCKER_HOST or docker context use NAME`;
 }
 
 /** The nodes of the config, and those that only the state knows: they may be the primary. */

@@ -16,7 +16,7 @@ reason_of() {
     docker logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
 }
 
-# state_of CONTAINER: Docker's word for it, or gone. For one that is not there docker prints an empty line.
+# state_of CONTAINER: Docker's word for its state; gone when there is none.
 state_of() {
     state=$(docker inspect --type container --format '{{.State.Status}}' "$1" 2>/dev/null) || state=gone
     echo "$state"

@@ -2,7 +2,7 @@
 # An empty volume of a node of a cluster that exists is filled from whoever is primary, never by initdb.
 #
 # Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), NODE_START (not empty: start it
-# when it is stopped), NODE_PROMOTE (not empty: nobody else is there yet, so a standby becomes the primary), PGNODE_SLOT,
+# when it is stopped), PGNODE_SLOT,
 # NODE_CLONE (birth.sh), and what that needs. Standard input: as for birth.sh.
 input=$(cat)
 deadline=$(($(now) + PGNODE_TIMEOUT))
@@ -16,6 +16,14 @@ find_primary() {
     for c in $NODE_CONTAINERS; do
         [ "$c" != "$NODE_CONTAINER" ] || continue
         [ "$(role_of "$c")" != primary ] || PRIMARY=$c
+    done
+}
+
+# Kept data begins a cluster anew only where nobody else is there who may have newer.
+alone() {
+    for c in $NODE_CONTAINERS; do
+        [ "$c" = "$NODE_CONTAINER" ] || [ "$(state_of "$c")" = gone ] ||
+            die "node $NODE_NAME was to become the primary with the data that was kept, and container $c is there already. Run: npm run status, then npm run failover"
     done
 }
 
@@ -72,15 +80,13 @@ while :; do
         [ -z "$PRIMARY" ] || die "node $NODE_NAME is writable, and so is $PRIMARY: two writers. Run: npm run status"
         exit 0
         ;;
+    kept)
+        alone
+        say "node $NODE_NAME has the newest data that was kept: it becomes the primary"
+        in_node "$NODE_CONTAINER" promote || with_reason "$NODE_CONTAINER"
+        continue
+        ;;
     standby)
-        if [ -n "${NODE_PROMOTE:-}" ]; then
-            find_primary
-            if [ -z "$PRIMARY" ]; then
-                say "node $NODE_NAME has the newest data that was kept: it becomes the primary"
-                in_node "$NODE_CONTAINER" promote || with_reason "$NODE_CONTAINER"
-                continue
-            fi
-        fi
         if PGNODE_TIMEOUT=3 in_node "$NODE_CONTAINER" streaming -e PGNODE_SLOT -e PGNODE_NAME 2>/dev/null; then
             exit 0
         fi

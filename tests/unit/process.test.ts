@@ -6,7 +6,8 @@ import { isSame, pulumiProcess, startOf, thisMachine } from "../../commands/proc
 import { ROOT } from "../../commands/workspace";
 
 /** Real processes. `nowhere` is a system without /proc, on which `ps` is asked. */
-const SYSTEMS = process.platform === "linux" && spawnSync("ps", ["-o", "ppid=", "-p", "1"]).status === 0 ? ["/proc", "/nowhere"] : ["/proc"];
+const SYSTEMS =
+  process.platform === "linux" && spawnSync("ps", ["-o", "ppid=", "-p", "1"]).status === 0 ? ["/proc", "/nowhere"] : ["/proc"];
 
 /** Starts a shell and waits for the first line that it prints. */
 async function shell(script: string): Promise<{ child: ChildProcess; line: string }> {
@@ -34,9 +35,9 @@ describe.each(SYSTEMS)("a process, as %s tells of it", (proc) => {
   });
 
   test("is dead when nobody has asked yet how it ended", async () => {
-    const { child, line } = await shell("true & echo $!; exec sleep 60");
+    const { child, line } = await shell("sleep 1 & echo $!; exec sleep 60");
     try {
-      // The shell has become sleep, which never asks.
+      // By then the shell has become sleep, which never asks.
       for (let i = 0; i < 50 && startOf(Number(line), proc) !== ""; i++) {
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
