@@ -92,6 +92,18 @@ export class PlainStack {
     return this.config["nodes"] as { name: string; port: number }[];
   }
 
+  /** One key of the config; undefined when it is not set. */
+  public configured(key: string): unknown {
+    return this.config[key];
+  }
+
+  /** Puts a state in the place of the stack's own: `pulumi stack import`. */
+  public async import(state: string): Promise<void> {
+    const file = join(this.home, "state.json");
+    writeFileSync(file, state, { mode: 0o600 });
+    await this.must("stack", "import", "--file", file);
+  }
+
   /** The file with the stack's config. */
   public get configFile(): string {
     return join(this.folder, `Pulumi.${this.stack}.yaml`);
