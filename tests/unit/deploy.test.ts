@@ -39,7 +39,7 @@ const runPulumi = jest.mocked(execa) as unknown as jest.Mock<Promise<unknown>, [
 const runDocker = jest.mocked(docker.docker);
 const output = jest.mocked(workspace.pulumiOutput);
 const release = jest.fn(() => Promise.resolve());
-const configured = (more: object = {}): void => void jest.mocked(workspace.readStackConfig).mockReturnValue(parseConfig("staging", more));
+const configured = (more: Record<string, unknown> = {}): void => void jest.mocked(workspace.readStackConfig).mockReturnValue(parseConfig("staging", more));
 /** The arguments of Pulumi up to its own ones, run by run. */
 const runs = (): string[][] => runPulumi.mock.calls.map(([, args]) => args.slice(0, args.indexOf("--stack")));
 /** What docker was asked that is not a question. */
