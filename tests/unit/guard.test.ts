@@ -468,8 +468,9 @@ describe("a survey", () => {
 describe("the newest data that was kept", () => {
   type End = Awaited<ReturnType<NodeControl["walEnd"]>>;
   const end = (timeline: number, lsn: string, writable = false): End => ({ timeline, lsn, clean: true, writable, history: {} });
+  let asks: jest.SpyInstance | undefined;
   const kept = (ends: Record<string, End>, of = config): Promise<string | undefined> => {
-    jest.spyOn(NodeControl.prototype, "walEnd").mockImplementation(function (this: NodeControl) {
+    asks = jest.spyOn(NodeControl.prototype, "walEnd").mockImplementation(function (this: NodeControl) {
       return Promise.resolve(ends[this.node.name] ?? null);
     });
     return newestKept(of, seen({ found: Object.keys(ends).map((name) => object("volume", `postgres-replica-dev-${name}-data`)) }));
@@ -478,7 +479,7 @@ describe("the newest data that was kept", () => {
   test("is nobody's when no volume is there, and the only one's without starting anything", async () => {
     expect(await kept({})).toBeUndefined();
     expect(await kept({ pg3: null })).toBe("pg3");
-    expect(jest.mocked(NodeControl.prototype).walEnd).not.toHaveBeenCalled();
+    expect(asks).not.toHaveBeenCalled();
   });
 
   test.each<[string, Record<string, End>, string]>([
