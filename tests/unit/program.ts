@@ -300,9 +300,17 @@ export async function runIndex(): Promise<Outputs> {
 /** Runs index.ts against mocks and waits until everything is registered. */
 export async function declare(scenario: Scenario): Promise<Program> {
   const declared = await startMocks(scenario);
-  const outputs = await runIndex();
-  await pulumi.runtime.disconnect();
-  return new Program(declared, outputs);
+  // Pulumi notes down where every promise was made, and Jest looks each line up in a source map: most of a run's time.
+  // To see where the program itself fails, take this out.
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 0;
+  try {
+    const outputs = await runIndex();
+    await pulumi.runtime.disconnect();
+    return new Program(declared, outputs);
+  } finally {
+    Error.stackTraceLimit = limit;
+  }
 }
 
 /** The value of an output. */
