@@ -18,7 +18,8 @@ export = async () => {
 
   const identity = stackIdentity(cluster, look.identity, look.engine);
   const image = stackImage(cluster, settings.image, look.imageDrift);
-  const provider = new docker.Provider("docker", { host: cluster.dockerHost });
+  // Without a context of its own the provider would take DOCKER_CONTEXT, and that before the host that was looked at.
+  const provider = new docker.Provider("docker", { host: cluster.dockerHost, context: "" });
   const labels = Object.entries(labelsOf(stack, undefined, look.identity)).map(([label, value]) => ({ label, value }));
   // Another label would replace the network, and every container with it.
   const net = new docker.Network(
@@ -28,6 +29,7 @@ export = async () => {
   );
 
   const common = { cluster, network: net.name, replicationPassword, provider, dependsOn: [identity, image] };
+  const there = [...plan.standing, ...plan.returning];
   const begins = (
     node: Node,
     after?: pulumi.Resource[],
@@ -41,7 +43,7 @@ export = async () => {
       drift: { config: drift.config[name] ?? [], node: drift.slots[name] ?? [] },
     };
     return name === plan.first
-      ? new Primary(name, { ...args, exists: plan.standing.length > 0, kept: look.kept === name })
+      ? new Primary(name, { ...args, exists: there.length > 0, kept: look.kept === name })
       : new StreamingSecondary(name, { ...args, source, ...(slot === undefined ? {} : { slot }) });
   };
   const slotFor = ({ name }: Node, source: ReplicationSource): ReplicationSlot =>
@@ -54,7 +56,9 @@ export = async () => {
     const { config, ready } = begins(node, well).node;
     well = [config, ready];
   }
-  const [begun] = plan.coming.filter((node) => plan.standing.length === 0 && node.name === plan.first);
+  // Any of those that have lost their container may be the primary.
+  well.push(...plan.returning.map((node) => begins(node, []).node.container));
+  const [begun] = plan.coming.filter((node) => there.length === 0 && node.name === plan.first);
   if (begun !== undefined) {
     const { container, ready } = begins(begun).node;
     // Kept data may have to be promoted first. A cluster that is made anew has one server, and it is writable.
@@ -75,7 +79,7 @@ export = async () => {
     },
     { dependsOn: well },
   );
-  for (const node of begun === undefined ? plan.standing : [begun]) {
+  for (const node of begun === undefined ? there : [begun]) {
     slotFor(node, database.source);
   }
   for (const node of plan.coming.filter((n) => n !== begun)) {

@@ -8,7 +8,7 @@ const group = (name, extra = {}) => ({
 });
 
 module.exports = {
-  projects: ["unit", "property", "integration", "faults", "soak"].map((name) => group(name)),
+  projects: ["unit", "property", "integration", "faults", "plain", "soak"].map((name) => group(name)),
   collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "commands/**/*.ts"],
   coverageReporters: ["text-summary"],
 };

@@ -6,28 +6,64 @@ import { firstLine, UserError } from "./errors";
  * Runs the docker command line against one Docker host. Never throws: look at `exitCode`.
  *
  * @param options.timeout Milliseconds. @default 60 000
+ * @param options.silence Instead of a timeout: for how many milliseconds it may print nothing. However long the work is, it ends only when it stands still.
  * @param options.progress Show what it writes to standard error while it runs.
  */
 export async function docker(
   args: readonly string[],
-  options: { host?: string; input?: string; timeout?: number; env?: Record<string, string>; progress?: boolean } = {},
+  options: { host?: string; input?: string; timeout?: number; silence?: number; env?: Record<string, string>; progress?: boolean } = {},
 ): Promise<{ exitCode: number; stdout: string; stderr: string }> {
   const child = execa("docker", [...args], {
     env: { DOCKER_HOST: options.host ?? currentDockerHost(), ...options.env },
     reject: false,
-    timeout: options.timeout ?? 60_000,
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
   });
   if (options.progress === true) {
     child.stderr?.pipe(process.stderr);
   }
+  const bound = options.silence ?? options.timeout ?? 60_000;
+  const wasEnded = endAfter(child, bound, options.silence !== undefined);
   const result = await child;
-  const stderr = result.timedOut ? `docker ${args[0] ?? ""} did not answer within ${(options.timeout ?? 60_000) / 1000} s` : result.stderr;
-  // A program that is not there has no exit code.
+  const ended = wasEnded();
+  const late = options.silence === undefined ? "did not answer within" : "printed nothing for";
+  const stderr = ended ? `docker ${args[0] ?? ""} ${late} ${bound / 1000} s` : result.stderr;
+  // A program that is not there has no exit code; docker exec that is ended has 0, as if it had an answer.
   return {
-    exitCode: result.exitCode ?? 127,
+    exitCode: ended ? 127 : (result.exitCode ?? 127),
     stdout: result.stdout ?? "",
     stderr: stderr || (result as { originalMessage?: string }).originalMessage || "",
+  };
+}
+
+/** How long a program that is ended may take for that, in milliseconds; `docker run` passes the signal on and waits for the container. */
+const GRACE = 5_000;
+
+/**
+ * Ends a program after some time; with `restart`, whatever it prints makes that begin anew.
+ * (Of execa's own timeout the result does not always tell that it was the reason.)
+ * @returns what to call when the program has ended: whether it was this that ended it.
+ */
+function endAfter(child: execa.ExecaChildProcess, milliseconds: number, restart: boolean): () => boolean {
+  let ended = false;
+  let force: NodeJS.Timeout | undefined;
+  const timer = setTimeout(() => {
+    ended = true;
+    child.kill("SIGTERM", { forceKillAfterTimeout: false });
+    force = setTimeout(() => {
+      child.kill("SIGKILL");
+      // What it has started may hold them open.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    }, GRACE);
+  }, milliseconds);
+  if (restart) {
+    child.stdout?.on("data", () => void (ended || timer.refresh()));
+    child.stderr?.on("data", () => void (ended || timer.refresh()));
+  }
+  return () => {
+    clearTimeout(timer);
+    clearTimeout(force);
+    return ended;
   };
 }
 

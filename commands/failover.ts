@@ -1,5 +1,5 @@
 import type { StackConfig } from "../core/config";
-import { bytesAtRisk, candidates, objections } from "../core/election";
+import { bytesAtRisk, candidates, objections, type Unreadable, type WalEnd } from "../core/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import type { Observation } from "../core/topology";
 import { UserError } from "./errors";
@@ -72,7 +72,7 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
     return 0;
   }
 
-  const { candidate, after, loss } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
+  const { candidate, after, loss, fenced } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
   journal.begin({ promoted: candidate.name, phase: "promoting", loss });
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
@@ -81,22 +81,27 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
   show({ stack, promoted: candidate.name, seconds, ...loss }, options.json);
   await settle(controlOf(nodes, candidate.name));
   journal.end();
-  for (const node of gone.filter((n) => n.containerState !== null)) {
+  for (const node of fenced.filter((n) => n.containerState !== null)) {
     say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
   }
   return 0;
 }
+
+/** A node that did not answer, as it was before it was fenced. */
+type Fenced = Observation;
 
 /** What a failover is to do. */
 interface Verdict {
   candidate: Observation;
   /** The nodes as they are now that nobody writes. */
   after: Observation[];
+  /** Every node that was silent at any look. */
+  fenced: readonly Fenced[];
   loss: Loss;
   /** What --allow-data-loss gives up; empty when nothing speaks against the promotion. */
   against: string[];
   /** The nodes on a timeline that the candidate knows nothing of: its next one may have the same number. */
-  abandoned: Observation[];
+  abandoned: Fenced[];
 }
 
 /**
@@ -111,25 +116,27 @@ async function prepare(
   gone: readonly Observation[],
   allowDataLoss: boolean,
 ): Promise<Verdict> {
-  const running = gone.filter((node) => mayWrite(node.containerState));
+  // It grows with every look at which another node is silent.
+  const fenced: Fenced[] = [];
   let marked = false;
   try {
-    const verdict = await judge(config, nodes, journal, gone, allowDataLoss);
+    const verdict = await judge(config, nodes, journal, gone, fenced, allowDataLoss);
     verdict.against.forEach((why) => say(`--allow-data-loss gives up: ${why}`));
     marked = true;
     await Promise.all([
-      ...gone.map((node) => controlOf(nodes, node.name).mark("fenced")),
+      ...fenced.map((node) => controlOf(nodes, node.name).mark("fenced")),
       ...verdict.abandoned.map((node) => controlOf(nodes, node.name).mark("reclone")),
     ]);
     // From here on a start does no harm. One just before may have.
-    const stopped = await Promise.all(gone.map((node) => controlOf(nodes, node.name).isStopped()));
-    const started = gone.filter((_, i) => !stopped[i]);
+    const stopped = await Promise.all(fenced.map((node) => controlOf(nodes, node.name).isStopped()));
+    const started = fenced.filter((_, i) => !stopped[i]);
     if (started.length > 0) {
       await Promise.all(started.map((node) => controlOf(nodes, node.name).unfence()));
       throw new UserError(`${names(started)} was started again while failover was at work. Run failover again`);
     }
     return verdict;
   } catch (error) {
+    const running = fenced.filter((node) => mayWrite(node.containerState));
     return undo(nodes, running, marked, error);
   }
 }
@@ -137,6 +144,7 @@ async function prepare(
 /**
  * Fences what does not answer, and only then compares what it has written with what the standbys have received.
  *
+ * @param fenced Gets every node that it fences, before it does.
  * @throws UserError when that may not go on to a promotion; nothing is marked yet.
  */
 async function judge(
@@ -144,59 +152,96 @@ async function judge(
   nodes: Map<string, NodeControl>,
   journal: Journal,
   gone: readonly Observation[],
+  fenced: Fenced[],
   allowDataLoss: boolean,
 ): Promise<Verdict> {
-  const { stack } = config;
-  say(`fencing ${names(gone)}`);
-  const proven = await Promise.all(gone.map((node) => controlOf(nodes, node.name).fence(0)));
-  const loose = gone.filter((_, i) => proven[i] !== true);
-  if (loose.length > 0) {
-    throw new UserError(
-      `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
-    );
-  }
-  const [ends, after] = await Promise.all([
-    Promise.all(gone.map((node) => controlOf(nodes, node.name).walEnd())),
-    observeDrained(config),
-    refuseStrangers(config),
-  ]);
-  // A promotion that had been under way may have ended meanwhile.
-  refuseUnlessNeeded(stack, after);
-  const candidate = candidates(after)[0];
-  if (candidate === undefined) {
-    throw new UserError(`no standby answers any more. ${startAgain(gone)}, or run: npm run status -- --stack ${stack}`);
-  }
-  refuseAnother(stack, journal, candidate, after);
+  const { after, candidate, ends } = await fenceAll(config, nodes, gone, fenced);
+  refuseAnother(config.stack, journal, candidate, after);
   const fed = after.filter((node) => node.server?.receiver?.status === "streaming");
   if (fed.length > 0) {
     throw new UserError(
       `failover refused: ${names(fed)} still receives WAL after ${BOUNDS.drain} s, so a primary lives somewhere. Find it (SELECT sender_host FROM pg_stat_wal_receiver) and stop it, then run failover again`,
     );
   }
-  const atRisk = bytesAtRisk(candidate, ends);
-  const unreadable = gone.filter((_, i) => ends[i] === null);
+  const readable = ends.map((end) => ("unreadable" in end ? null : end));
+  const unreadable = fenced.flatMap(({ name }, i) => {
+    const end = ends[i];
+    return end !== undefined && "unreadable" in end ? [{ name, ...end }] : [];
+  });
+  const atRisk = bytesAtRisk(candidate, readable);
   const against = objections({
     candidate,
     observed: after,
     atRisk,
-    unreadable: unreadable.map((node) => node.name),
+    unreadable,
     synchronous: config.synchronous,
     maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   });
   if (against.length > 0 && !allowDataLoss) {
-    throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(gone)}, or give that up with --allow-data-loss`);
+    throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(fenced)}, or give that up with --allow-data-loss`);
   }
   const howKnown =
     atRisk === null
-      ? `the WAL of ${unreadable.length > 0 ? names(unreadable) : "the last primary"} could not be read`
-      : `the WAL in the volume of ${names(gone)} was compared with what ${candidate.name} had received`;
+      ? `the WAL of ${unreadable.map((node) => node.name).join(", ") || "the last primary"} could not be read`
+      : `the WAL in the volume of ${names(fenced)} was compared with what ${candidate.name} had received`;
   return {
     candidate,
     after,
-    loss: { fenced: gone.map((node) => node.name), bytesLost: atRisk, howKnown },
+    fenced,
+    loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown },
     against,
-    abandoned: gone.filter((_, i) => (ends[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),
+    abandoned: fenced.filter((_, i) => (readable[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),
   };
+}
+
+/**
+ * Fences the nodes that do not answer, reads where their WAL ends, and looks again; until a look at which every other
+ * node answers. A node that has fallen silent since the look before may be about to write: a promotion of it can be
+ * pending, which takes place as soon as it thaws.
+ *
+ * @param fenced Gets every node that it fences, before it does.
+ * @returns that look, whom it puts first, and the ends in the order of `fenced`.
+ */
+async function fenceAll(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  gone: readonly Observation[],
+  fenced: Fenced[],
+): Promise<{ after: Observation[]; candidate: Observation; ends: (WalEnd | Unreadable)[] }> {
+  const ends: (WalEnd | Unreadable)[] = [];
+  // It ends: at every turn one node more is fenced.
+  for (let silent = gone; ;) {
+    await fence(nodes, silent, fenced);
+    const [found, after] = await Promise.all([
+      Promise.all(silent.map((node) => controlOf(nodes, node.name).walEnd())),
+      observeDrained(config),
+      refuseStrangers(config),
+    ]);
+    ends.push(...found);
+    // A promotion that had been under way may have ended meanwhile.
+    refuseUnlessNeeded(config.stack, after);
+    const candidate = candidates(after)[0];
+    if (candidate === undefined) {
+      throw new UserError(`no standby answers any more. ${startAgain(fenced)}, or run: npm run status -- --stack ${config.stack}`);
+    }
+    silent = after.filter((node) => node.server === null && !fenced.some(({ name }) => name === node.name));
+    if (silent.length === 0) {
+      return { after, candidate, ends };
+    }
+  }
+}
+
+/** Stops these nodes. @throws UserError when one is not proven to be stopped: it might still write. */
+async function fence(nodes: Map<string, NodeControl>, silent: readonly Observation[], fenced: Fenced[]): Promise<void> {
+  say(`fencing ${names(silent)}`);
+  fenced.push(...silent);
+  const proven = await Promise.all(silent.map((node) => controlOf(nodes, node.name).fence(0)));
+  const loose = silent.filter((_, i) => proven[i] !== true);
+  if (loose.length > 0) {
+    throw new UserError(
+      `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
+    );
+  }
 }
 
 /** Whether a container in this state runs, or will by itself. */
@@ -265,7 +310,10 @@ async function refuseStrangers(config: StackConfig): Promise<void> {
   }
 }
 
-/** A promotion that was asked for and has not ended yet cannot be taken back: promoting another node would make two primaries. */
+/**
+ * A promotion that was asked for and has not ended yet cannot be taken back: promoting another node would make two primaries.
+ * One of a node that is silent has ended by the fence: a server that is started again has forgotten that it was asked.
+ */
 function refuseAnother(stack: string, journal: Journal, candidate: Observation, observed: readonly Observation[]): void {
   const change = journal.read();
   const pending = observed.find((node) => node.name === change?.promoted && node.server?.inRecovery === true);

@@ -3,7 +3,7 @@ import { tmpdir } from "os";
 import { join } from "path";
 import type { NodeConfig, StackConfig } from "../core/config";
 import { clusterOf, nodeEnvironment, sourceConninfo } from "../core/cluster";
-import type { WalEnd } from "../core/election";
+import type { Unreadable, WalEnd } from "../core/election";
 import { imageName } from "../core/image";
 import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../core/names";
 import { PGNODE_SCRIPT } from "../core/pgnode";
@@ -17,6 +17,8 @@ import { firstLine, UserError } from "./errors";
 export const CLONE_HOURS = 12;
 /** How long a checkpoint may take: all that is in memory goes to the disk. */
 const CHECKPOINT_SECONDS = 600;
+/** How long the look into a volume may print nothing. It says what it reads next, and gives up itself before that. */
+const WAL_END_SILENCE_SECONDS = 60;
 
 /** Finds a node of the config by name. @throws UserError that lists the names there are. */
 export function nodeOf(config: StackConfig, name: string): NodeConfig {
@@ -157,21 +159,21 @@ export class NodeControl {
     );
   }
 
-  /** Where the WAL of the stopped node ends; null when that cannot be read. */
-  public async walEnd(): Promise<WalEnd | null> {
+  /** Where the WAL of the stopped node ends, or why that cannot be read. */
+  public async walEnd(): Promise<WalEnd | Unreadable> {
     const own = await this.image();
     // Without its container the volume may be gone too, and the look into it would make it anew.
     if (own === null && !(await this.hasVolume())) {
-      return null;
+      return { unreadable: "its container and its volume are gone" };
     }
     const image = own ?? imageName(this.config.image);
-    const result = await this.inVolume("wal-end", { image, network: "none", timeout: 30_000 });
+    const result = await this.inVolume("wal-end", { image, network: "none", silence: WAL_END_SILENCE_SECONDS * 1000 });
     const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no) (writable|standby)$/m.exec(result.stdout);
     const history = Object.fromEntries(
       [...result.stdout.matchAll(/^history (\d+) ([0-9A-F]+\/[0-9A-F]+)$/gm)].map((m): [string, string] => [m[1] ?? "", m[2] ?? ""]),
     );
     return match === null
-      ? null
+      ? { unreadable: reasonOf(result.stderr, this.node.name) }
       : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history };
   }
 
@@ -227,7 +229,8 @@ export class NodeControl {
     how: {
       image: string;
       network: string;
-      timeout: number;
+      timeout?: number;
+      silence?: number;
       /** More options of `docker run`. */
       options?: string[];
       progress?: boolean;
@@ -295,6 +298,13 @@ export class NodeControl {
     const own = lines.filter((line) => line.startsWith("pgnode: "));
     return own.at(-1)?.slice("pgnode: ".length) ?? lines.at(-1) ?? "";
   }
+}
+
+/** Why `pgnode wal-end` has failed: what it said last, without the words that are said anyway; else the first line of the error. */
+function reasonOf(stderr: string, node: string): string {
+  const own = stderr.split("\n").filter((line) => line.startsWith("pgnode: ") && !line.startsWith("pgnode: reading WAL "));
+  const said = own.at(-1)?.slice("pgnode: ".length) ?? firstLine(stderr);
+  return said.replace(`the WAL of node ${node} cannot be read: `, "");
 }
 
 const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);

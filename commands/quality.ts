@@ -32,7 +32,7 @@ export async function check(): Promise<number> {
 
 /** The groups of tests, and how each is run: the real stacks one after the other, they share one Docker engine. */
 const PURE = ["unit", "property"];
-const REAL = ["integration", "faults"];
+const REAL = ["integration", "plain", "faults"];
 export const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
 /** Many repetitions: only when it is asked for, `npm run test:soak`. */
 export const SOAK = "soak";

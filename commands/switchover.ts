@@ -150,7 +150,10 @@ async function drain(old: NodeControl, candidate: NodeControl): Promise<string> 
     throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
   }
   const end = await old.walEnd();
-  if (end === null || !end.clean) {
+  if ("unreadable" in end) {
+    throw new UserError(`the WAL of ${old.node.name} cannot be read (${end.unreadable})`);
+  }
+  if (!end.clean) {
     throw new UserError(`${old.node.name} did not shut down cleanly`);
   }
   await until(

@@ -14,7 +14,7 @@ import { type Cluster, clusterOf } from "../core/cluster";
 import { passfile } from "../core/conninfo";
 import { type Drift, driftOf, expectedFiles } from "../core/drift";
 import { libpqUrl, type SessionAttributes } from "../core/conninfo";
-import { APP_ROLE, REPLICATION_ROLE } from "../core/names";
+import { APP_ROLE, containerName, REPLICATION_ROLE, volumeName } from "../core/names";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/queries";
 import { shellWord } from "../core/quoting";
 import { UserError } from "../commands/errors";
@@ -37,7 +37,9 @@ export interface Plan {
   first: string | undefined;
   /** The nodes that are there: standbys before the one that is primary now. They are replaced one at a time. */
   standing: StackConfig["nodes"];
-  /** The nodes that are to be made, side by side. */
+  /** The nodes that have their data and no container: they come back side by side, because any of them may be the primary. */
+  returning: StackConfig["nodes"];
+  /** The nodes that are to be made, or filled, side by side, by whoever is primary. */
   coming: StackConfig["nodes"];
 }
 
@@ -48,15 +50,25 @@ export interface Plan {
 export async function readSettings(): Promise<Settings> {
   try {
     const config = readConfig();
-    const prior = readPrior(await stateResources());
-    const seen = await look(config, prior, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const state = stateResources().then(readPrior);
+    const seen = await look(config, state, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const prior = await state;
     const cluster = { ...clusterOf(config, seen.dockerHost), identity: seen.identity };
-    // The provider would take a context of its own before the host that was found.
-    delete process.env["DOCKER_CONTEXT"];
     return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift: driftIn(config, cluster, prior, seen) };
   } catch (error) {
-    throw error instanceof ConfigError || error instanceof UserError ? new pulumi.RunError(error.message) : error;
+    throw shown(error);
   }
+}
+
+/**
+ * An error as Pulumi is to show it: one line when it is meant for the user, else with its stack trace as text. Never as an
+ * object that has a stack: Pulumi prints that with all that hangs on it, which took 40 s and 2.7 GB for the rejection of an
+ * async program.
+ */
+function shown(error: unknown): pulumi.RunError {
+  const forUser = error instanceof ConfigError || error instanceof UserError;
+  const text = error instanceof Error ? (forUser ? error.message : (error.stack ?? error.message)) : String(error);
+  return Object.assign(new pulumi.RunError(text), { stack: "" });
 }
 
 function readConfig(): StackConfig {
@@ -93,12 +105,20 @@ async function stateResources(): Promise<StateResource[]> {
 
 /** Who is there, in the order of replacement: the role decides, and it is asked of the servers. */
 export function planOf(config: StackConfig, prior: PriorState, { survey, kept }: Pick<Look, "survey" | "kept">): Plan {
-  const standing = config.nodes.filter((node) => prior.containers.has(node.name));
-  const isPrimary = (name: string): boolean => survey?.observed.find((node) => node.name === name)?.server?.inRecovery === false;
+  const has = (kind: "container" | "volume", name: string): boolean =>
+    survey === undefined || survey.found.some((object) => object.kind === kind && object.name === name);
+  const { stack, nodes } = config;
+  const standing = nodes.filter((node) => prior.containers.has(node.name) && has("container", containerName(stack, node.name)));
+  const returning = nodes.filter(
+    (node) => !standing.includes(node) && prior.born.has(node.name) && has("volume", volumeName(stack, node.name)),
+  );
+  const isPrimary = ({ name }: StackConfig["nodes"][number]): boolean =>
+    survey?.observed.find((node) => node.name === name)?.server?.inRecovery === false;
   return {
     first: knownNodes(prior).length > 0 || prior.first !== undefined ? prior.first : (kept ?? config.first),
-    standing: [...standing.filter((node) => !isPrimary(node.name)), ...standing.filter((node) => isPrimary(node.name))],
-    coming: config.nodes.filter((node) => !standing.includes(node)),
+    standing: [...standing.filter((node) => !isPrimary(node)), ...standing.filter(isPrimary)],
+    returning,
+    coming: nodes.filter((node) => !standing.includes(node) && !returning.includes(node)),
   };
 }
 
@@ -128,7 +148,7 @@ export function password(settings: Settings, key: SecretKey): pulumi.Output<stri
   try {
     checkPassword(key, given);
   } catch (error) {
-    throw error instanceof ConfigError ? new pulumi.RunError(error.message) : error;
+    throw shown(error);
   }
   return configured;
 }

@@ -14,6 +14,11 @@ export interface WalEnd {
   history: Readonly<Record<number, string>>;
 }
 
+/** Why a node's WAL cannot be read: in its own words, on one line. */
+export interface Unreadable {
+  unreadable: string;
+}
+
 /** Bytes that a promotion gives up; null when that cannot be known. */
 export type BytesAtRisk = number | null;
 
@@ -72,8 +77,8 @@ export function objections(args: {
   candidate: Observation;
   observed: readonly Observation[];
   atRisk: BytesAtRisk;
-  /** The nodes whose data could not be read. */
-  unreadable: readonly string[];
+  /** The nodes whose data could not be read, each with the reason. */
+  unreadable: readonly ({ name: string } & Unreadable)[];
   synchronous: SynchronousConfig | undefined;
   maxBytes: number;
 }): string[] {
@@ -87,7 +92,7 @@ export function objections(args: {
   if (atRisk === null) {
     const why =
       args.unreadable.length > 0
-        ? `the data of ${args.unreadable.join(", ")} cannot be read`
+        ? `the data of ${args.unreadable.map((node) => `${node.name} cannot be read (${node.unreadable})`).join(", that of ")}`
         : "no stopped node holds the data of the last primary";
     found.push(`${why}, so nobody knows what the standby lacks`);
   } else if (atRisk > args.maxBytes) {

@@ -12,6 +12,8 @@ export interface PriorState {
   containers: ReadonlyMap<string, string>;
   /** Names of the volumes, by the node's name. */
   volumes: ReadonlyMap<string, string>;
+  /** The nodes whose data was made: their birth is in the state. */
+  born: ReadonlySet<string>;
   /** IDs of the networks. */
   networks: readonly string[];
   /** The node that began as the primary; undefined when it was taken out, or nothing was built. */
@@ -61,6 +63,7 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     ...(typeof host === "string" ? { dockerHost: host } : {}),
     containers,
     volumes,
+    born: new Set(commands.flatMap((r) => /^(.+)-(?:init|basebackup)$/.exec(nameOf(r))?.slice(1) ?? [])),
     networks,
     ...(primary === undefined ? {} : { first: nameOf(primary) }),
     passwords: new Map(

@@ -17,7 +17,7 @@ const NOTHING = "Nothing was changed.";
 /** The stack lives on another engine. The ID of an engine can change; then its containers are still there. */
 export function wrongEngine({ config, prior, survey }: Case): string | undefined {
   const recorded = prior.identity?.engine ?? "";
-  if (recorded === "" || recorded === survey.engine || prior.containers.size === 0) {
+  if (recorded === "" || recorded === survey.engine) {
     return undefined;
   }
   const ids = new Set(survey.found.map((object) => object.id));
@@ -26,7 +26,7 @@ export function wrongEngine({ config, prior, survey }: Case): string | undefined
   }
   return (
     `stack "${config.stack}" lives on another Docker engine (ID ${recorded}) than the one at ${survey.dockerHost} (ID ${survey.engine}). ${NOTHING} ` +
-    `Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name`
+    `Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name; when that engine is gone for good, run pulumi destroy first`
   );
 }
 

@@ -99,9 +99,9 @@ async function lookAround(
   host: string,
 ): Promise<{ seen: Survey; identity: Identity; there: Standing[]; primary: string }> {
   const { stack } = config;
-  const seen = await survey(config, host, readPrior([]));
+  const seen = await survey(config, host, config.nodes);
   if ("unreachable" in seen) {
-    return refuse(stack, `the Docker engine at ${host} does not answer: ${seen.unreachable}. Start it, or choose another with DOCKER_HOST`);
+    return refuse(stack, seen.unreachable);
   }
   const why = refusal(config, seen);
   if (why !== undefined) {

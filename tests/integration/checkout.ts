@@ -41,6 +41,17 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
+/** Copies the working tree, without what no command needs; the packages are shared. */
+export async function copyTree(folder: string): Promise<void> {
+  const { stdout } = await execa("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: ROOT });
+  const files = stdout.split("\0").filter((file) => file !== "" && !/^(tests|toolchain|docs|bench)\//.test(file));
+  const tar = join(folder, "tree.tar");
+  await execa("tar", ["-C", ROOT, "--ignore-failed-read", "-cf", tar, ...files]);
+  await execa("tar", ["-C", folder, "-xf", tar]);
+  rmSync(tar);
+  symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+}
+
 /**
  * A copy of the working tree in a folder of its own, with its own state and passphrase: what a user has
  * after `git clone`, so that a test runs the same commands a user runs and cannot touch the dev stack.
@@ -51,15 +62,10 @@ export class Checkout {
 
   public static async make(): Promise<Checkout> {
     const checkout = new Checkout();
-    const { stdout } = await execa("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: ROOT });
-    const files = stdout.split("\0").filter((file) => file !== "" && !/^(tests|toolchain|docs|bench)\//.test(file));
-    await execa("tar", ["-C", ROOT, "--ignore-failed-read", "-cf", join(checkout.folder, "tree.tar"), ...files]);
-    await execa("tar", ["-C", checkout.folder, "-xf", join(checkout.folder, "tree.tar")]);
-    rmSync(join(checkout.folder, "tree.tar"));
+    await copyTree(checkout.folder);
     // The dev stack's file may hold the salt of the other checkout.
     const dev = join(checkout.folder, "Pulumi.dev.yaml");
     writeFileSync(dev, readFileSync(dev, "utf8").replace(/^encryptionsalt:.*\n?/m, ""));
-    symlinkSync(join(ROOT, "node_modules"), join(checkout.folder, "node_modules"));
     mkdirSync(join(checkout.folder, ".state"), { mode: 0o700 });
     return checkout;
   }

@@ -140,9 +140,13 @@ describe("the objections to a promotion", () => {
     ]);
   });
 
-  test("name the nodes that cannot be read", () => {
-    expect(judge({ atRisk: null, unreadable: ["pg1", "pg3"] })).toEqual([
-      "the data of pg1, pg3 cannot be read, so nobody knows what the standby lacks",
+  test("name the nodes that cannot be read, and why", () => {
+    const unreadable = [
+      { name: "pg1", unreadable: "a file is gone" },
+      { name: "pg3", unreadable: "its volume is gone" },
+    ];
+    expect(judge({ atRisk: null, unreadable })).toEqual([
+      "the data of pg1 cannot be read (a file is gone), that of pg3 cannot be read (its volume is gone), so nobody knows what the standby lacks",
     ]);
   });
 

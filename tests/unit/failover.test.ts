@@ -10,7 +10,7 @@ import type { Report } from "../../commands/promotion";
 import * as observing from "../../commands/observe";
 import * as workspace from "../../commands/workspace";
 import { parseConfig } from "../../core/config";
-import type { WalEnd } from "../../core/election";
+import type { Unreadable, WalEnd } from "../../core/election";
 import type { Observation } from "../../core/topology";
 import { primary, silent, standby as receiving } from "./observations";
 
@@ -31,7 +31,7 @@ jest.mock("../../commands/workspace", () => {
 let mockDid: string[];
 /** How nodes answer, as far as it is not as they should. */
 let mockFence: Record<string, () => Promise<boolean>>;
-let mockEnds: Record<string, WalEnd | null>;
+let mockEnds: Record<string, WalEnd | Unreadable>;
 let mockPromote: () => Promise<void>;
 let mockStart: () => Promise<void>;
 let mockCheckpoint: () => Promise<void>;
@@ -54,12 +54,8 @@ jest.mock("../../commands/nodes", () => ({
     public start(): Promise<void> {
       return this.did("start", undefined).then(() => mockStart());
     }
-    public walEnd(): Promise<WalEnd | null> {
-      const { name } = this.node;
-      return this.did(
-        "read",
-        name in mockEnds ? (mockEnds[name] ?? null) : { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} },
-      );
+    public walEnd(): Promise<WalEnd | Unreadable> {
+      return this.did("read", mockEnds[this.node.name] ?? { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} });
     }
     public mark(mark: string): Promise<void> {
       return this.did(`mark ${mark}`, undefined);
@@ -144,6 +140,7 @@ function fastClock(): jest.SpyInstance {
   let now = 0;
   return jest.spyOn(Date, "now").mockImplementation(() => (now += 20_000));
 }
+const UNREADABLE: Unreadable = { unreadable: "a file is gone" };
 const PRIMARY_GONE = [silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];
 
 describe("failover touches nothing", () => {
@@ -270,7 +267,7 @@ describe("failover promotes nobody", () => {
 
   test("and fences nobody before it has the lock, which it waits for; it gives it back when it is refused", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: { unreadable: "no room to look" } };
     let grant = (): void => undefined;
     acquireLock.mockImplementation(() => new Promise((resolve) => (grant = () => resolve(LOCK))));
     const refused = refusal(["fence pg1", "read pg1"]);
@@ -284,9 +281,9 @@ describe("failover promotes nobody", () => {
 
   test("when the old primary's WAL cannot be read, unless that is given up", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: UNREADABLE };
     expect(await refusal(["fence pg1", "read pg1"])).toMatch(
-      /^failover refused: .*nobody knows what the standby lacks\. Start what was primary again \(docker start postgres-replica-dev-pg1\), or give that up with --allow-data-loss$/,
+      /^failover refused: the data of pg1 cannot be read \(a file is gone\), so nobody knows what the standby lacks\. Start what was primary again \(docker start postgres-replica-dev-pg1\), or give that up with --allow-data-loss$/,
     );
   });
 
@@ -339,7 +336,7 @@ describe("failover promotes nobody", () => {
 
   test.each(["running", "paused", "restarting"])("and then starts what it had stopped again: an old primary that was %s", async (state) => {
     seen(silent("pg1", state), standby("pg2"), silent("pg3", "exited"));
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: UNREADABLE };
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg1"])).toMatch(
       /^failover refused: .*Wait for what was primary to come back, or give that up with --allow-data-loss; pg1, which failover had stopped, is started again$/,
     );
@@ -347,11 +344,45 @@ describe("failover promotes nobody", () => {
 
   test("and gives the reason for that, also when what it had stopped does not start again", async () => {
     seen(silent("pg1", "running"), standby("pg2"), standby("pg3"));
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: UNREADABLE };
     mockStart = () => Promise.reject(new UserError("container x does not start"));
     expect(await refusal(["fence pg1", "read pg1", "start pg1"])).toMatch(
       /^failover refused: .*nobody knows what the standby lacks\. .*; pg1, which failover had stopped, does not start: docker start postgres-replica-dev-pg1$/,
     );
+  });
+
+  describe("before a node that fell silent between two looks", () => {
+    beforeEach(() => {
+      observe.mockResolvedValueOnce(PRIMARY_GONE);
+      seen(silent("pg1", "exited"), silent("pg2", "paused"), standby("pg3", { lsn: "0/5000000" }));
+    });
+
+    test.each(everyWay)("is proven to be stopped, with %j", async (options) => {
+      mockFence = { pg2: () => Promise.resolve(false) };
+      mockStartedAgain = ["pg2"];
+      expect(await refusal(["fence pg1", "read pg1", "fence pg2"], options)).toMatch(/^pg2 cannot be fenced: .*Stop it by hand/);
+    });
+
+    test("is read, unless that is given up; then it is started again", async () => {
+      mockEnds = { pg2: UNREADABLE };
+      expect(await refusal(["fence pg1", "read pg1", "fence pg2", "read pg2", "start pg2"])).toMatch(
+        /^failover refused: the data of pg2 cannot be read \(a file is gone\), .*; pg2, which failover had stopped, is started again$/,
+      );
+    });
+
+    test("is compared with: it may have received more than anybody who answers", async () => {
+      mockEnds = { pg2: { timeline: 1, lsn: "0/7000000", clean: false, writable: false, history: {} } };
+      expect(await refusal(["fence pg1", "read pg1", "fence pg2", "read pg2", "start pg2"])).toMatch(
+        /^failover refused: pg3 lacks 33554432 bytes/,
+      );
+    });
+
+    test.each(["pg1", "pg2"])("is known to stay stopped: %s was started before its mark was in place", async (name) => {
+      mockStartedAgain = [name];
+      const message = await run().catch((error: Error) => error.message);
+      expect(message).toContain(`${name} was started again while failover was at work`);
+      expect(mockDid).not.toContainEqual(expect.stringMatching(/^promote/));
+    });
   });
 
   test("when every node is a standby and nobody was primary last; what it tells to do can be done", async () => {
@@ -371,6 +402,37 @@ describe("failover", () => {
     expect(existsSync(JOURNAL)).toBe(false);
     expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; first accepted write after \d+\.\d s; nothing is lost \(/)]);
     expect(said.at(-1)).toBe("bring pg1 back with: npm run rejoin -- pg1 --stack dev");
+  });
+
+  test.each(["pg2", undefined])(
+    "fences, reads and marks who falls silent between two looks as well; promotion pending: %s",
+    async (pending) => {
+      if (pending !== undefined) {
+        mkdirSync(workspace.STATE_DIR, { recursive: true });
+        writeFileSync(JOURNAL, JSON.stringify({ promoted: pending, phase: "promoting" }));
+      }
+      observe.mockResolvedValueOnce(PRIMARY_GONE);
+      observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), standby("pg3", { lsn: "0/5000000" })]);
+      seen(silent("pg1", "exited"), silent("pg2", "exited"), standby("pg3", { lsn: "0/5000000" }));
+      expect(await run({ json: true })).toBe(0);
+      expect(mockDid).toEqual([
+        ...["fence pg1", "read pg1", "fence pg2", "read pg2", "mark fenced pg1", "mark fenced pg2"],
+        ...["promote pg3", "slots [] on pg3", "write pg3", "checkpoint pg3"],
+      ]);
+      expect(printed.map((text) => JSON.parse(text) as Report)).toMatchObject([{ fenced: ["pg1", "pg2"], promoted: "pg3", bytesLost: 0 }]);
+      expect(said).toContain("bring pg2 back with: npm run rejoin -- pg2 --stack dev");
+    },
+  );
+
+  test("looks again after every fence: it promotes at a look at which everybody else answers", async () => {
+    configured({ nodes: [...NODES, { name: "pg4", port: 5435 }] });
+    const at = (...states: [Observation, Observation, Observation]): Observation[] => [silent("pg1", "exited"), ...states];
+    const [two, three, four] = [standby("pg2"), standby("pg3"), standby("pg4")];
+    observe.mockResolvedValueOnce(at(two, three, four));
+    observe.mockResolvedValueOnce(at(silent("pg2", "running"), three, four));
+    seen(...at(silent("pg2", "exited"), silent("pg3", "running"), four));
+    expect(await run()).toBe(0);
+    expect(mockDid.filter((what) => /^(fence|promote)/.test(what))).toEqual(["fence pg1", "fence pg2", "fence pg3", "promote pg4"]);
   });
 
   test("tells a node on a timeline that is given up to clone: the candidate's next one may have the same number", async () => {
@@ -412,8 +474,8 @@ describe("failover", () => {
     ]);
   });
 
-  test.each<[string, WalEnd | null, string, RegExp]>([
-    ["that nobody knows", null, "nobody knows what the standby lacks", /an unknown number of bytes may be lost/],
+  test.each<[string, WalEnd | Unreadable, string, RegExp]>([
+    ["that nobody knows", UNREADABLE, "nobody knows what the standby lacks", /an unknown number of bytes may be lost/],
     [
       "above the limit",
       { timeline: 1, lsn: "0/6000001", clean: false, writable: true, history: {} },

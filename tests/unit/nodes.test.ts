@@ -106,13 +106,30 @@ describe("the end of a stopped node's WAL", () => {
     "is unknown when it prints %j",
     async (text) => {
       printed(text, 1);
-      expect(await control().walEnd()).toBeNull();
+      expect(await control().walEnd()).toEqual({ unreadable: "no reason given" });
     },
   );
 
+  test.each([
+    ["pgnode: reading WAL from 0/1\npgnode: the WAL of node pg2 cannot be read: the file X is gone\n", "the file X is gone"],
+    ["docker: no such image\nmore", "docker: no such image"],
+    ["docker run printed nothing for 60 s", "docker run printed nothing for 60 s"],
+  ])("is unknown for the reason that is given: %j", async (stderr, reason) => {
+    runDocker.mockImplementation((args) => Promise.resolve(args[0] === "inspect" ? answer("exited postgres:17\n") : answer("", 1, stderr)));
+    expect(await control().walEnd()).toEqual({ unreadable: reason });
+  });
+
+  test("is waited for as long as the look goes on, and no longer", async () => {
+    printed("1 0/1 no writable");
+    await control().walEnd();
+    const [, options] = runDocker.mock.calls.find(([args]) => args[0] === "run") ?? [];
+    expect(options).toMatchObject({ silence: 60_000 });
+    expect(options).not.toHaveProperty("timeout");
+  });
+
   test("is unknown when the volume is gone; the look does not make it anew", async () => {
     runDocker.mockImplementation(([verb]) => Promise.resolve(answer("", 1, verb === "inspect" ? "No such container" : "no such volume")));
-    expect(await control().walEnd()).toBeNull();
+    expect(await control().walEnd()).toEqual({ unreadable: "its container and its volume are gone" });
     expect(commands()).toEqual([`volume inspect ${CONTAINER}-data`]);
   });
 

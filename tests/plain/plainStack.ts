@@ -1,0 +1,327 @@
+import execa from "execa";
+import { randomBytes } from "crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
+import { tmpdir } from "os";
+import { delimiter, join } from "path";
+import { stringify } from "yaml";
+import { docker, sqlIn } from "../../commands/docker";
+import { leftovers } from "../../commands/deploy";
+import { fileBackend, pulumiBin, pulumiHome } from "../../commands/workspace";
+import { containerName, lockName, volumeName } from "../../core/names";
+import { copyTree, freePorts, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
+import { removeLabelled } from "../integration/labelled";
+
+/** How long one run of Pulumi may take, in ms. */
+const RUN_LIMIT = 300_000;
+
+/** What a fresh clone may be, beside what it usually is. */
+export interface Options {
+  /** Puts the program's files into the folder. @default the working tree */
+  tree?: (folder: string) => Promise<void>;
+  /** How many nodes, pg1 to pgN, on free ports. @default 2 */
+  nodes?: number;
+  /** A stack whose name is taken on: this is a second clone, which knows nothing of it. */
+  of?: PlainStack;
+}
+
+/**
+ * A stack as a user of Pulumi has it: a fresh clone, a backend of its own, the passphrase in the environment, and plain
+ * `pulumi`. None of the project's own commands is ever called.
+ */
+export class PlainStack {
+  /** The clone. */
+  public readonly folder = mkdtempSync(join(tmpdir(), "postgres-replica-plain-"));
+  /** State, and Pulumi's own folder: outside the clone, as a team's would be. */
+  private readonly home = mkdtempSync(join(tmpdir(), "postgres-replica-plain-home-"));
+  private readonly passphrase = randomBytes(16).toString("hex");
+  private config: StackFile = {};
+
+  private constructor(
+    public readonly stack: string,
+    private readonly owner: boolean,
+  ) {}
+
+  /** A clone with an empty stack: `pulumi stack init` is done, nothing is built. */
+  public static async make(prefix: string, config: StackFile = {}, options: Options = {}): Promise<PlainStack> {
+    const plain = new PlainStack(options.of?.stack ?? `dev-${prefix}-${randomBytes(3).toString("hex")}`, options.of === undefined);
+    try {
+      await (options.tree ?? copyTree)(plain.folder);
+      mkdirSync(join(plain.home, "backend"), { mode: 0o700 });
+      // The plugins are the machine's; which stack is selected, credentials and logs are not.
+      symlinkSync(join(pulumiHome(), "plugins"), join(plain.home, "plugins"));
+      const ports = await freePorts(options.nodes ?? 2);
+      plain.configure({ nodes: ports.map((port, i) => ({ name: `pg${i + 1}`, port })), ...config });
+      await plain.must("stack", "init", plain.stack);
+      return plain;
+    } catch (error) {
+      await plain.remove();
+      throw error;
+    }
+  }
+
+  /** A stack that is built. */
+  public static async build(prefix: string, config: StackFile = {}, options: Options = {}): Promise<PlainStack> {
+    const plain = await PlainStack.make(prefix, config, options);
+    try {
+      await plain.up();
+      return plain;
+    } catch (error) {
+      await plain.remove();
+      throw error;
+    }
+  }
+
+  /** Changes keys of the stack's config; undefined takes one out. */
+  public configure(change: StackFile): void {
+    this.config = Object.fromEntries(Object.entries({ ...this.config, ...change }).filter(([, value]) => value !== undefined));
+    const named = Object.fromEntries(Object.entries(this.config).map(([key, value]) => [`postgres-replica:${key}`, value]));
+    writeFileSync(this.configFile, `${stringify({ config: named })}${this.salt()}\n`);
+  }
+
+  /** Puts another program into the clone; the stack's config stays. */
+  public async take(tree: (folder: string) => Promise<void>): Promise<void> {
+    const config = readFileSync(this.configFile);
+    rmSync(this.folder, { recursive: true, force: true });
+    mkdirSync(this.folder);
+    await tree(this.folder);
+    writeFileSync(this.configFile, config);
+  }
+
+  /** The nodes of the config. */
+  public get nodes(): { name: string; port: number; address?: string }[] {
+    return this.config["nodes"] as { name: string; port: number }[];
+  }
+
+  /** One key of the config; undefined when it is not set. */
+  public configured(key: string): unknown {
+    return this.config[key];
+  }
+
+  /** Puts a state in the place of the stack's own: `pulumi stack import`. */
+  public async import(state: string): Promise<void> {
+    const file = join(this.home, "state.json");
+    writeFileSync(file, state, { mode: 0o600 });
+    await this.must("stack", "import", "--file", file);
+  }
+
+  /** The file with the stack's config. */
+  public get configFile(): string {
+    return join(this.folder, `Pulumi.${this.stack}.yaml`);
+  }
+
+  /** Of the passphrase; `pulumi stack init` puts it into the config. */
+  private salt(): string {
+    try {
+      return /^encryptionsalt:.*$/m.exec(readFileSync(this.configFile, "utf8"))?.[0] ?? "";
+    } catch {
+      return ""; // not made yet
+    }
+  }
+
+  /** What a user has exported. */
+  public environment(extra: Record<string, string> = {}): Record<string, string> {
+    const own = Object.entries(process.env).filter(
+      ([name, value]) => value !== undefined && !/^(PULUMI_|DOCKER_CONTEXT$|PGNODE_|npm_)/.test(name),
+    ) as [string, string][];
+    return {
+      ...Object.fromEntries(own),
+      PATH: `${pulumiBin()}${delimiter}${process.env["PATH"] ?? ""}`,
+      PULUMI_HOME: this.home,
+      PULUMI_BACKEND_URL: fileBackend(join(this.home, "backend")),
+      PULUMI_CONFIG_PASSPHRASE: this.passphrase,
+      PULUMI_SKIP_UPDATE_CHECK: "true",
+      // A machine without network would try for seconds.
+      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+      NO_COLOR: "1",
+      ...extra,
+    };
+  }
+
+  /** Starts `pulumi`, in a process group of its own. */
+  public start(args: readonly string[], extra: Record<string, string> = {}, cwd = this.folder): execa.ExecaChildProcess {
+    return execa("pulumi", ["--non-interactive", ...args], {
+      cwd,
+      env: this.environment(extra),
+      extendEnv: false,
+      reject: false,
+      stdin: "ignore",
+      timeout: RUN_LIMIT,
+      detached: true,
+    });
+  }
+
+  /** Runs `pulumi ARGS --stack STACK` to its end. */
+  public async pulumi(args: readonly string[], extra: Record<string, string> = {}): Promise<Ran> {
+    const ended = await this.start(args.includes("init") ? args : [...args, "--stack", this.stack], extra);
+    return { exitCode: ended.exitCode ?? -1, stdout: ended.stdout, stderr: ended.stderr };
+  }
+
+  /** Runs `pulumi`, which must succeed. */
+  public async must(...args: string[]): Promise<Ran> {
+    const ran = await this.pulumi(args);
+    if (ran.exitCode !== 0) {
+      throw new Error(`pulumi ${args.join(" ")} ended with ${ran.exitCode}\n${ran.stdout}\n${ran.stderr}`);
+    }
+    return ran;
+  }
+
+  public up(...args: string[]): Promise<Ran> {
+    return this.must("up", "--yes", "--skip-preview", ...args);
+  }
+
+  /** What `preview` shows; it must succeed. */
+  public async preview(...args: string[]): Promise<string> {
+    const ran = await this.must("preview", ...args);
+    return ran.stdout + ran.stderr;
+  }
+
+  /** The stack's outputs, secrets included. */
+  public async outputs(): Promise<StackOutputs> {
+    return JSON.parse((await this.must("stack", "output", "--json", "--show-secrets")).stdout) as StackOutputs;
+  }
+
+  /** Preview sees nothing to do; then `up` has nothing to do either, and no container is another one or was started anew. */
+  public async expectZeroDiff(): Promise<void> {
+    const before = await this.containers();
+    const preview = await this.pulumi(["preview", "--expect-no-changes"]);
+    expect([preview.exitCode, preview.exitCode === 0 ? "" : preview.stdout + preview.stderr]).toEqual([0, ""]);
+    const up = await this.up("--expect-no-changes");
+    expect(up.stdout).toMatch(/\d+ unchanged/);
+    expect(await this.containers()).toEqual(before);
+  }
+
+  public container(node: string): string {
+    return containerName(this.stack, node);
+  }
+
+  public volume(node: string): string {
+    return volumeName(this.stack, node);
+  }
+
+  /** Runs docker, which must succeed. */
+  public async docker(...args: string[]): Promise<string> {
+    const ran = await docker(args);
+    if (ran.exitCode !== 0) {
+      throw new Error(`docker ${args.join(" ")}: ${ran.stderr}`);
+    }
+    return ran.stdout.trim();
+  }
+
+  /** ID, start and state of every container of the stack, by name. */
+  public async containers(): Promise<string[]> {
+    const names = (await leftovers(this.stack)).flatMap((line) => (line.startsWith("container ") ? [line.slice("container ".length)] : []));
+    const format = "{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}";
+    return names.length === 0 ? [] : (await this.docker("inspect", "-f", format, ...names)).split("\n").sort();
+  }
+
+  /** Runs SQL in a node, as postgres; it must succeed. */
+  public async sql(node: string, text: string, database = "ecommerce"): Promise<string> {
+    const ran = await sqlIn(this.container(node), text, { database, timeout: 30_000 });
+    if (ran.exitCode !== 0) {
+      throw new Error(`${node}: ${ran.stderr}`);
+    }
+    return ran.stdout.trim();
+  }
+
+  /** Runs a shell script in a node's container, as postgres; it must succeed. */
+  public sh(node: string, script: string): Promise<string> {
+    return this.docker("exec", "-u", "postgres", this.container(node), "sh", "-ec", script);
+  }
+
+  /** Waits until the SQL says this, 60 s at most. */
+  public async until(node: string, text: string, wanted: string): Promise<void> {
+    const end = Date.now() + 60_000;
+    let said = "";
+    while (Date.now() < end) {
+      said = await this.sql(node, text, "postgres").catch((error: Error) => error.message);
+      if (said === wanted) {
+        return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    throw new Error(`${node} says "${said}" to ${text} after 60 s, and not "${wanted}"`);
+  }
+
+  /** That a node streams from another one of the same cluster, through its own slot. */
+  public async expectStreaming(standby: string, primary: string): Promise<void> {
+    const streams = `SELECT r.active AND s.state = 'streaming' FROM pg_replication_slots r JOIN pg_stat_replication s ON s.pid = r.active_pid WHERE slot_name = '${standby}'`;
+    expect(await this.sql(primary, streams, "postgres")).toBe("t");
+    expect(await this.sql(standby, "SELECT pg_is_in_recovery()", "postgres")).toBe("t");
+    const cluster = "SELECT system_identifier FROM pg_control_system()";
+    expect(await this.sql(standby, cluster, "postgres")).toBe(await this.sql(primary, cluster, "postgres"));
+  }
+
+  /** A row that a client writes on the primary and that arrives on a standby. */
+  public async expectNewRow(primary: string, standby: string): Promise<void> {
+    const email = `${randomBytes(4).toString("hex")}@example.com`;
+    await this.sql(primary, `SET synchronous_commit = local; INSERT INTO customers (email, name) VALUES ('${email}', 'New')`);
+    const found = `SELECT count(*) FROM customers WHERE email = '${email}'`;
+    const end = Date.now() + 10_000;
+    while ((await this.sql(standby, found)) !== "1") {
+      if (Date.now() > end) {
+        throw new Error(`${email} has not arrived on ${standby} after 10 s`);
+      }
+    }
+  }
+
+  /**
+   * Kills the primary, promotes a standby and starts the old primary again, which finds the new one and rejoins by
+   * itself: what a person does without any of our commands.
+   */
+  public async moveRole(from: string, to: string): Promise<void> {
+    await this.docker("kill", this.container(from));
+    await this.sql(to, "SELECT pg_promote(true, 60)", "postgres");
+    for (const { name } of this.nodes.filter((node) => node.name !== from && node.name !== to)) {
+      await this.sql(to, `SELECT pg_create_physical_replication_slot('${name}', true)`, "postgres");
+    }
+    await this.docker("start", this.container(from));
+    const streaming =
+      "SELECT count(*) FROM pg_replication_slots r JOIN pg_stat_replication s ON s.pid = r.active_pid WHERE state = 'streaming'";
+    await this.until(to, streaming, String(this.nodes.length - 1));
+  }
+
+  /** Inode and birth of a node's data: another one means that the data is not the same. */
+  public dataBirth(node: string): Promise<string> {
+    return this.docker("exec", this.container(node), "stat", "-c", "%i %w", "/var/lib/pgnode/data/PG_VERSION");
+  }
+
+  /** Destroys the stack, whatever state it is in, and removes the clone. Throws when Docker still holds anything. */
+  public async remove(): Promise<void> {
+    const left: string[] = [];
+    try {
+      if (this.owner) {
+        const listed = await this.start(["stack", "ls"]);
+        if (listed.stdout.includes(this.stack)) {
+          await this.pulumi(["cancel", "--yes"]);
+          const destroyed = await this.pulumi(["destroy", "--yes", "--skip-preview"]);
+          if (destroyed.exitCode !== 0) {
+            left.push(`pulumi destroy ended with ${destroyed.exitCode}: ${destroyed.stdout}${destroyed.stderr}`);
+          }
+        }
+        left.push(...(await leftovers(this.stack)));
+        await removeLabelled(this.stack);
+        left.push(...(await this.lockLeft()));
+      }
+    } finally {
+      rmSync(this.folder, { recursive: true, force: true });
+      rmSync(this.home, { recursive: true, force: true });
+    }
+    if (left.length > 0) {
+      throw new Error(`the test left something behind: ${left.join(", ")}`);
+    }
+  }
+
+  /** The stack's lock, when it is still there some seconds after the last run; it is removed. */
+  private async lockLeft(): Promise<string[]> {
+    const there = async (): Promise<boolean> => (await docker(["inspect", "--type", "container", lockName(this.stack)])).exitCode === 0;
+    const end = Date.now() + 10_000;
+    while (await there()) {
+      if (Date.now() > end) {
+        await docker(["rm", "-f", lockName(this.stack)]);
+        return [`the lock ${lockName(this.stack)}`];
+      }
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    return [];
+  }
+}
