@@ -50,8 +50,9 @@ export interface Plan {
 export async function readSettings(): Promise<Settings> {
   try {
     const config = readConfig();
-    const prior = readPrior(await stateResources());
-    const seen = await look(config, prior, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const state = stateResources().then(readPrior);
+    const seen = await look(config, state, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const prior = await state;
     const cluster = { ...clusterOf(config, seen.dockerHost), identity: seen.identity };
     return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift: driftIn(config, cluster, prior, seen) };
   } catch (error) {
