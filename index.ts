@@ -10,7 +10,7 @@ type Node = Settings["nodes"][number];
 /** The stack. It looks before it declares: see `readSettings`. Returns the stack's outputs. */
 export = async () => {
   const settings = await readSettings();
-  const { cluster, stack, plan, look, drift } = settings;
+  const { cluster, stack, plan, look, drift, toStart } = settings;
 
   const superuserPassword = password(settings, "superuserPassword");
   const replicationPassword = password(settings, "replicationPassword");
@@ -40,7 +40,7 @@ export = async () => {
     const args = {
       ...{ ...common, node: name, port, address, startStopped: settings.startStopped },
       ...(after === undefined ? {} : { after }),
-      drift: { config: drift.config[name] ?? [], node: drift.slots[name] ?? [] },
+      drift: { config: drift.config[name] ?? [], node: [...(toStart[name] ?? []), ...(drift.slots[name] ?? [])] },
     };
     return name === plan.first
       ? new Primary(name, { ...args, exists: there.length > 0, kept: look.kept === name })

@@ -19,6 +19,7 @@ import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/queries";
 import { shellWord } from "../core/quoting";
 import { UserError } from "../commands/errors";
 import { type Look, look } from "../guard/look";
+import { stoppedNodes } from "../guard/stopped";
 import { knownNodes, type PriorState, readPrior, type StateResource } from "../guard/prior";
 import { generatedPassword } from "./localCommand";
 
@@ -29,6 +30,8 @@ export interface Settings extends StackConfig {
   look: Look;
   plan: Plan;
   drift: Drift;
+  /** Why the ready step of a stopped node runs, by node. */
+  toStart: Record<string, string[]>;
 }
 
 /** In which order nodes are built and replaced. */
@@ -54,7 +57,12 @@ export async function readSettings(): Promise<Settings> {
     const seen = await look(config, state, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
     const prior = await state;
     const cluster = { ...clusterOf(config, seen.dockerHost), identity: seen.identity };
-    return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift: driftIn(config, cluster, prior, seen) };
+    const drift = driftIn(config, cluster, prior, seen);
+    const stopped = seen.survey === undefined ? undefined : stoppedNodes(config, seen.survey);
+    for (const line of stopped?.report ?? []) {
+      void pulumi.log.warn(line);
+    }
+    return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift, toStart: stopped?.start ?? {} };
   } catch (error) {
     throw shown(error);
   }

@@ -293,6 +293,7 @@ export class PlainStack {
         const listed = await this.start(["stack", "ls"]);
         if (listed.stdout.includes(this.stack)) {
           await this.pulumi(["cancel", "--yes"]);
+          await this.pulumi(["state", "unprotect", "--all", "--yes"]);
           const destroyed = await this.pulumi(["destroy", "--yes", "--skip-preview"]);
           if (destroyed.exitCode !== 0) {
             left.push(`pulumi destroy ended with ${destroyed.exitCode}: ${destroyed.stdout}${destroyed.stderr}`);

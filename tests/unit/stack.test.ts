@@ -133,7 +133,7 @@ describe("the look", () => {
     expect([prior?.empty, [...(prior?.volumes ?? [])], dryRun]).toEqual([false, [["pg1", "v"]], preview]);
   });
 
-  test("decides the Docker host", async () => {
+  test("decides the Docker host, whatever context the environment names", async () => {
     await startMocks({ look: { dockerHost: "tcp://db:2375" } });
     expect((await readSettings()).cluster.dockerHost).toBe("tcp://db:2375");
   });
