@@ -18,7 +18,7 @@ jest.mock("execa");
 jest.mock("../../commands/setup", () => ({ setup: jest.fn() }));
 jest.mock("../../commands/docker");
 jest.mock("../../commands/lock", () => ({ acquireLock: jest.fn() }));
-jest.mock("../../guard/survey", () => ({ survey: jest.fn() }));
+jest.mock("../../guard/survey", () => ({ ...jest.requireActual<object>("../../guard/survey"), survey: jest.fn() }));
 jest.mock("../../commands/preflight", () => ({ releaseStaleLocks: jest.fn() }));
 jest.mock("../../commands/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");

@@ -45,6 +45,7 @@ const node = (name: string, began: string, parent = began): StateResource[] => [
   resource(CONTAINER, `${name}-container`, { id: `id-${name}`, name: `postgres-replica-dev-${name}` }, parent),
   resource(VOLUME, `${name}-data`, { id: `postgres-replica-dev-${name}-data`, name: `postgres-replica-dev-${name}-data` }, parent),
   resource(COMMAND, `${name}-config`, { stdout: "" }, parent),
+  resource(COMMAND, `${name}-${began === "Primary" ? "init" : "basebackup"}`, { stdout: "" }, began),
 ];
 const FOUNDATION = [
   resource("pulumi:pulumi:Stack", "postgres-replica-dev"),
@@ -396,7 +397,7 @@ describe("a survey", () => {
   };
   const look = async (changes: Record<string, ReturnType<typeof answer>> = {}, of = config, prior = nothing): Promise<Survey> => {
     dockerSays({ ...answers, ...changes });
-    const result = await survey(of, "tcp://h:1", prior);
+    const result = await survey(of, "tcp://h:1", everyNode(of, prior));
     if ("unreachable" in result) {
       throw new Error(result.unreachable);
     }
@@ -449,14 +450,19 @@ describe("a survey", () => {
       const said = "Cannot connect to the Docker daemon at tcp://h:1. Is the docker daemon running?\nmore";
       observe.mockRejectedValue(new UserError("no answer", 2));
       dockerSays({ ...answers, [verb]: answer("", 1, said) });
-      const { unreachable } = (await survey(config, "tcp://h:1", nothing)) as { unreachable: string };
-      expect(unreachable).toMatch(/^Cannot connect to the Docker daemon at tcp:\/\/h:1\. Is the docker daemon running$/);
+      const { unreachable } = (await survey(config, "tcp://h:1", config.nodes)) as { unreachable: string };
+      expect(unreachable).toBe(
+        "the Docker engine at tcp://h:1 does not answer: Cannot connect to the Docker daemon at tcp://h:1. Is the docker daemon running. Start it, or choose another with DOCKER_HOST or docker context use NAME",
+      );
     },
   );
 
   test("is none when the engine says nothing of itself, as docker info does with exit code 0 without a daemon", async () => {
     dockerSays({ ...answers, info: answer("\n", 0, "errors pretty printing info") });
-    expect(await survey(config, "tcp://h:1", nothing)).toEqual({ unreachable: "errors pretty printing info" });
+    expect(await survey(config, "tcp://h:1", config.nodes)).toEqual({
+      unreachable:
+        "the Docker engine at tcp://h:1 does not answer: errors pretty printing info. Start it, or choose another with DOCKER_HOST or docker context use NAME",
+    });
   });
 
   test("does not hide a mistake of our own", async () => {

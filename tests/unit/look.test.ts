@@ -11,8 +11,9 @@ import type { Found, Survey } from "../../guard/survey";
 
 jest.mock("../../commands/docker", () => ({ docker: jest.fn() }));
 jest.mock("../../commands/lock", () => ({ acquireLock: jest.fn(), lockHolder: jest.fn(), pulumiProcess: jest.fn() }));
-jest.mock("../../guard/survey", () => ({ survey: jest.fn() }));
-jest.mock("../../guard/kept", () => ({ newestKept: jest.fn() }));
+jest.mock("../../guard/survey", () => ({ ...jest.requireActual<object>("../../guard/survey"), survey: jest.fn() }));
+jest.mock("../../commands/setup/image", () => ({ provideImage: jest.fn() }));
+jest.mock("../../guard/kept", () => ({ ...jest.requireActual<object>("../../guard/kept"), newestKept: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
 const acquire = jest.mocked(lock.acquireLock);
 const survey = jest.mocked(surveying.survey);
@@ -82,7 +83,7 @@ describe("a preview", () => {
       imageDrift: [],
       kept: undefined,
     });
-    expect(said).toEqual([`the Docker engine at ${HOST} does not answer: connection refused; what is on it is not part of this preview`]);
+    expect(said).toEqual(["connection refused. What is on the engine is not part of this preview"]);
   });
 });
 
