@@ -10,7 +10,7 @@ import { removeDebris } from "../../guard/debris";
 import { newestKept } from "../../guard/kept";
 import { exportedResources, knownNodes, type PriorState, readPrior, type StateResource } from "../../guard/prior";
 import * as refusals from "../../guard/refusals";
-import { type Found, type Survey, survey } from "../../guard/survey";
+import { everyNode, type Found, type Survey, survey } from "../../guard/survey";
 import { primary, silent, standby } from "./observations";
 
 jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
@@ -99,6 +99,7 @@ describe("what the state knows", () => {
       dockerHost: "unix:///a.sock",
       containers: new Map(["pg1", "pg2", "pg3"].map((name) => [name, `id-${name}`])),
       volumes: new Map(["pg1", "pg2", "pg3"].map((name) => [name, `postgres-replica-dev-${name}-data`])),
+      born: new Set(["pg1", "pg2", "pg3"]),
       networks: ["net1"],
       first: "pg1",
       passwords: new Map([["appPassword", "made up"]]),
@@ -146,8 +147,13 @@ describe("a stack on another engine", () => {
   test("is not built a second time", () => {
     expect(refusals.refusal(judge({ engine: "other", found: [] }))).toBe(
       'stack "dev" lives on another Docker engine (ID engine) than the one at unix:///b.sock (ID other). Nothing was changed. ' +
-        "Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name",
+        "Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name; when that engine is gone for good, run pulumi destroy first",
     );
+  });
+
+  test("is not built a second time either when a refresh there has taken its objects out of the state", () => {
+    const refreshed = readPrior(NEW.filter(({ type }) => ![CONTAINER, VOLUME, NETWORK].includes(type)));
+    expect(refusals.wrongEngine(judge({ engine: "other", found: [] }, refreshed))).toMatch(/^stack "dev" lives on another Docker engine/);
   });
 
   test.each<[string, refusals.Case]>([
@@ -331,8 +337,12 @@ describe("that something is gone", () => {
 
 describe("the order of building and replacing", () => {
   const plan = (prior: PriorState, observed: Observation[] | undefined, kept?: string, of = config): unknown => {
-    const { first, standing, coming } = planOf(of, prior, { survey: observed === undefined ? undefined : seen({ observed }), kept });
-    return [first, standing.map((n) => n.name), coming.map((n) => n.name)];
+    const { first, standing, returning, coming } = planOf(of, prior, {
+      survey: observed === undefined ? undefined : seen({ observed }),
+      kept,
+    });
+    const names = (nodes: StackConfig["nodes"]): string[] => nodes.map((n) => n.name);
+    return [first, names(standing), names(coming), ...(returning.length === 0 ? [] : [names(returning)])];
   };
   const reversed = parseConfig("dev", { nodes: [3, 2, 1].map((n) => ({ name: `pg${n}`, port: 5430 + n })) });
 
@@ -367,9 +377,14 @@ describe("the order of building and replacing", () => {
     expect(plan(known, observed)).toEqual(["pg1", ["pg1", "pg2", "pg3"], []]);
   });
 
-  test("makes a node that has no container, beside those that have", () => {
+  test("brings a node back that has its data and no container, beside those that have; any of them may be the primary", () => {
     const prior = readPrior(NEW.filter(({ urn }) => !urn.endsWith("::pg1-container")));
-    expect(plan(prior, [silent("pg1", null), primary("pg2", []), standby("pg3")])).toEqual(["pg1", ["pg3", "pg2"], ["pg1"]]);
+    expect(plan(prior, [silent("pg1", null), primary("pg2", []), standby("pg3")])).toEqual(["pg1", ["pg3", "pg2"], [], ["pg1"]]);
+  });
+
+  test("makes a node that was never born, whose volume is there already, after the others", () => {
+    const prior = readPrior(NEW.filter(({ urn }) => !/::pg3-(container|basebackup)$/.test(urn)));
+    expect(plan(prior, [primary("pg1", []), standby("pg2"), silent("pg3", null)])).toEqual(["pg1", ["pg2", "pg1"], ["pg3"]]);
   });
 
   test("has no first node once that was taken out, though it comes back", () => {
@@ -477,14 +492,14 @@ describe("the newest data that was kept", () => {
   let asks: jest.SpyInstance | undefined;
   const kept = (ends: Record<string, End>, of = config): Promise<string | undefined> => {
     asks = jest.spyOn(NodeControl.prototype, "walEnd").mockImplementation(function (this: NodeControl) {
-      return Promise.resolve(ends[this.node.name] ?? null);
+      return Promise.resolve(ends[this.node.name] ?? { unreadable: "no room to look" });
     });
     return newestKept(of, seen({ found: Object.keys(ends).map((name) => object("volume", `postgres-replica-dev-${name}-data`)) }));
   };
 
   test("is nobody's when no volume is there, and the only one's without starting anything", async () => {
     expect(await kept({})).toBeUndefined();
-    expect(await kept({ pg3: null })).toBe("pg3");
+    expect(await kept({ pg3: { unreadable: "damaged" } })).toBe("pg3");
     expect(asks).not.toHaveBeenCalled();
   });
 
@@ -492,10 +507,14 @@ describe("the newest data that was kept", () => {
     ["on the later timeline, however far the other went", { pg1: end(1, "F/0", true), pg2: end(2, "0/1") }, "pg2"],
     ["further on, as numbers and not as text", { pg1: end(1, "9/0"), pg2: end(1, "10/0"), pg3: end(1, "A/FFFFFFFF") }, "pg2"],
     ["the one that could write, of equal ones", { pg1: end(1, "0/5"), pg3: end(1, "0/5", true) }, "pg3"],
-    ["known, beside one that tells nothing", { pg1: null, pg2: end(1, "0/1") }, "pg2"],
-    ["by name, when none tells anything", { pg2: null, pg3: null }, "pg2"],
   ])("is %s", async (_what, ends, node) => {
     expect(await kept(ends)).toBe(node);
+  });
+
+  test("is not guessed beside one that cannot be read", async () => {
+    await expect(kept({ pg1: { unreadable: "damaged" }, pg2: end(1, "0/1") })).rejects.toThrow(
+      /^the data of node pg1 was kept, and cannot be read \(damaged\), so nobody can tell which data is the newest\. Nothing was changed\. /,
+    );
   });
 
   test("is of equal ones that of the node which the config lists first, then by name", async () => {

@@ -123,11 +123,7 @@ describe("up", () => {
   test("of an engine that does not answer ends in one line, whatever the lock says", async () => {
     survey.mockResolvedValue({ unreachable: "connection refused" });
     acquire.mockRejectedValue(new UserError("no lock"));
-    await expect(up()).rejects.toThrow(
-      new UserError(
-        `the Docker engine at ${HOST} does not answer: connection refused. Start it, or choose another with DOCKER_HOST or docker context use NAME`,
-      ),
-    );
+    await expect(up()).rejects.toThrow(new UserError("connection refused"));
   });
 });
 
@@ -189,7 +185,7 @@ describe("the Docker host", () => {
   ])("is %s", async (_what, here, there, host) => {
     engines(here, there);
     expect((await preview(recorded)).dockerHost).toBe(host);
-    expect(survey.mock.calls[0]?.[1]).toBe(host);
+    expect(survey.mock.calls.at(-1)?.[1]).toBe(host);
   });
 });
 

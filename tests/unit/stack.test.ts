@@ -1,3 +1,4 @@
+import type { PriorState } from "../../guard/prior";
 import * as pulumi from "@pulumi/pulumi";
 import { Database, Node, Primary, ReplicationSlot, StreamingSecondary, sourceOf } from "../../components";
 import { password, readSettings } from "../../components/stack";
