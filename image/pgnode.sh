@@ -237,12 +237,17 @@ clone() {
     base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT" -P
 }
 
+# The name under which a clone connects. No node can have it, because a node's name has no dot: the clone's WAL stream uses
+# a slot and reports what it has written, which under a node's name would confirm synchronous commits, with data that
+# counts for nothing until the clone is complete. The dot comes first, because PostgreSQL cuts names off at 63 bytes.
+clone_name() { echo "clone.$PGNODE_NAME"; }
+
 # base_backup CONNINFO SLOT [OPTION]: a copy of the primary takes the place of data/, when it is complete.
 base_backup() {
     attempt=1
     rm -rf "$NEW"
-    # A sender of an interrupted backup may hold the slot for a moment.
-    until pg_basebackup -D "$NEW" -d "$1" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean </dev/null; do
+    # A sender of an interrupted backup may hold the slot for a moment. Of two names in a conninfo the last one counts.
+    until pg_basebackup -D "$NEW" -d "$1 application_name=$(clone_name)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean </dev/null; do
         check_room "the base backup"
         rm -rf "$NEW"
         [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times"

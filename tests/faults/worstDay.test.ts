@@ -1,0 +1,60 @@
+import { HandMade, program } from "./handMade";
+
+jest.setTimeout(300_000);
+
+/** What ends badly elsewhere, on real servers. Each group has a small set of nodes of its own. */
+describe("a node that is being cloned", () => {
+  // A name that a clone could be known by, were it not for the dot.
+  const nodes = new HandMade(["pg1", "pgnode"], { synchronous: { mode: "any", count: 1 } });
+  beforeAll(async () => {
+    // A base backup of half a minute at least.
+    await nodes.begin({ [program("pg_basebackup")]: `#!/bin/sh\nexec "$0.real" --max-rate=800k "$@"\n` });
+  });
+  afterAll(() => nodes.remove());
+
+  /** A commit that waits for the standby. */
+  function commit(table: string): { done: () => boolean; end: Promise<unknown> } {
+    let done = false;
+    const end = nodes.sql("pg1", `SET statement_timeout = 0; CREATE TABLE ${table} (id integer)`).finally(() => (done = true));
+    end.catch(() => undefined);
+    return { done: () => done, end };
+  }
+  const streamsOf = (): Promise<string> =>
+    nodes.sql("pg1", "SELECT string_agg(application_name, ' ') FROM pg_stat_replication WHERE state = 'streaming'");
+  const isCloned = async (): Promise<void> => {
+    expect(await nodes.receiver("pgnode")).toBe("streaming");
+    expect(await streamsOf()).toBe("pgnode");
+    const auto = "SELECT coalesce(string_agg(name, ' '), '') FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf'";
+    expect(await nodes.sql("pgnode", auto)).toBe("");
+  };
+
+  test("confirms no commit at its birth, and streams under its own name afterwards", async () => {
+    const clone = nodes.control("pgnode").clone(nodes.control("pg1"));
+    clone.catch(() => undefined);
+    await nodes.until("the clone's WAL stream", async () => (await streamsOf()) !== "");
+    const waiting = commit("at_birth");
+    await clone;
+    expect(waiting.done()).toBe(false);
+    await nodes.start("pgnode");
+    await waiting.end;
+    await nodes.until("the node to stream", async () => (await nodes.receiver("pgnode")) === "streaming");
+    await isCloned();
+  });
+
+  test("confirms no commit while it is cloned anew to rejoin", async () => {
+    await nodes.docker("stop", nodes.container("pgnode"));
+    await nodes.control("pgnode").mark("reclone");
+    await nodes.docker("start", nodes.container("pgnode"));
+    await nodes.until("the clone's WAL stream", async () => (await streamsOf()) !== "");
+    const waiting = commit("at_rejoin");
+    let early = false;
+    await nodes.until("the clone to be complete", async () => {
+      early ||= waiting.done();
+      return early || (await nodes.log("pgnode")).includes("rejoins as a standby");
+    });
+    expect(early).toBe(false);
+    await waiting.end;
+    await nodes.until("the node to stream", async () => (await nodes.receiver("pgnode")) === "streaming");
+    await isCloned();
+  });
+});
