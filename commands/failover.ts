@@ -131,13 +131,11 @@ async function prepare(
     const stopped = await Promise.all(fenced.map((node) => controlOf(nodes, node.name).isStopped()));
     const started = fenced.filter((_, i) => !stopped[i]);
     if (started.length > 0) {
-      await Promise.all(started.map((node) => controlOf(nodes, node.name).unfence()));
       throw new UserError(`${names(started)} was started again while failover was at work. Run failover again`);
     }
     return verdict;
   } catch (error) {
-    const running = fenced.filter((node) => mayWrite(node.containerState));
-    return undo(nodes, running, marked, error);
+    return undo(nodes, fenced, marked, error);
   }
 }
 
@@ -248,10 +246,11 @@ async function fence(nodes: Map<string, NodeControl>, silent: readonly Observati
 const mayWrite = (state: string | null): boolean => state === "running" || state === "paused" || state === "restarting";
 
 /**
- * A failover that does not go on changes nothing: the nodes that it has stopped are started again. They ask their
- * peers first, as at any start. @throws always: why it does not go on.
+ * A failover that does not go on changes nothing: its marks are taken back, and the nodes that it has stopped are started
+ * again. They ask their peers first, as at any start. @throws always: why it does not go on.
  */
-async function undo(nodes: Map<string, NodeControl>, running: readonly Observation[], marked: boolean, why: unknown): Promise<never> {
+async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], marked: boolean, why: unknown): Promise<never> {
+  const running = fenced.filter((node) => mayWrite(node.containerState));
   const is = await Promise.all(
     running.map((node) =>
       controlOf(nodes, node.name)
@@ -260,13 +259,16 @@ async function undo(nodes: Map<string, NodeControl>, running: readonly Observati
     ),
   );
   const stopped = running.filter((_, i) => is[i]);
-  const again = async (node: NodeControl): Promise<void> => {
-    if (marked) {
-      await node.unfence();
-    }
-    await node.start();
+  const unmark = async (node: Fenced): Promise<void> => (marked ? controlOf(nodes, node.name).unfence() : undefined);
+  const again = async (node: Fenced): Promise<void> => {
+    await unmark(node);
+    await controlOf(nodes, node.name).start();
   };
-  const tried = await Promise.allSettled(stopped.map((node) => again(controlOf(nodes, node.name))));
+  const [tried, kept] = await Promise.all([
+    Promise.allSettled(stopped.map(again)),
+    Promise.allSettled(fenced.filter((node) => !stopped.includes(node)).map(unmark)),
+  ]);
+  kept.forEach((result) => result.status === "rejected" && say((result.reason as Error).message));
   if (stopped.length === 0 || !(why instanceof UserError)) {
     throw why;
   }

@@ -53,7 +53,7 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
   const change = journal.read();
   if (current === null && change?.from !== undefined && standby(observed, change.promoted) && !answers(observed, change.from)) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
-    const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json });
+    const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json, resumed: true });
     return to === undefined || to === change.promoted ? code : run(config, to, json);
   }
   const target = checkedTarget(stack, observed, to);
@@ -103,8 +103,9 @@ async function move(
   config: StackConfig,
   nodes: Map<string, NodeControl>,
   journal: Journal,
-  { from, to, observed, json }: { from: string; to: string; observed: readonly Observation[]; json: boolean },
+  how: { from: string; to: string; observed: readonly Observation[]; json: boolean; resumed?: boolean },
 ): Promise<number> {
+  const { from, to, observed, json, resumed = false } = how;
   const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
   const start = Date.now();
   say(`stopping ${from}; it sends everything to its standbys first`);
@@ -117,7 +118,7 @@ async function move(
       throw new UserError(`${from} was started again`);
     }
   } catch (error) {
-    return goBack(old, journal, (error as Error).message);
+    return goBack(old, journal, (error as Error).message, resumed);
   }
   // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
   const writers = now.filter((n) => n.server?.inRecovery === false && n.name !== from);
@@ -166,10 +167,15 @@ async function drain(old: NodeControl, candidate: NodeControl): Promise<string> 
   return end.lsn;
 }
 
-/** Everything goes back to how it was. @throws UserError always: that says why. */
-async function goBack(old: NodeControl, journal: Journal, why: string): Promise<never> {
+/**
+ * Everything goes back to how it was.
+ *
+ * @param resumed Whether a run that was interrupted may have set the marks of a switchover.
+ * @throws UserError always: that says why.
+ */
+async function goBack(old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
   const { name } = old.node;
-  await old.unfence();
+  await (resumed ? old.unfence(["fenced", "rejoin-once"]) : old.unfence());
   await old.start();
   await until(`node ${name} to accept writes again`, 60, () =>
     old.write(5).then(

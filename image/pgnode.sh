@@ -8,9 +8,9 @@
 #   pgnode configure  write the configuration; make the running server use it       (docker exec)
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
-#   pgnode wal-end    where the WAL of a stopped node ends                          (helper container)
+#   pgnode wal-end    the marks of a stopped node, and where its WAL ends           (helper container)
 #   pgnode fence      let a stopped node never come up writable                     (helper container)
-#   pgnode unfence    let a stopped node be the primary again                       (helper container)
+#   pgnode unfence    take these marks from a stopped node                          (helper container)
 #   pgnode role       primary or standby; fails when the server does not answer      (docker exec)
 #   pgnode promote    make this standby the primary                                 (docker exec)
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
@@ -655,8 +655,22 @@ wal_end() {
     echo "$TIMELINE $END $clean $kind"
 }
 
-# The node may be primary again: takes back what a change of roles that did not go through has marked.
-unfence() { rm -f "$ROOT/fenced" "$ROOT/rejoin-once" "$ROOT/reclone"; }
+# The marks that this stopped node has, so that whoever marks it next knows which ones are not its own.
+marks() {
+    for mark in fenced reclone rejoin-once; do
+        [ ! -e "$ROOT/$mark" ] || echo "mark $mark"
+    done
+}
+
+# unfence MARK...: takes back what a change of roles that did not go through has marked. What an earlier one has marked stays.
+unfence() {
+    for mark; do
+        case $mark in
+        fenced | reclone | rejoin-once) rm -f "$ROOT/$mark" ;;
+        *) die "\"$mark\" is no mark: fenced, reclone or rejoin-once" ;;
+        esac
+    done
+}
 
 # What the mark of failover and switchover is when there is no container to copy it into.
 fence() { : >"$ROOT/fenced"; }
@@ -770,11 +784,16 @@ run)
     ;;
 wal-end)
     as_postgres "$@"
+    marks
     wal_end
     ;;
-fence | unfence) "$1" ;;
+fence) fence ;;
+unfence)
+    shift
+    unfence "$@"
+    ;;
 ready) wait_ready ;;
 configure | sql | streaming | role | promote) "$1" ;;
 healthy) exec pg_isready -q -h 127.0.0.1 -p 5432 ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence MARK...|healthy" ;;
 esac

@@ -1,16 +1,17 @@
 import { randomBytes } from "crypto";
+import execa from "execa";
 import { mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
-import { join } from "path";
+import { delimiter, join } from "path";
 import { docker, sqlIn } from "../../commands/docker";
 import { NodeControl, nodeOf } from "../../commands/nodes";
 import { clusterOf, nodeEnvironment } from "../../core/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { passfile } from "../../core/conninfo";
-import { labelFilter, labelsOf, networkName, NODE_ROOT, REPLICATION_ROLE, slotName, volumeName } from "../../core/names";
+import { labelFilter, labelsOf, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
 import { rolesSql } from "../../core/roles";
-import { createSlotSql } from "../../core/slots";
+import { Checkout, type Ran } from "../integration/checkout";
 
 /** Debian's image of PostgreSQL, as set-up makes it. */
 const IMAGE = "postgres-replica:17";
@@ -25,15 +26,18 @@ const PROGRAMS = "/usr/lib/postgresql/17/bin";
 export class HandMade {
   public readonly config: StackConfig;
   private readonly image: string;
+  private readonly file: Record<string, unknown>;
+  private checkout?: Checkout;
 
   /**
    * @param nodes The first one is to be the primary.
    * @param config More of the stack's config.
    */
-  public constructor(nodes: readonly string[], config: object = {}) {
+  public constructor(nodes: readonly string[], config: Record<string, unknown> = {}) {
     const stack = `dev-hand-${randomBytes(3).toString("hex")}`;
     this.image = `postgres-replica-${stack}:made`;
-    this.config = parseConfig(stack, { nodes: nodes.map((name, i) => ({ name, port: 5432 + i })), image: this.image, ...config });
+    this.file = { nodes: nodes.map((name, i) => ({ name, port: 5432 + i })), image: this.image, ...config };
+    this.config = parseConfig(stack, this.file);
   }
 
   /**
@@ -147,9 +151,29 @@ export class HandMade {
     return this.sql(node, "SELECT status FROM pg_stat_wal_receiver").catch(() => "");
   }
 
-  /** Makes the slot of a node on another one. */
-  public async makeSlot(on: string, node: string): Promise<void> {
-    await this.sql(on, createSlotSql(slotName(node)));
+  /**
+   * Runs one of the project's commands on the nodes, in a checkout of its own.
+   *
+   * @param onDocker Shell text that runs before each call of docker, with its arguments in "$@"; `$DOCKER` is the real one.
+   */
+  public async run(name: string, args: readonly string[] = [], onDocker?: string): Promise<Ran> {
+    const { stack } = this.config;
+    this.checkout ??= await Checkout.make();
+    this.checkout.writeStack(stack, this.file);
+    if (onDocker === undefined) {
+      return this.checkout.run(name, [...args, "--stack", stack]);
+    }
+    const folder = mkdtempSync(join(this.checkout.folder, ".state", "bin-"));
+    const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
+    writeFileSync(join(folder, "docker"), `#!/bin/sh\nDOCKER=${real}\n${onDocker}\nexec "$DOCKER" "$@"\n`, { mode: 0o755 });
+    return this.checkout.run(name, [...args, "--stack", stack], { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` });
+  }
+
+  /** What is in the volume of a node beside its cluster. */
+  public async marks(node: string): Promise<string[]> {
+    const volume = `${volumeName(this.config.stack, node)}:/v`;
+    const names = await this.docker("run", "--rm", "--network", "none", "-v", volume, "--entrypoint", "ls", this.image, "/v");
+    return names.split("\n").filter((name) => ["fenced", "reclone", "rejoin-once"].includes(name));
   }
 
   /** Waits for a condition. */
@@ -172,6 +196,7 @@ export class HandMade {
     await docker(["volume", "rm", "-f", ...volumes]);
     await docker(["network", "rm", networkName(this.config.stack)]);
     await docker(["rmi", this.image]);
+    await this.checkout?.remove();
   }
 }
 

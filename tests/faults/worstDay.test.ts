@@ -58,3 +58,32 @@ describe("a node that is being cloned", () => {
     await isCloned();
   });
 });
+
+describe("a failover that is refused after it has marked nodes", () => {
+  const nodes = new HandMade(["pg1", "pg2", "pg3"]);
+  beforeAll(async () => {
+    await nodes.begin();
+    await nodes.join("pg2");
+    await nodes.join("pg3");
+  });
+  afterAll(() => nodes.remove());
+
+  test("takes back what it has set itself, and no mark that was there before", async () => {
+    await nodes.docker("kill", nodes.container("pg1"), nodes.container("pg3"));
+    await nodes.control("pg1").mark("reclone");
+    await nodes.control("pg3").mark("fenced");
+    const broken = `case "$*" in "cp "*"${nodes.container("pg3")}:"*) echo "no space left on device" >&2; exit 1 ;; esac`;
+    const ran = await nodes.run("failover", [], broken);
+    expect([ran.exitCode, ran.stderr]).toEqual([1, expect.stringContaining('the mark "fenced" cannot be put into the volume of node pg3')]);
+    expect(await nodes.marks("pg1")).toEqual(["reclone"]);
+    expect(await nodes.marks("pg3")).toEqual(["fenced"]);
+  });
+
+  test("and of two marks of one node only its own", async () => {
+    const pg1 = nodes.control("pg1");
+    await pg1.walEnd();
+    await Promise.all([pg1.mark("fenced"), pg1.mark("reclone")]);
+    await pg1.unfence();
+    expect(await nodes.marks("pg1")).toEqual(["reclone"]);
+  });
+});
