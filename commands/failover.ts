@@ -51,7 +51,8 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
   if (finished !== undefined) {
     if (!options.dryRun) {
       const { promoted, seconds, loss = UNKNOWN_LOSS } = finished;
-      show({ stack, promoted, seconds, ...loss }, options.json);
+      const notCovered = await controlOf(nodes, promoted).notCovered(finished.logicalSlots);
+      show({ stack, promoted, seconds, ...loss, notCovered }, options.json);
       journal.end();
     }
     return 0;
@@ -72,14 +73,16 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
     return 0;
   }
 
-  const { candidate, after, loss, fenced } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
-  journal.begin({ promoted: candidate.name, phase: "promoting", loss });
+  const { candidate, after, loss, fenced, logicalSlots } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
+  journal.begin({ promoted: candidate.name, phase: "promoting", loss, logicalSlots });
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
-  await controlOf(nodes, candidate.name).promote(BOUNDS.promote);
+  const promoted = controlOf(nodes, candidate.name);
+  await promoted.promote(BOUNDS.promote);
   const seconds = await finish(config, nodes, candidate.name, after, start);
-  show({ stack, promoted: candidate.name, seconds, ...loss }, options.json);
-  await settle(controlOf(nodes, candidate.name));
+  const notCovered = await promoted.notCovered(logicalSlots);
+  show({ stack, promoted: candidate.name, seconds, ...loss, notCovered }, options.json);
+  await settle(promoted);
   journal.end();
   for (const node of fenced.filter((n) => n.containerState !== null)) {
     say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
@@ -98,6 +101,8 @@ interface Verdict {
   /** Every node that was silent at any look. */
   fenced: readonly Fenced[];
   loss: Loss;
+  /** The logical slots of those that were fenced. */
+  logicalSlots: readonly string[];
   /** What --allow-data-loss gives up; empty when nothing speaks against the promotion. */
   against: string[];
   /** The nodes on a timeline that the candidate knows nothing of: its next one may have the same number. */
@@ -187,6 +192,7 @@ async function judge(
     after,
     fenced,
     loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown },
+    logicalSlots: ends.flatMap((end) => end.logicalSlots ?? []),
     against,
     abandoned: fenced.filter((_, i) => (readable[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),
   };

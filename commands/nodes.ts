@@ -6,6 +6,7 @@ import { clusterOf, nodeEnvironment, sourceConninfo } from "../core/cluster";
 import type { Unreadable, WalEnd } from "../core/election";
 import { imageName } from "../core/image";
 import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../core/names";
+import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../core/notCovered";
 import { PGNODE_SCRIPT } from "../core/pgnode";
 import { shellWord } from "../core/quoting";
 import { reasonIn } from "../core/reason";
@@ -165,8 +166,8 @@ export class NodeControl {
   }
 
   /** Runs SQL as postgres over the server's own socket. @throws UserError */
-  public async sql(sql: string, timeoutMs = 10_000): Promise<string> {
-    const result = await sqlIn(this.container, sql, { ...this.on, timeout: timeoutMs });
+  public async sql(sql: string, timeoutMs = 10_000, database = "postgres"): Promise<string> {
+    const result = await sqlIn(this.container, sql, { ...this.on, timeout: timeoutMs, database });
     if (result.exitCode !== 0) {
       throw new UserError(`node ${this.node.name}: ${firstLine(result.stderr)}`);
     }
@@ -195,9 +196,14 @@ export class NodeControl {
     const history = Object.fromEntries(
       [...result.stdout.matchAll(/^history (\d+) ([0-9A-F]+\/[0-9A-F]+)$/gm)].map((m): [string, string] => [m[1] ?? "", m[2] ?? ""]),
     );
+    const logicalSlots = [...result.stdout.matchAll(/^logical (\S+)$/gm)].map((m) => m[1] ?? "");
+    const slots = logicalSlots.length === 0 ? {} : { logicalSlots };
     return match === null
-      ? { unreadable: reasonOf(result.stderr, this.node.name) }
-      : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history };
+      ? { unreadable: reasonOf(result.stderr, this.node.name), ...slots }
+      : {
+          ...{ timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history },
+          ...slots,
+        };
   }
 
   /**
@@ -298,6 +304,27 @@ export class NodeControl {
       ].join("\n"),
       CHECKPOINT_SECONDS * 1000,
     );
+  }
+
+  /**
+   * What this node, which was promoted, has not, however much it has received; see {@link notCoveredIn}. Never throws: a
+   * node that does not say it is an entry too.
+   *
+   * @param before The logical slots of the node that was primary.
+   */
+  public async notCovered(before: readonly string[] = []): Promise<string[]> {
+    try {
+      const own = JSON.parse(await this.sql(OWN_SQL)) as Own;
+      const found = await Promise.all(
+        own.databases.map(async (database): Promise<[string, Unlogged]> => [
+          database,
+          JSON.parse(await this.sql(UNLOGGED_SQL, 10_000, database)) as Unlogged,
+        ]),
+      );
+      return notCoveredIn(before, own, new Map(found));
+    } catch (error) {
+      return [`unlogged tables and logical slots: ${(error as Error).message}`];
+    }
   }
 
   /** Makes the slots through which other nodes stream from this one. */

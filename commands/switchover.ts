@@ -1,5 +1,5 @@
 import type { StackConfig } from "../core/config";
-import { candidates } from "../core/election";
+import { candidates, type WalEnd } from "../core/election";
 import { lsnDiff } from "../core/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import { assess, type Observation } from "../core/topology";
@@ -109,7 +109,7 @@ async function move(
   const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
   const start = Date.now();
   say(`stopping ${from}; it sends everything to its standbys first`);
-  let end: string;
+  let end: WalEnd;
   let now: Observation[];
   try {
     end = await drain(old, candidate);
@@ -128,8 +128,8 @@ async function move(
       `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: npm run rejoin -- ${from} --stack ${config.stack}`,
     );
   }
-  const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end}, and ${to} had received it` };
-  journal.begin({ promoted: to, from, phase: "promoting", loss });
+  const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end.lsn}, and ${to} had received it` };
+  journal.begin({ promoted: to, from, phase: "promoting", loss, logicalSlots: end.logicalSlots ?? [] });
   say(`promoting ${to}`);
   await candidate.promote(BOUNDS.promote);
   if (config.synchronous !== undefined) {
@@ -141,12 +141,12 @@ async function move(
   await settle(candidate);
   await bringBack(old, config);
   journal.end();
-  show({ stack: config.stack, promoted: to, seconds, ...loss }, json);
+  show({ stack: config.stack, promoted: to, seconds, ...loss, notCovered: await candidate.notCovered(end.logicalSlots) }, json);
   return 0;
 }
 
-/** Stops the primary and waits until the standby has everything; returns where its WAL ends. @throws UserError when it has not. */
-async function drain(old: NodeControl, candidate: NodeControl): Promise<string> {
+/** Stops the primary and waits until the standby has everything; returns its end. @throws UserError when it has not. */
+async function drain(old: NodeControl, candidate: NodeControl): Promise<WalEnd> {
   if (!(await old.fence(BOUNDS.shutdown))) {
     throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
   }
@@ -164,7 +164,7 @@ async function drain(old: NodeControl, candidate: NodeControl): Promise<string> 
   ).catch(() => {
     throw new UserError(`${candidate.node.name} did not receive the last WAL of ${old.node.name}`);
   });
-  return end.lsn;
+  return end;
 }
 
 /**

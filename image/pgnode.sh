@@ -8,7 +8,7 @@
 #   pgnode configure  write the configuration; make the running server use it       (docker exec)
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
-#   pgnode wal-end    the marks of a stopped node, and where its WAL ends           (helper container)
+#   pgnode wal-end    marks and logical slots of a stopped node, where its WAL ends (helper container)
 #   pgnode fence      let a stopped node never come up writable                     (helper container)
 #   pgnode unfence    take these marks from a stopped node                          (helper container)
 #   pgnode role       primary or standby; fails when the server does not answer      (docker exec)
@@ -662,6 +662,20 @@ marks() {
     done
 }
 
+# The logical slots of a stopped primary: no standby has them. A slot's file has its name at byte 16 and, when it is a
+# logical one, its database at byte 80, followed by whether it is temporary.
+logical_slots() {
+    [ ! -e "$DATA/standby.signal" ] || return 0
+    for file in "$DATA"/pg_replslot/*/state; do
+        case $(od -A n -t u4 -j 80 -N 8 "$file" 2>/dev/null | awk '{ print ($1 > 0 && $2 == 0) }') in
+        1)
+            slot=${file%/state}
+            echo "logical ${slot##*/}"
+            ;;
+        esac
+    done
+}
+
 # unfence MARK...: takes back what a change of roles that did not go through has marked. What an earlier one has marked stays.
 unfence() {
     for mark; do
@@ -785,6 +799,7 @@ run)
 wal-end)
     as_postgres "$@"
     marks
+    logical_slots
     wal_end
     ;;
 fence) fence ;;

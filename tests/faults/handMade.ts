@@ -169,6 +169,15 @@ export class HandMade {
     return this.checkout.run(name, [...args, "--stack", stack], { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` });
   }
 
+  /** Runs one of the project's commands, which must succeed. */
+  public async must(name: string, ...args: string[]): Promise<Ran> {
+    const ran = await this.run(name, args);
+    if (ran.exitCode !== 0) {
+      throw new Error(`${name} ${args.join(" ")} ended with ${ran.exitCode}: ${ran.stderr}`);
+    }
+    return ran;
+  }
+
   /** What is in the volume of a node beside its cluster. */
   public async marks(node: string): Promise<string[]> {
     const volume = `${volumeName(this.config.stack, node)}:/v`;

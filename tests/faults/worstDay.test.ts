@@ -87,3 +87,38 @@ describe("a failover that is refused after it has marked nodes", () => {
     expect(await nodes.marks("pg1")).toEqual(["reclone"]);
   });
 });
+
+describe("a promotion", () => {
+  const nodes = new HandMade(["pg1", "pg2"], { parameters: { wal_level: "logical" } });
+  beforeAll(async () => {
+    await nodes.begin();
+    await nodes.join("pg2");
+  });
+  afterAll(() => nodes.remove());
+
+  test("that loses nothing names what that does not cover, after a switchover and after a failover", async () => {
+    await nodes.sql("pg1", 'CREATE UNLOGGED TABLE "Sessions" AS SELECT 1 AS one', "app");
+    await nodes.sql(
+      "pg1",
+      "SELECT pg_create_logical_replication_slot('cdc', 'pgoutput'), pg_create_physical_replication_slot('other')",
+      "app",
+    );
+    const moved = await nodes.run("switchover");
+    expect([moved.stdout, moved.stderr]).toEqual([
+      expect.stringMatching(
+        /nothing is lost \(.*\); not covered, because no standby gets it: unlogged tables of database app, empty now: public\."Sessions"; logical slots, gone now: cdc$/,
+      ),
+      expect.anything(),
+    ]);
+    expect(await nodes.sql("pg2", 'SELECT count(*) FROM "Sessions"', "app")).toBe("0");
+
+    await nodes.sql("pg2", "SELECT pg_create_logical_replication_slot('later', 'pgoutput')", "app");
+    await nodes.sql("pg2", 'DROP TABLE "Sessions"', "app");
+    await nodes.docker("kill", nodes.container("pg2"));
+    const over = await nodes.run("failover", ["--json"]);
+    expect(JSON.parse(over.stdout)).toMatchObject({ promoted: "pg1", bytesLost: 0, notCovered: ["logical slots, gone now: later"] });
+
+    await nodes.must("rejoin", "pg2");
+    expect((await nodes.must("switchover")).stdout).not.toContain("not covered");
+  });
+});

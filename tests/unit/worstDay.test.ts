@@ -1,6 +1,7 @@
 import * as docker from "../../commands/docker";
 import { nodeOf, NodeControl } from "../../commands/nodes";
 import { parseConfig } from "../../core/config";
+import { notCoveredIn, type Unlogged } from "../../core/notCovered";
 
 jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
@@ -52,5 +53,24 @@ describe("the marks of a stopped node", () => {
     await node.walEnd();
     await node.unfence(["fenced", "rejoin-once"]);
     expect(takenBack()).toEqual(["fenced rejoin-once"]);
+  });
+});
+
+describe("what a promotion does not cover", () => {
+  const tables = (...all: [string, Unlogged][]): Map<string, Unlogged> => new Map(all);
+
+  test("is nothing when there is nothing", () => {
+    const none = tables(["app", { count: 0, first: [] }]);
+    expect(notCoveredIn([], { databases: ["app"], logicalSlots: [] }, none)).toEqual([]);
+  });
+
+  test("is the unlogged tables of each database, and the logical slots that the node has not", () => {
+    const own = { databases: [], logicalSlots: ["synced"] };
+    const some = tables(["app", { count: 1, first: ["public.a"] }], ["b", { count: 7, first: ["x.a", "x.b"] }]);
+    expect(notCoveredIn(["z", "synced", "cdc", "z"], own, some)).toEqual([
+      "unlogged tables of database app, empty now: public.a",
+      "unlogged tables of database b, empty now: x.a, x.b, 5 more",
+      "logical slots, gone now: cdc, z",
+    ]);
   });
 });
