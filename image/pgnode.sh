@@ -48,6 +48,8 @@ REJOIN_SECONDS=60
 REWIND_SECONDS=1800
 # How long a rejoin waits for the first checkpoint of a new primary before it clones, in seconds.
 CHECKPOINT_SECONDS=60
+# How long a node with an empty volume stays before it ends, and Docker starts it anew, in seconds.
+EMPTY_SECONDS=30
 NOT_PRIMARY=75
 # For the commands that messages name.
 STACK_OPTION=${PGNODE_STACK:+ --stack $PGNODE_STACK}
@@ -471,7 +473,15 @@ run() {
         # A clone that was interrupted between its two renames.
         [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
     }
-    [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+    [ -f "$DATA/PG_VERSION" ] || {
+        say "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+        # Not at once: Docker would start it again and again, and of a container between two starts Pulumi's provider
+        # notes down that it publishes no port.
+        trap 'exit 1' INT TERM
+        sleep "$EMPTY_SECONDS" &
+        wait
+        exit 1
+    }
     check_volume
     guard
     write_files "$DATA"

@@ -98,9 +98,12 @@ while :; do
         said=$(reason_of "$NODE_CONTAINER")
         case $said in
         *"no cluster in its volume"*)
-            [ -z "$healed" ] || die "${said#pgnode: }"
-            fill
-            deadline=$(($(now) + PGNODE_TIMEOUT))
+            # Once: until the server has started on its clone, this is still the last line of its log.
+            if [ -z "$healed" ]; then
+                fill
+                deadline=$(($(now) + PGNODE_TIMEOUT))
+                restarts=$(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER")
+            fi
             ;;
         esac
         if [ $(($(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER") - restarts)) -ge 3 ]; then

@@ -1,9 +1,9 @@
 import execa from "execa";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
-import { type AddressInfo, createServer, type Server } from "net";
+import { createServer } from "net";
 import { tmpdir } from "os";
 import { join } from "path";
-import { randomBytes } from "crypto";
+import { randomBytes, randomInt } from "crypto";
 import { stringify } from "yaml";
 import { leftovers } from "../../commands/deploy";
 import { fileBackend, ROOT } from "../../commands/workspace";
@@ -23,22 +23,30 @@ export interface Ran {
 /** A stack's configuration as a test writes it; keys without namespace. */
 export type StackFile = Record<string, unknown>;
 
-/** TCP ports of 127.0.0.1 that nobody listens on now. */
+/**
+ * TCP ports of 127.0.0.1 that nobody listens on now. Below those that the system gives to whoever connects (32768 and up):
+ * a node that is stopped for a moment would lose its port to some client's connection.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<Server>((resolve, reject) => {
-          const server = createServer();
-          server.once("error", reject);
-          server.listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  const free: number[] = [];
+  for (let tries = 0; free.length < count && tries < 1_000; tries++) {
+    const port = randomInt(20_000, 32_000);
+    if (!free.includes(port) && (await canListen(port))) {
+      free.push(port);
+    }
+  }
+  if (free.length < count) {
+    throw new Error(`there are not ${count} free ports from 20000 to 31999`);
+  }
+  return free;
+}
+
+function canListen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
 }
 
 /** Copies the working tree, without what no command needs; the packages are shared. */

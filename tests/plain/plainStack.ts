@@ -8,7 +8,8 @@ import { docker, sqlIn } from "../../commands/docker";
 import { leftovers } from "../../commands/deploy";
 import { fileBackend, pulumiBin, pulumiHome } from "../../commands/workspace";
 import { containerName, lockName, volumeName } from "../../core/names";
-import { copyTree, freePorts, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
+import { killTree } from "../faults/processes";
+import { copyTree, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
 import { removeLabelled } from "../integration/labelled";
 
 /** How long one run of Pulumi may take, in ms. */
@@ -150,6 +151,35 @@ export class PlainStack {
     });
   }
 
+  /** Starts `pulumi up` and kills it, with all below it, as soon as its output matches. */
+  public async killUpWhen(marker: RegExp): Promise<void> {
+    const child = this.start(["up", "--yes", "--skip-preview", "--stack", this.stack]);
+    let seen = "";
+    await new Promise<void>((resolve, reject) => {
+      child.stdout?.on("data", (chunk: Buffer) => {
+        seen += chunk.toString();
+        if (marker.test(seen)) {
+          resolve();
+        }
+      });
+      void child.then((ended) =>
+        reject(new Error(`up ended with ${ended.exitCode} before ${String(marker)}\n${ended.stdout}\n${ended.stderr}`)),
+      );
+    });
+    killTree(child.pid ?? 0);
+    expect((await child).signal).toBe("SIGKILL");
+  }
+
+  /** Inode and birth of a node's data, from its volume, whether the node has a container or not; empty when there is none. */
+  public async volumeBirth(node: string): Promise<string> {
+    // docker run would make a volume that is not there.
+    if ((await docker(["volume", "inspect", this.volume(node)])).exitCode !== 0) {
+      return "";
+    }
+    const look = "stat -c '%i %w' /v/data/PG_VERSION 2>/dev/null || true";
+    return this.docker("run", "--rm", "-v", `${this.volume(node)}:/v`, "--entrypoint", "sh", OWN_IMAGE, "-c", look);
+  }
+
   /** Runs `pulumi ARGS --stack STACK` to its end. */
   public async pulumi(args: readonly string[], extra: Record<string, string> = {}): Promise<Ran> {
     const ended = await this.start(args.includes("init") ? args : [...args, "--stack", this.stack], extra);
@@ -192,6 +222,11 @@ export class PlainStack {
 
   public container(node: string): string {
     return containerName(this.stack, node);
+  }
+
+  /** The image that a node's container was made of. */
+  public image(node: string): Promise<string> {
+    return this.docker("inspect", "-f", "{{.Config.Image}}", this.container(node));
   }
 
   public volume(node: string): string {

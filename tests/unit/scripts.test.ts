@@ -318,6 +318,18 @@ describe("a node is ready", () => {
     expect(ran.stderr).toContain("the volume of node pg2 is empty: cloning it from whoever is primary (one)");
   });
 
+  test("while what it said before its clone is still the last line of its log", async () => {
+    const log = 'case $verb in logs) echo "pgnode: node pg2 has no cluster in its volume"; exit 0 ;; esac';
+    const slow = `case $action in role)
+      [ -e "$FAKE/cloned" ] || exit 0
+      [ -e "$FAKE/asked" ] && echo standby
+      : >"$FAKE/asked"
+      exit 0 ;;
+    streaming) exit 0 ;; esac`;
+    const ran = await ready({ one: PRIMARY, two: `${log}\n${slow}` });
+    expect([ran.code, changes(ran)]).toEqual([0, ["stop -t 60 two", "run clone", "start two"]]);
+  });
+
   test("never by an empty cluster: without a primary to fill its volume from it stays down, and says so", async () => {
     const ran = await ready({ one: STANDBY, two: `${EMPTY}\n${NO_ROLE}` });
     expect([ran.code, changes(ran)]).toEqual([1, []]);
@@ -333,8 +345,11 @@ describe("a node is ready", () => {
       ["pgnode: no room", "pgnode: cloning node pg2 failed (see above)"],
     ]);
     expect(changes(failed)).toEqual(["stop -t 60 two"]);
-    const still = await ready({ one: PRIMARY, two: `${EMPTY}\n${NO_ROLE}` }, { NODE_CLONE: "docker run" });
-    expect([still.code, still.stderr.trimEnd().split("\n").at(-1)]).toEqual([1, "pgnode: node pg2 has no cluster in its volume"]);
+    const still = await ready({ one: PRIMARY, two: `${EMPTY}\n${NO_ROLE}` }, { NODE_CLONE: "docker run", PGNODE_TIMEOUT: "1" });
+    expect([still.code, still.stderr.trimEnd().split("\n").at(-1)]).toEqual([
+      1,
+      expect.stringContaining("The last it said: node pg2 has no cluster in its volume."),
+    ]);
     expect(changes(still).filter((call) => call === "run")).toHaveLength(1);
   });
 
