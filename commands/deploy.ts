@@ -28,6 +28,11 @@ export async function up(stack: string): Promise<number> {
   await releaseStaleLocks(stack, say);
   const found = await lookAround(config);
   // Pulumi believes its state until it is told to look; the program then makes anew what is gone.
+  const elsewhere = found === undefined ? undefined : wrongEngine(found);
+  if (elsewhere !== undefined) {
+    // A refresh there would take everything out of the state.
+    throw new UserError(elsewhere);
+  }
   const lost = found !== undefined && somethingIsGone(found);
   if (lost) {
     say("something of the stack is gone from Docker; the state is refreshed first");

@@ -1,4 +1,4 @@
-import { spawn } from "child_process";
+import { spawn, spawnSync } from "child_process";
 import { randomUUID } from "crypto";
 import { currentDockerHost } from "../core/dockerHost";
 import { LOCK_LABELS, lockName } from "../core/names";
@@ -23,6 +23,8 @@ export interface Place {
 export interface StackLock {
   /** Never throws: a lock that stays behind is taken over when its holder is dead. */
   release(): Promise<void>;
+  /** The same at once, for a process that is about to exit. */
+  releaseNow(): void;
 }
 
 export interface LockOptions {
@@ -173,6 +175,11 @@ class Lock {
     }
   }
 
+  /** The same without waiting for an event: an exiting process has none any more. Never throws. */
+  public removeNow(id: string): void {
+    spawnSync("docker", ["rm", id], { stdio: "ignore", timeout: 10_000, env: { ...process.env, DOCKER_HOST: this.on.host } });
+  }
+
   /** Removes the lock as soon as its holder is dead, also when this process has long ended. Returns how to end that. */
   public watch(id: string, { pid, start, ttl }: Claim): () => void {
     const watcher = spawn("sh", ["-c", WATCHER, "sh", String(pid), start, String(ttl), id], {
@@ -263,6 +270,10 @@ export async function acquireLock(place: Place, who: string, options: LockOption
           stop();
           await lock.remove(id).catch(() => undefined);
         },
+        releaseNow: () => {
+          stop();
+          lock.removeNow(id);
+        },
       };
     }
     let holder = await lock.read();
@@ -279,7 +290,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
       holder = await lock.read();
     }
     if (holder !== undefined && isBy(holder, claim)) {
-      return { release: () => Promise.resolve() };
+      return { release: () => Promise.resolve(), releaseNow: () => undefined };
     }
     unsettled ||= Date.now();
     if (Date.now() - unsettled > UNSETTLED) {

@@ -227,7 +227,8 @@ export class NodeControl {
     const result = await this.inVolume("clone", {
       image: imageName(this.config.image),
       network: networkName(stack),
-      options: ["--name", `${this.container}-clone`, ...labels],
+      // Without the stack's labels: it is none of its objects, and gone when it has ended.
+      options: ["--name", `${this.container}-clone`],
       timeout: CLONE_HOURS * 3_600_000,
       progress: true,
       env: { ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster) },

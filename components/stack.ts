@@ -20,7 +20,7 @@ import { shellWord } from "../core/quoting";
 import { UserError } from "../commands/errors";
 import { type Look, look } from "../guard/look";
 import { stoppedNodes } from "../guard/stopped";
-import { knownNodes, type PriorState, readPrior, type StateResource } from "../guard/prior";
+import { isNew, type PriorState, readPrior, type StateResource } from "../guard/prior";
 import { generatedPassword } from "./localCommand";
 
 /** Everything that index.ts knows before it declares anything. */
@@ -125,7 +125,7 @@ export function planOf(config: StackConfig, prior: PriorState, { survey, kept }:
   const isPrimary = ({ name }: StackConfig["nodes"][number]): boolean =>
     survey?.observed.find((node) => node.name === name)?.server?.inRecovery === false;
   return {
-    first: knownNodes(prior).length > 0 || prior.first !== undefined ? prior.first : (kept ?? config.first),
+    first: isNew(prior) ? (kept ?? prior.first ?? config.first) : prior.first,
     standing: [...standing.filter((node) => !isPrimary(node)), ...standing.filter(isPrimary)],
     led: standing.some(isPrimary),
     returning,

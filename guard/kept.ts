@@ -1,31 +1,29 @@
-import type { StackConfig } from "../core/config";
+import type { NodeConfig, StackConfig } from "../core/config";
 import { lsnDiff } from "../core/lsn";
-import { volumeName } from "../core/names";
+import { byName, volumeName } from "../core/names";
 import type { WalEnd } from "../core/election";
 import { UserError } from "../commands/errors";
 import { NodeControl } from "../commands/nodes";
 import type { Survey } from "./survey";
 
-/** The nodes of the config that have a volume. */
-export function keptNodes(config: StackConfig, survey: Survey): StackConfig["nodes"] {
-  return config.nodes.filter((node) =>
-    survey.found.some((object) => object.kind === "volume" && object.name === volumeName(config.stack, node.name)),
-  );
+/** The nodes that have a volume, in the config or not. */
+export function keptNodes(survey: Survey): string[] {
+  return survey.found.filter((object) => object.kind === "volume" && object.node !== "").map((object) => object.node);
 }
 
 /**
- * The node of the config whose kept volume holds the newest data; undefined when no volume was kept.
+ * The node whose kept volume holds the newest data; undefined when none holds any.
  * Of equal ones the one that could write, then the one that the config lists first, then by name.
  *
- * @throws UserError when one cannot be read
+ * @throws UserError when one cannot be read, or when the config does not have the node
  */
 export async function newestKept(config: StackConfig, survey: Survey): Promise<string | undefined> {
-  const kept = keptNodes(config, survey);
-  if (kept.length < 2) {
-    return kept[0]?.name;
-  }
-  const ends = await Promise.all(kept.map(async (node) => ({ name: node.name, end: await new NodeControl(config, node).walEnd() })));
-  const known = ends.map(({ name, end }) => {
+  const kept = await Promise.all(
+    keptNodes(survey)
+      .sort(byName)
+      .map(async (name) => ({ name, end: await new NodeControl(config, nodeOf(config, name)).walEnd() })),
+  );
+  const known = kept.map(({ name, end }) => {
     if ("unreadable" in end) {
       throw new UserError(
         `the data of node ${name} was kept, and cannot be read (${end.unreadable}), so nobody can tell which data is the newest. Nothing was changed. ` +
@@ -34,8 +32,22 @@ export async function newestKept(config: StackConfig, survey: Survey): Promise<s
     }
     return { name, end };
   });
-  known.sort((a, b) => newer(b.end, a.end) || Number(b.name === config.first) - Number(a.name === config.first));
-  return known[0]?.name;
+  // An interrupted up leaves volumes without data.
+  const [newest] = known
+    .filter(({ end }) => end.timeline > 0)
+    .sort((a, b) => newer(b.end, a.end) || Number(b.name === config.first) - Number(a.name === config.first));
+  if (newest !== undefined && !config.nodes.some((node) => node.name === newest.name)) {
+    throw new UserError(
+      `the newest data that was kept is node ${newest.name}'s, and nodes in the config of stack "${config.stack}" does not have it. Nothing was changed. ` +
+        `Put it back (it can be taken out once the role has moved), or remove its volume ${volumeName(config.stack, newest.name)} to begin with older data`,
+    );
+  }
+  return newest?.name;
+}
+
+/** A node of the config, or one that was in it once. */
+function nodeOf(config: StackConfig, name: string): NodeConfig {
+  return config.nodes.find((node) => node.name === name) ?? { name, port: 0, address: "" };
 }
 
 /** Positive when `a` is newer than `b`. */

@@ -11,7 +11,7 @@ import { removeDebris } from "./debris";
 import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../commands/setup/image";
 import { CLONE_HOURS } from "../commands/nodes";
-import type { PriorState } from "./prior";
+import { isNew, type PriorState } from "./prior";
 import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
 import { everyNode, type Survey, survey } from "./survey";
 
@@ -76,8 +76,12 @@ export async function look(
       warn(`${holder} is at work on this stack: what this preview shows may be half done`);
     }
   } else {
-    await locked;
-    if (waited) {
+    const lock = await locked;
+    if (nodes.length === config.nodes.length) {
+      // Nothing is deleted after the program has ended. Where a node is taken out, it goes on; see lockOptions.
+      process.once("exit", () => lock?.releaseNow());
+    }
+    if (waited || nodes.length !== config.nodes.length) {
       // Whoever held the lock may have built or moved anything meanwhile.
       found = await judged(config, prior, await survey(config, dockerHost, nodes));
       if ("unreachable" in found) {
@@ -93,13 +97,13 @@ export async function look(
     identity: prior.identity ?? newIdentity(),
     engine: what.engine,
     imageDrift: what.image || prior.empty ? [] : ["the image is gone"],
-    kept: prior.empty ? await keptNode(config, what, dryRun, warn) : undefined,
+    kept: isNew(prior) ? await keptNode(config, what, dryRun, warn) : undefined,
   };
 }
 
 /** The node to begin with, when data was kept. To read it takes the image. */
 async function keptNode(config: StackConfig, seen: Survey, dryRun: boolean, warn: (line: string) => void): Promise<string | undefined> {
-  if (!seen.image && keptNodes(config, seen).length > 1) {
+  if (!seen.image && keptNodes(seen).length > 0) {
     if (dryRun) {
       warn("the data volumes of an earlier stack are there; which has the newest data is read when the image is there");
       return undefined;

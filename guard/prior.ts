@@ -14,6 +14,8 @@ export interface PriorState {
   volumes: ReadonlyMap<string, string>;
   /** The nodes whose data was made: their birth is in the state. */
   born: ReadonlySet<string>;
+  /** The nodes that were complete once: their readiness is in the state. */
+  complete: ReadonlySet<string>;
   /** IDs of the networks. */
   networks: readonly string[];
   /** The node that began as the primary; undefined when it was taken out, or nothing was built. */
@@ -64,6 +66,7 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     containers,
     volumes,
     born: new Set(commands.flatMap((r) => /^(.+)-(?:init|basebackup)$/.exec(nameOf(r))?.slice(1) ?? [])),
+    complete: new Set(commands.flatMap((r) => /^(.+)-(?:ready|streaming)$/.exec(nameOf(r))?.slice(1) ?? [])),
     networks,
     ...(primary === undefined ? {} : { first: nameOf(primary) }),
     passwords: new Map(
@@ -72,6 +75,11 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
       ),
     ),
   };
+}
+
+/** Whether no node was ever completed: the stack is new, or an `up` of it was interrupted before its first node had data. */
+export function isNew(prior: PriorState): boolean {
+  return prior.born.size === 0 && prior.containers.size === 0;
 }
 
 /** Every node that the state knows, by its volume or its container. */

@@ -1,6 +1,6 @@
 import type { StackConfig } from "../core/config";
 import { containerName, volumeName } from "../core/names";
-import { knownNodes, type PriorState } from "./prior";
+import { isNew, knownNodes, type PriorState } from "./prior";
 import { type Found, type Survey } from "./survey";
 
 /** Why `preview`, `up` and `down` go no further. Pure: what was found is judged, nothing is asked. */
@@ -17,13 +17,19 @@ const NOTHING = "Nothing was changed.";
 /** The stack lives on another engine. The ID of an engine can change; then its containers are still there. */
 export function wrongEngine({ config, prior, survey }: Case): string | undefined {
   const recorded = prior.identity?.engine ?? "";
-  const nothingMade = prior.containers.size === 0 && prior.born.size === 0;
-  if (recorded === "" || recorded === survey.engine || nothingMade) {
+  if (recorded === survey.engine || isNew(prior)) {
     return undefined;
   }
   const ids = new Set(survey.found.map((object) => object.id));
   if ([...prior.containers.values()].some((id) => ids.has(id))) {
     return undefined;
+  }
+  if (recorded === "") {
+    // Version 0.1.0 noted no ID: only where nothing at all is found it must be the wrong one.
+    return prior.containers.size === 0 || [...prior.volumes.values()].some((id) => ids.has(id))
+      ? undefined
+      : `nothing of stack "${config.stack}" is on the Docker engine at ${survey.dockerHost}, and its state has ${prior.containers.size} containers. ${NOTHING} ` +
+          `Choose its engine with DOCKER_HOST or docker context use NAME; when all of it is gone for good, run pulumi destroy first`;
   }
   return (
     `stack "${config.stack}" lives on another Docker engine (ID ${recorded}) than the one at ${survey.dockerHost} (ID ${survey.engine}). ${NOTHING} ` +
@@ -56,7 +62,7 @@ export function foreign({ config, prior, survey }: Case): string | undefined {
   const others = survey.found.filter((object) => !isOwn(prior, object));
   const inTheWay = others.filter(
     (object) =>
-      object.kind !== "volume" || (!prior.empty && prior.identity !== undefined && object.identity !== "" && wanted(config, object)),
+      object.kind !== "volume" || (!isNew(prior) && prior.identity !== undefined && object.identity !== "" && wanted(config, object)),
   );
   if (inTheWay.length === 0) {
     return undefined;
@@ -72,6 +78,36 @@ export function foreign({ config, prior, survey }: Case): string | undefined {
 /** Whether a volume is one that the config asks for. */
 const wanted = (config: StackConfig, object: Found): boolean =>
   config.nodes.some((node) => volumeName(config.stack, node.name) === object.name);
+
+/**
+ * Nodes that run, carry this state's identity, and are not in it: the state has lost them, by a refresh on another engine or
+ * because an older state was put back. One is what an interrupted run leaves when it replaces nodes one at a time.
+ */
+export function lostFromState({ config, prior, survey }: Case): string | undefined {
+  const lost = survey.found.filter(
+    (object) =>
+      object.kind === "container" &&
+      object.state === "running" &&
+      isOwn(prior, object) &&
+      !isKnown(prior, object) &&
+      prior.complete.has(object.node),
+  );
+  if (lost.length < 2) {
+    return undefined;
+  }
+  return (
+    `${lost.map((object) => object.name).join(", ")} of stack "${config.stack}" run, and this state, which has made them, has lost them (a refresh on another engine, or an older state put back). ${NOTHING} ` +
+    `Put the right state back (pulumi stack history, pulumi stack export --version N, pulumi stack import); or empty it (pulumi stack rm --force --preserve-config) and run: npm run adopt -- --stack ${config.stack}`
+  );
+}
+
+/** Every Docker name follows the stack's: under another name nothing of it would be found, and everything be made anew. */
+export function renamed({ config, prior }: Case): string | undefined {
+  const wrong = [...prior.volumes].find(([node, name]) => name !== volumeName(config.stack, node));
+  return wrong === undefined
+    ? undefined
+    : `stack "${config.stack}" has the volume ${wrong[1]} of node ${wrong[0]}: it was renamed, and its Docker objects were not. ${NOTHING} Rename it back: pulumi stack rename`;
+}
 
 /** A node that is taken out while it is primary, or while nobody is, would take the newest data with it. */
 export function lostPrimary({ config, prior, survey }: Case): string | undefined {
@@ -133,7 +169,7 @@ export function portTaken(config: StackConfig, node: StackConfig["nodes"][number
 
 /** Every refusal that what was found gives, the most important first. */
 export function refusal(found: Case): string | undefined {
-  return wrongEngine(found) ?? foreign(found) ?? lostPrimary(found) ?? takenPort(found).refusal;
+  return renamed(found) ?? wrongEngine(found) ?? foreign(found) ?? lostFromState(found) ?? lostPrimary(found) ?? takenPort(found).refusal;
 }
 
 /** What an interrupted run of this very state left behind and could not note down. Volumes are never among it. */

@@ -375,7 +375,7 @@ rejoin() {
         base_backup "$source" "$slot"
     fi
     rm -rf "$ROOT/wal.kept"
-    rm -f "$ROOT/rewinding" "$ROOT/reclone" "$ROOT/fenced" "$ROOT/rejoin-once"
+    rm -f "$ROOT/rewinding" "$ROOT/reclone" "$ROOT/fenced" "$ROOT/rejoin-once" "$ROOT/kept"
     say "node $PGNODE_NAME rejoins as a standby of ${PRIMARY%:*}"
 }
 
@@ -483,6 +483,8 @@ run() {
         exit 1
     }
     check_volume
+    # It has been promoted, by whatever way: a mark that outlived that would promote a standby one day.
+    [ -e "$DATA/standby.signal" ] || rm -f "$ROOT/kept"
     guard
     write_files "$DATA"
     touch "$ROOT/started"

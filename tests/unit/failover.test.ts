@@ -89,6 +89,7 @@ const readStackConfig = jest.mocked(workspace.readStackConfig);
 const acquireLock = jest.mocked(locking.acquireLock);
 let mockReleased: number;
 const LOCK: locking.StackLock = {
+  releaseNow: () => undefined,
   release: () => {
     mockReleased++;
     return Promise.resolve();

@@ -45,6 +45,7 @@ const node = (name: string, began: string, parent = began): StateResource[] => [
   resource(CONTAINER, `${name}-container`, { id: `id-${name}`, name: `postgres-replica-dev-${name}` }, parent),
   resource(VOLUME, `${name}-data`, { id: `postgres-replica-dev-${name}-data`, name: `postgres-replica-dev-${name}-data` }, parent),
   resource(COMMAND, `${name}-config`, { stdout: "" }, parent),
+  resource(COMMAND, `${name}-ready`, { stdout: "" }, parent),
   resource(COMMAND, `${name}-${began === "Primary" ? "init" : "basebackup"}`, { stdout: "" }, began),
 ];
 const FOUNDATION = [
@@ -100,6 +101,7 @@ describe("what the state knows", () => {
       containers: new Map(["pg1", "pg2", "pg3"].map((name) => [name, `id-${name}`])),
       volumes: new Map(["pg1", "pg2", "pg3"].map((name) => [name, `postgres-replica-dev-${name}-data`])),
       born: new Set(["pg1", "pg2", "pg3"]),
+      complete: new Set(["pg1", "pg2", "pg3"]),
       networks: ["net1"],
       first: "pg1",
       passwords: new Map([["appPassword", "made up"]]),
@@ -151,6 +153,12 @@ describe("a stack on another engine", () => {
     );
   });
 
+  test("is not built there by a state of version 0.1.0, which noted no ID, when nothing of it is found", () => {
+    expect(refusals.wrongEngine(judge({ engine: "other", found: [] }, old))).toMatch(
+      /^nothing of stack "dev" is on the Docker engine at unix:\/\/b\.sock, and its state has 3 containers\. Nothing was changed\. /,
+    );
+  });
+
   test("is not built a second time either when a refresh there has taken its objects out of the state", () => {
     const refreshed = readPrior(NEW.filter(({ type }) => ![CONTAINER, VOLUME, NETWORK].includes(type)));
     expect(refusals.wrongEngine(judge({ engine: "other", found: [] }, refreshed))).toMatch(/^stack "dev" lives on another Docker engine/);
@@ -159,7 +167,10 @@ describe("a stack on another engine", () => {
   test.each<[string, refusals.Case]>([
     ["the ID is the recorded one, whatever is gone", judge({ found: [] })],
     ["the ID has changed and one of its containers is there", judge({ engine: "other", found: ALL.filter((one) => one.id === "id-pg2") })],
-    ["no ID was recorded, as in version 0.1.0", judge({ engine: "other", found: [] }, old)],
+    [
+      "no ID was recorded, as in version 0.1.0, and a volume is there",
+      judge({ engine: "other", found: [{ ...object("volume", "postgres-replica-dev-pg2-data"), identity: "" }] }, old),
+    ],
     ["nothing but the identity was made yet", judge({ engine: "other", found: [] }, readPrior([identity]))],
   ])("is not suspected when %s", (_when, found) => {
     expect(refusals.wrongEngine(found)).toBeUndefined();
@@ -335,6 +346,29 @@ describe("that something is gone", () => {
   });
 });
 
+describe("what the state has lost", () => {
+  const running = (...nodes: string[]): Found[] =>
+    nodes.map((name) => ({ ...object("container", `new-${name}`), node: name, state: "running" }));
+  const emptied = readPrior(NEW.filter(({ type }) => ![CONTAINER, NETWORK].includes(type)));
+
+  test("is not removed as what an interrupted run left, when it is more than one node that runs", () => {
+    expect(refusals.refusal(judge({ found: running("pg1", "pg2") }, emptied))).toMatch(
+      /^new-pg1, new-pg2 of stack "dev" run, and this state, which has made them, has lost them .* Nothing was changed\. /,
+    );
+    expect(refusals.lostFromState(judge({ found: running("pg1") }, emptied))).toBeUndefined();
+  });
+
+  test("is not what a first up left that was interrupted", () => {
+    const first = readPrior([...FOUNDATION, identity]);
+    expect(refusals.lostFromState(judge({ found: running("pg1", "pg2") }, first))).toBeUndefined();
+  });
+});
+
+test("a stack that was renamed is refused: nothing of it would be found under its new name", () => {
+  const renamed = { config: { ...config, stack: "other" }, prior: known, survey: seen({}) };
+  expect(refusals.refusal(renamed)).toMatch(/^stack "other" has the volume postgres-replica-dev-pg1-data of node pg1: it was renamed/);
+});
+
 describe("the order of building and replacing", () => {
   const plan = (prior: PriorState, observed: Observation[] | undefined, kept?: string, of = config): unknown => {
     const { first, standing, returning, coming } = planOf(of, prior, {
@@ -494,13 +528,24 @@ describe("the newest data that was kept", () => {
     asks = jest.spyOn(NodeControl.prototype, "walEnd").mockImplementation(function (this: NodeControl) {
       return Promise.resolve(ends[this.node.name] ?? { unreadable: "no room to look" });
     });
-    return newestKept(of, seen({ found: Object.keys(ends).map((name) => object("volume", `postgres-replica-dev-${name}-data`)) }));
+    return newestKept(
+      of,
+      seen({ found: Object.keys(ends).map((name) => ({ ...object("volume", `postgres-replica-dev-${name}-data`), node: name })) }),
+    );
   };
 
-  test("is nobody's when no volume is there, and the only one's without starting anything", async () => {
+  test("is nobody's when no volume is there, or none has data", async () => {
     expect(await kept({})).toBeUndefined();
-    expect(await kept({ pg3: { unreadable: "damaged" } })).toBe("pg3");
     expect(asks).not.toHaveBeenCalled();
+    expect(await kept({ pg2: end(0, "0/0"), pg3: end(0, "0/0") })).toBeUndefined();
+    expect(await kept({ pg2: end(0, "0/0"), pg3: end(1, "0/1") })).toBe("pg3");
+  });
+
+  test("is not given up for older data because the config no longer has its node", async () => {
+    await expect(kept({ pg1: end(1, "0/5"), pg9: end(2, "0/6") })).rejects.toThrow(
+      /^the newest data that was kept is node pg9's, and nodes in the config of stack "dev" does not have it\. Nothing was changed\. /,
+    );
+    expect(await kept({ pg1: end(2, "0/7"), pg9: end(2, "0/6") })).toBe("pg1");
   });
 
   test.each<[string, Record<string, End>, string]>([

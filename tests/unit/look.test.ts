@@ -18,6 +18,7 @@ const runDocker = jest.mocked(docker.docker);
 const acquire = jest.mocked(lock.acquireLock);
 const survey = jest.mocked(surveying.survey);
 type Lock = Awaited<ReturnType<typeof lock.acquireLock>>;
+const LOCK: Lock = { release: () => Promise.resolve(), releaseNow: () => undefined };
 
 const HOST = "unix:///here.sock";
 const dockerHost = process.env["DOCKER_HOST"];
@@ -49,7 +50,7 @@ beforeEach(() => {
   jest.resetAllMocks();
   process.env["DOCKER_HOST"] = HOST;
   runDocker.mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
-  acquire.mockResolvedValue({} as Lock);
+  acquire.mockResolvedValue(LOCK);
   survey.mockResolvedValue(seen());
 });
 afterAll(() => {
@@ -109,10 +110,19 @@ describe("up", () => {
       .mockResolvedValue(seen({ found: [object("container", "c1"), object("container", "c9", "other")] }));
     acquire.mockImplementation((_place, _command, options) => {
       options?.say?.("waiting");
-      return Promise.resolve({} as Lock);
+      return Promise.resolve(LOCK);
     });
     await expect(up()).rejects.toThrow(/^container c9 of stack "dev" is there/);
     expect(survey).toHaveBeenCalledTimes(2);
+  });
+
+  test("gives the lock back when the program ends, unless a node is taken out: that is deleted after it", async () => {
+    const once = jest.spyOn(process, "once");
+    await up();
+    expect(once.mock.calls.map(([event]) => event)).toEqual(["exit"]);
+    once.mockClear();
+    await up({ ...known, volumes: new Map([["pg9", "postgres-replica-dev-pg9-data"]]) }).catch(() => undefined);
+    expect(once).not.toHaveBeenCalled();
   });
 
   test("looks once when nobody had the lock", async () => {
