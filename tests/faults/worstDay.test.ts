@@ -122,3 +122,39 @@ describe("a promotion", () => {
     expect((await nodes.must("switchover")).stdout).not.toContain("not covered");
   });
 });
+
+describe("a node that was primary and whose peer is silent", () => {
+  const nodes = new HandMade(["pg1", "pg2"]);
+  // A wall clock that is a day on at each look, or a day back.
+  const date = String.raw`#!/bin/sh
+looks=$(($(cat /tmp/looks 2>/dev/null || echo 0) + 1))
+echo "$looks" >/tmp/looks
+[ ! -e /tmp/back ] || looks=-$looks
+echo $((1800000000 + looks * 86400))
+`;
+  beforeAll(async () => {
+    await nodes.begin({ "/usr/local/bin/date": date });
+    await nodes.join("pg2");
+    await nodes.docker("kill", nodes.container("pg2"));
+  });
+  afterAll(() => nodes.remove());
+
+  /** Kills the node and starts it again; returns the seconds until it is primary. */
+  async function restart(): Promise<number> {
+    await nodes.docker("kill", nodes.container("pg1"));
+    await nodes.docker("start", nodes.container("pg1"));
+    const start = performance.now();
+    const answer = (): Promise<string> => nodes.sql("pg1", "SELECT pg_is_in_recovery()").catch(() => "");
+    await nodes.until("pg1 to be primary", async () => (await answer()) === "f", 60);
+    return (performance.now() - start) / 1000;
+  }
+
+  test("waits for it as long as ever when the wall clock jumps ahead", async () => {
+    expect(await restart()).toBeGreaterThan(4);
+  });
+
+  test("and no longer when it is set back", async () => {
+    await nodes.docker("exec", nodes.container("pg1"), "touch", "/tmp/back");
+    await restart();
+  });
+});

@@ -1,5 +1,6 @@
 import * as docker from "../../commands/docker";
 import { nodeOf, NodeControl } from "../../commands/nodes";
+import { until } from "../../commands/promotion";
 import { parseConfig } from "../../core/config";
 import { notCoveredIn, type Unlogged } from "../../core/notCovered";
 
@@ -72,5 +73,22 @@ describe("what a promotion does not cover", () => {
       "unlogged tables of database b, empty now: x.a, x.b, 5 more",
       "logical slots, gone now: cdc, z",
     ]);
+  });
+});
+
+describe("a bound", () => {
+  afterEach(() => jest.restoreAllMocks());
+
+  test("is not shortened by a wall clock that jumps ahead", async () => {
+    let day = 0;
+    jest.spyOn(Date, "now").mockImplementation(() => ++day * 86_400_000);
+    let asked = 0;
+    await expect(until("it", 60, () => Promise.resolve(++asked === 3))).resolves.toBe(true);
+  });
+
+  test("is not prolonged by one that is set back", async () => {
+    let day = 0;
+    jest.spyOn(Date, "now").mockImplementation(() => --day * 86_400_000);
+    await expect(until("it", 0.2, () => Promise.resolve(false))).rejects.toThrow("waited 0.2 s for it");
   });
 });
