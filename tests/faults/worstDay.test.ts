@@ -158,3 +158,14 @@ echo $((1800000000 + looks * 86400))
     await restart();
   });
 });
+
+describe("a stack that lets clients in from elsewhere only", () => {
+  const nodes = new HandMade(["pg1", "pg2"], { allowedSubnets: ["192.0.2.0/24"] });
+  beforeAll(() => nodes.begin());
+  afterAll(() => nodes.remove());
+
+  test("has standbys that clone and stream all the same", async () => {
+    await nodes.join("pg2");
+    expect(await nodes.receiver("pg2")).toBe("streaming");
+  });
+});
