@@ -479,10 +479,16 @@ recover_alone() {
 run() {
     [ -f "$DATA/PG_VERSION" ] || {
         # A clone that was interrupted between its two renames.
-        [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
+        [ -e "$DATA" ] || [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
     }
-    [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
-    check_volume
+    if [ -e "$DATA" ] && [ ! -f "$DATA/PG_VERSION" ]; then
+        # Nothing is to be had from it. Only who has asked for a clone has said that it may go.
+        [ -e "$ROOT/reclone" ] ||
+            die "the data folder of node $PGNODE_NAME has lost its PG_VERSION: it is damaged. Nothing was changed. To replace it by a clone, run: npm run rejoin -- $PGNODE_NAME --clone$STACK_OPTION"
+    else
+        [ -f "$DATA/PG_VERSION" ] || die "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+        check_volume
+    fi
     guard
     write_files "$DATA"
     touch "$ROOT/started"

@@ -169,3 +169,26 @@ describe("a stack that lets clients in from elsewhere only", () => {
     expect(await nodes.receiver("pg2")).toBe("streaming");
   });
 });
+
+describe("a standby whose data folder is damaged beyond a name", () => {
+  const nodes = new HandMade(["pg1", "pg2"]);
+  beforeAll(async () => {
+    await nodes.begin();
+    await nodes.join("pg2");
+  });
+  afterAll(() => nodes.remove());
+
+  test("says so in one line, keeps what is left, and comes back in the way that it names", async () => {
+    await nodes.docker("exec", nodes.container("pg2"), "rm", "/var/lib/pgnode/data/PG_VERSION");
+    await nodes.docker("kill", nodes.container("pg2"));
+    await nodes.docker("start", nodes.container("pg2"));
+    await nodes.until("pg2 to say why", async () => (await nodes.log("pg2")).includes("PG_VERSION"));
+    const said = (await nodes.log("pg2")).split("\n").filter((line) => line.startsWith("pgnode: "));
+    const { stack } = nodes.config;
+    expect(said.at(-1)).toBe(
+      `pgnode: the data folder of node pg2 has lost its PG_VERSION: it is damaged. Nothing was changed. To replace it by a clone, run: npm run rejoin -- pg2 --clone --stack ${stack}`,
+    );
+    await nodes.must("rejoin", "pg2", "--clone");
+    expect(await nodes.receiver("pg2")).toBe("streaming");
+  });
+});
