@@ -7,7 +7,7 @@ import { labelFilter } from "../core/names";
 import { removeDebris } from "../guard/debris";
 import { exportedResources, readPrior } from "../guard/prior";
 import { type Case, debris, foreign, somethingIsGone, wrongEngine } from "../guard/refusals";
-import { survey } from "../guard/survey";
+import { everyNode, survey } from "../guard/survey";
 import { docker } from "./docker";
 import { UserError } from "./errors";
 import { acquireLock } from "./lock";
@@ -99,7 +99,7 @@ async function nothingIsLeft(config: StackConfig): Promise<number> {
 /** What the state and the engine say of the stack; undefined when the engine does not answer, which Pulumi itself will say. */
 async function lookAround(config: StackConfig): Promise<Case | undefined> {
   const prior = readPrior(exportedResources(await pulumiOutput(config.stack, ["stack", "export", "--stack", config.stack])));
-  const seen = await survey(config, config.nodes[0]?.dockerHost ?? currentDockerHost(), prior);
+  const seen = await survey(config, config.nodes[0]?.dockerHost ?? currentDockerHost(), everyNode(config, prior));
   return "unreachable" in seen ? undefined : { config, prior, survey: seen };
 }
 

@@ -124,8 +124,37 @@ export async function ensureStack(stack: string): Promise<void> {
       `there is no stack "${stack}": ${stackFile(stack)} does not exist. Known stacks are dev, staging and prod; copy one of their files for another`,
     );
   }
-  await pulumiOutput(stack, ["stack", "select", "--create", stack]);
+  try {
+    await pulumiOutput(stack, ["stack", "select", "--create", stack]);
+  } catch (error) {
+    if (!(error instanceof UserError) || !error.message.includes("incorrect passphrase")) {
+      throw error;
+    }
+    await forgetSalt(stack);
+    await pulumiOutput(stack, ["stack", "select", "--create", stack]);
+  }
   await keepSaltOutOfGit();
+}
+
+/**
+ * The stack's file holds the salt of another passphrase. Where the state is lost and no secret is in the file, nothing
+ * is encrypted with that any more: the salt goes, and Pulumi makes another one.
+ *
+ * @throws UserError when something was encrypted with the other passphrase.
+ */
+async function forgetSalt(stack: string): Promise<void> {
+  const file = stackFile(stack);
+  const text = readFileSync(file, "utf8");
+  const holdsSecrets = /^\s+secure:/m.test(text);
+  if (holdsSecrets || (await hasStack(stack))) {
+    throw new UserError(
+      `the passphrase does not fit ${holdsSecrets ? file : `stack ${stack}`}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which it was made` +
+        (holdsSecrets
+          ? `; when that is lost, remove encryptionsalt and every value with secure: from the file, and set the secrets anew with pulumi config set --secret`
+          : ""),
+    );
+  }
+  writeFileSync(file, text.replace(/^encryptionsalt:.*\n?/m, ""));
 }
 
 /**

@@ -19,6 +19,7 @@ import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/queries";
 import { shellWord } from "../core/quoting";
 import { UserError } from "../commands/errors";
 import { type Look, look } from "../guard/look";
+import { stoppedNodes } from "../guard/stopped";
 import { knownNodes, type PriorState, readPrior, type StateResource } from "../guard/prior";
 import { generatedPassword } from "./localCommand";
 
@@ -29,6 +30,8 @@ export interface Settings extends StackConfig {
   look: Look;
   plan: Plan;
   drift: Drift;
+  /** Why the ready step of a stopped node runs, by node. */
+  toStart: Record<string, string[]>;
 }
 
 /** In which order nodes are built and replaced. */
@@ -37,6 +40,8 @@ export interface Plan {
   first: string | undefined;
   /** The nodes that are there: standbys before the one that is primary now. They are replaced one at a time. */
   standing: StackConfig["nodes"];
+  /** Whether one of those is primary and answers. */
+  led: boolean;
   /** The nodes that have their data and no container: they come back side by side, because any of them may be the primary. */
   returning: StackConfig["nodes"];
   /** The nodes that are to be made, or filled, side by side, by whoever is primary. */
@@ -50,10 +55,16 @@ export interface Plan {
 export async function readSettings(): Promise<Settings> {
   try {
     const config = readConfig();
-    const prior = readPrior(await stateResources());
-    const seen = await look(config, prior, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const state = stateResources().then(readPrior);
+    const seen = await look(config, state, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const prior = await state;
     const cluster = { ...clusterOf(config, seen.dockerHost), identity: seen.identity };
-    return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift: driftIn(config, cluster, prior, seen) };
+    const drift = driftIn(config, cluster, prior, seen);
+    const stopped = seen.survey === undefined ? undefined : stoppedNodes(config, seen.survey);
+    for (const line of stopped?.report ?? []) {
+      void pulumi.log.warn(line);
+    }
+    return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift, toStart: stopped?.start ?? {} };
   } catch (error) {
     throw shown(error);
   }
@@ -116,6 +127,7 @@ export function planOf(config: StackConfig, prior: PriorState, { survey, kept }:
   return {
     first: knownNodes(prior).length > 0 || prior.first !== undefined ? prior.first : (kept ?? config.first),
     standing: [...standing.filter((node) => !isPrimary(node)), ...standing.filter(isPrimary)],
+    led: standing.some(isPrimary),
     returning,
     coming: nodes.filter((node) => !standing.includes(node) && !returning.includes(node)),
   };

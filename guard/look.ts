@@ -13,7 +13,7 @@ import { provideImage } from "../commands/setup/image";
 import { CLONE_HOURS } from "../commands/nodes";
 import type { PriorState } from "./prior";
 import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
-import { type Survey, survey } from "./survey";
+import { everyNode, type Survey, survey } from "./survey";
 
 /** What the program knows before it declares anything. */
 export interface Look {
@@ -37,8 +37,19 @@ export interface Look {
  * @param dryRun Whether this is a preview: nothing is locked and nothing removed.
  * @throws UserError when it goes no further: one line. Nothing was changed.
  */
-export async function look(config: StackConfig, prior: PriorState, dryRun: boolean, warn: (line: string) => void): Promise<Look> {
-  const dockerHost = await chooseHost(config, prior);
+export async function look(
+  config: StackConfig,
+  state: PriorState | Promise<PriorState>,
+  dryRun: boolean,
+  warn: (line: string) => void,
+): Promise<Look> {
+  // While the engine of Pulumi is asked what the state has. As a rule that changes neither whom to ask nor what.
+  const current = config.nodes[0]?.dockerHost ?? currentDockerHost();
+  const early = survey(config, current, config.nodes);
+  early.catch(() => undefined);
+  const prior = await state;
+  const dockerHost = await chooseHost(config, prior, current);
+  const nodes = everyNode(config, prior);
   const place = { stack: config.stack, host: dockerHost };
   let waited = false;
   const say = (line: string): void => {
@@ -48,14 +59,16 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
   // Beside the look, which tells better why an engine does not answer.
   const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(say));
   locked?.catch(() => undefined);
-  let found = await judged(config, prior, dockerHost);
+  const seenEarly = dockerHost === current && nodes.length === config.nodes.length;
+  let found = await judged(config, prior, seenEarly ? await early : await survey(config, dockerHost, nodes));
   if ("unreachable" in found) {
-    const line = `the Docker engine at ${dockerHost} does not answer: ${found.unreachable}`;
     if (!dryRun) {
-      throw new UserError(`${line}. Start it, or choose another with DOCKER_HOST or docker context use NAME`);
+      throw new UserError(found.unreachable);
     }
-    warn(`${line}; what is on it is not part of this preview`);
-    return { survey: undefined, dockerHost, identity: prior.identity ?? newIdentity(), engine: "", imageDrift: [], kept: undefined };
+    warn(`${found.unreachable}. What is on the engine is not part of this preview`);
+    // Nothing is known, so nothing is a change: the Docker host neither.
+    const known = { dockerHost: prior.dockerHost ?? dockerHost, identity: prior.identity ?? newIdentity() };
+    return { ...known, survey: undefined, engine: "", imageDrift: [], kept: undefined };
   }
   if (dryRun) {
     const holder = await lockHolder(place);
@@ -66,21 +79,21 @@ export async function look(config: StackConfig, prior: PriorState, dryRun: boole
     await locked;
     if (waited) {
       // Whoever held the lock may have built or moved anything meanwhile.
-      found = await judged(config, prior, dockerHost);
+      found = await judged(config, prior, await survey(config, dockerHost, nodes));
       if ("unreachable" in found) {
-        throw new UserError(`the Docker engine at ${dockerHost} does not answer any more: ${found.unreachable}`);
+        throw new UserError(found.unreachable);
       }
     }
     await removeDebris(debris(found), dockerHost, warn);
   }
-  const { survey: seen } = found;
+  const { survey: what } = found;
   return {
-    survey: seen,
+    survey: what,
     dockerHost,
     identity: prior.identity ?? newIdentity(),
-    engine: seen.engine,
-    imageDrift: seen.image || prior.empty ? [] : ["the image is gone"],
-    kept: prior.empty ? await keptNode(config, seen, dryRun, warn) : undefined,
+    engine: what.engine,
+    imageDrift: what.image || prior.empty ? [] : ["the image is gone"],
+    kept: prior.empty ? await keptNode(config, what, dryRun, warn) : undefined,
   };
 }
 
@@ -97,8 +110,11 @@ async function keptNode(config: StackConfig, seen: Survey, dryRun: boolean, warn
 }
 
 /** What was found, unless it is to be refused. @throws UserError */
-async function judged(config: StackConfig, prior: PriorState, dockerHost: string): Promise<Case | { unreachable: string }> {
-  const seen = await survey(config, dockerHost, prior);
+async function judged(
+  config: StackConfig,
+  prior: PriorState,
+  seen: Awaited<ReturnType<typeof survey>>,
+): Promise<Case | { unreachable: string }> {
   if ("unreachable" in seen) {
     return seen;
   }
@@ -120,7 +136,7 @@ function lockOptions(say: (line: string) => void): Parameters<typeof acquireLock
 }
 
 /** Random, and by whom: only words that need no quoting anywhere. */
-function newIdentity(): Identity {
+export function newIdentity(): Identity {
   const word = (text: string): string => text.replace(/[^A-Za-z0-9._-]/g, "") || "somebody";
   let user = "";
   try {
@@ -135,14 +151,9 @@ function newIdentity(): Identity {
  * The config's Docker host; else the one that the state has, when it leads to the same engine as the current one, so that
  * another path to the same socket is no change; else the current one.
  */
-async function chooseHost(config: StackConfig, prior: PriorState): Promise<string> {
-  const chosen = config.nodes[0]?.dockerHost;
-  if (chosen !== undefined) {
-    return chosen;
-  }
-  const current = currentDockerHost();
+async function chooseHost(config: StackConfig, prior: PriorState, current: string): Promise<string> {
   const recorded = prior.dockerHost;
-  if (recorded === undefined || recorded === current) {
+  if (config.nodes[0]?.dockerHost !== undefined || recorded === undefined || recorded === current) {
     return current;
   }
   const [here, there] = await Promise.all(

@@ -42,12 +42,16 @@ const LABEL_FORMAT = [LABELS.stack, LABELS.project, LABELS.node, LABELS.identity
 /**
  * Asks the engine and every server of the stack.
  *
- * @returns undefined when the engine does not answer, with the reason.
+ * @param nodes Whose servers; see {@link everyNode}.
+ * @returns when the engine does not answer, one line that says why and what to do.
  */
-export async function survey(config: StackConfig, dockerHost: string, prior: PriorState): Promise<Survey | { unreachable: string }> {
+export async function survey(
+  config: StackConfig,
+  dockerHost: string,
+  nodes: readonly NodeConfig[],
+): Promise<Survey | { unreachable: string }> {
   const on = { host: dockerHost, timeout: TIMEOUT };
   const ask = (...args: string[]): ReturnType<typeof docker> => docker(args, on);
-  const all = everyNode(config, prior);
   const [info, containers, volumes, networks, image, observed] = await Promise.all([
     ask("info", "--format", "{{.ID}}"),
     ask("ps", "-a", "--no-trunc", "--format", `{{.ID}}\t{{.Names}}\t{{.State}}\t${LABEL_FORMAT}\t{{.Ports}}`),
@@ -62,7 +66,7 @@ export async function survey(config: StackConfig, dockerHost: string, prior: Pri
       `{{.ID}}\t{{.Name}}\t\t${LABEL_FORMAT}`,
     ),
     ask("image", "inspect", "--format", "{{.Id}}", imageName(config.image)),
-    observe({ ...config, nodes: all }, { drift: true, host: dockerHost }).catch((error: unknown) => {
+    observe({ ...config, nodes: [...nodes] }, { drift: true, host: dockerHost }).catch((error: unknown) => {
       if (error instanceof UserError) {
         return [];
       }
@@ -71,7 +75,7 @@ export async function survey(config: StackConfig, dockerHost: string, prior: Pri
   ]);
   const failed = [info, containers, volumes, networks].find((result) => result.exitCode !== 0);
   if (failed !== undefined || info.stdout.trim() === "") {
-    return { unreachable: firstLine((failed ?? info).stderr).replace(/[.?]+$/, "") };
+    return { unreachable: whyNot(dockerHost, (failed ?? info).stderr) };
   }
   const lines = (text: string): string[][] =>
     text
@@ -96,8 +100,19 @@ export async function survey(config: StackConfig, dockerHost: string, prior: Pri
   };
 }
 
+/** One line for an engine that does not answer. */
+function whyNot(dockerHost: string, stderr: string): string {
+  if (/ENOENT/.test(stderr)) {
+    return "the command docker is not on PATH. Install Docker Engine with its command line (https://docs.docker.com/engine/install/)";
+  }
+  if (/permission denied/i.test(stderr)) {
+    return `no permission to use the Docker engine at ${dockerHost}. Run as root, or join its group with: sudo usermod -aG docker "$USER" (then log in again)`;
+  }
+  return `the Docker engine at ${dockerHost} does not answer: ${firstLine(stderr).replace(/[.?]+$/, "")}. Start it, or choose another with DOCKER_HOST or docker context use NAME`;
+}
+
 /** The nodes of the config, and those that only the state knows: they may be the primary. */
-function everyNode(config: StackConfig, prior: PriorState): NodeConfig[] {
+export function everyNode(config: StackConfig, prior: PriorState): NodeConfig[] {
   const dropped = knownNodes(prior).filter((name) => !config.nodes.some((node) => node.name === name));
   const dockerHost = config.nodes[0]?.dockerHost;
   return [

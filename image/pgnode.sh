@@ -740,6 +740,18 @@ reset_altered() {
     done
 }
 
+# The settings with which this standby would not start, because its primary still has higher ones. Its control file
+# knows the primary's, as far as they were replayed.
+lower_than_primary() {
+    psql_local -F ' ' -c "SELECT name, coalesce((SELECT setting FROM pg_file_settings AS f WHERE f.name = s.name ORDER BY seqno DESC LIMIT 1), boot_val)
+        FROM pg_settings AS s WHERE pg_is_in_recovery() AND pending_restart
+        AND name IN ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')" </dev/null |
+        while read -r name value; do
+            [ "$value" -ge "$(control "$(echo "$name" | sed 's/transactions\{0,1\}$/xact/; s/_prepared_xact/_prepared_xacts/') setting")" ] || echo "$name"
+        done
+}
+
+# Prints "restart: SETTINGS" when the server has to be started anew, "later: SETTINGS" when that has to wait for the primary.
 configure() {
     wait_ready
     mkdir -p "$OWN"
@@ -772,7 +784,12 @@ configure() {
     rm -f "$OWN/node.conf.before"
     if [ -n "$pending" ]; then
         # It counts as applied when the server has been started with it; see run().
-        echo "restart: $pending"
+        lower=$(lower_than_primary)
+        if [ -n "$lower" ]; then
+            echo "later: $(echo "$lower" | tr '\n' ' ')"
+        else
+            echo "restart: $pending"
+        fi
     else
         rm -f "$OWN/unapplied"
     fi

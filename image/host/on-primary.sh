@@ -10,9 +10,9 @@ for c in $NODE_CONTAINERS; do
     75*) ;;
     *"No such container"* | *"is not running"* | *"is restarting"* | *"is paused"*) said="$said $out $(reason_of "$c")" ;;
     *)
+        [ -n "$out" ] || with_reason "$c"
         echo "$out" >&2
-        [ -z "$out" ] || exit 1
-        with_reason "$c"
+        exit 1
         ;;
     esac
 done

@@ -92,6 +92,18 @@ export class PlainStack {
     return this.config["nodes"] as { name: string; port: number }[];
   }
 
+  /** One key of the config; undefined when it is not set. */
+  public configured(key: string): unknown {
+    return this.config[key];
+  }
+
+  /** Puts a state in the place of the stack's own: `pulumi stack import`. */
+  public async import(state: string): Promise<void> {
+    const file = join(this.home, "state.json");
+    writeFileSync(file, state, { mode: 0o600 });
+    await this.must("stack", "import", "--file", file);
+  }
+
   /** The file with the stack's config. */
   public get configFile(): string {
     return join(this.folder, `Pulumi.${this.stack}.yaml`);
@@ -281,6 +293,7 @@ export class PlainStack {
         const listed = await this.start(["stack", "ls"]);
         if (listed.stdout.includes(this.stack)) {
           await this.pulumi(["cancel", "--yes"]);
+          await this.pulumi(["state", "unprotect", "--all", "--yes"]);
           const destroyed = await this.pulumi(["destroy", "--yes", "--skip-preview"]);
           if (destroyed.exitCode !== 0) {
             left.push(`pulumi destroy ended with ${destroyed.exitCode}: ${destroyed.stdout}${destroyed.stderr}`);

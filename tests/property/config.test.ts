@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { checkPassword, CONFIG_KEYS, ConfigError, parseConfig, requireSecrets, SECRET_KEYS, type StackConfig } from "../../core/config";
+import { byName } from "../../core/names";
 import { anyText, anyValue, nodeName, subnet } from "./arbitraries";
 
 /** What parseConfig makes of anything: a config, or a ConfigError of one line. Everything else fails the test. */
@@ -74,12 +75,27 @@ describe("the config", () => {
     fc.assert(
       fc.property(rightConfig, (config) => {
         const { nodes, ...rest } = config;
-        const expected: Partial<StackConfig> = { ...rest, nodes: nodes.map((n) => ({ ...n, address: "127.0.0.1" })) };
+        const sorted = [...nodes].sort((a, b) => byName(a.name, b.name));
+        const expected: Partial<StackConfig> = {
+          ...rest,
+          nodes: sorted.map((n) => ({ ...n, address: "127.0.0.1" })),
+          first: nodes[0]?.name ?? "",
+        };
         expect(parseConfig("dev", config)).toMatchObject(expected);
         const asText = Object.fromEntries(
           Object.entries(config).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
         );
         expect(parseConfig("dev", asText)).toEqual(parseConfig("dev", config));
+      }),
+    );
+  });
+
+  test("means the same in whatever order its nodes are listed, but for the node with which a new stack begins", () => {
+    fc.assert(
+      fc.property(rightConfig, (config) => {
+        const reversed = parseConfig("dev", { ...config, nodes: [...config.nodes].reverse() });
+        expect({ ...reversed, first: "" }).toEqual({ ...parseConfig("dev", config), first: "" });
+        expect(reversed.first).toBe(config.nodes.at(-1)?.name);
       }),
     );
   });

@@ -10,6 +10,7 @@ import {
   parseConfig,
   requireSecrets,
   SECRET_KEYS,
+  type StackConfig,
 } from "../../core/config";
 import { RESERVED_PARAMETERS } from "../../core/settings";
 
@@ -68,9 +69,44 @@ describe("the defaults", () => {
       protectData: false,
       maxSlotWalKeepSize: "1GB",
       automaticRejoin: true,
+      startStopped: false,
+      first: "pg1",
       database: "app",
     });
   });
+});
+
+describe("the order of the nodes", () => {
+  const listed = (...names: string[]): StackConfig =>
+    parseConfig("dev", { nodes: names.map((name) => ({ name, port: 6000 + Number(name.slice(2)) })) });
+
+  test("means nothing but with which one a new stack begins: they are sorted as people sort names", () => {
+    const config = listed("pg10", "pg2", "pg1");
+    expect(config.nodes.map((node) => node.name)).toEqual(["pg1", "pg2", "pg10"]);
+    expect(config.first).toBe("pg10");
+    expect({ ...listed("pg2", "pg1", "pg10"), first: "" }).toEqual({ ...config, first: "" });
+  });
+
+  test("is the one of the config where a mistake is named", () => {
+    expect(() =>
+      parseConfig("dev", {
+        nodes: [
+          { name: "pg2", port: 1 },
+          { name: "pg1", port: 0 },
+        ],
+      }),
+    ).toThrow(/^config key "nodes\[1\]\.port" is 0/);
+  });
+});
+
+test("stopped standbys are started only when startStopped says so", () => {
+  expect(["true", true, "false", false].map((startStopped) => parseConfig("dev", { startStopped }).startStopped)).toEqual([
+    true,
+    true,
+    false,
+    false,
+  ]);
+  expect(() => parseConfig("dev", { startStopped: "yes" })).toThrow(/^config key "startStopped" is "yes"; allowed is true or false\./);
 });
 
 describe("reading", () => {

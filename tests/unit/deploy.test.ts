@@ -6,21 +6,20 @@ import type * as Path from "path";
 import { down, errorLines, up } from "../../commands/deploy";
 import * as docker from "../../commands/docker";
 import { UserError } from "../../commands/errors";
-import * as observing from "../../commands/observe";
+import * as lock from "../../commands/lock";
 import * as preflight from "../../commands/preflight";
 import * as workspace from "../../commands/workspace";
-import { switchover } from "../../commands/switchover";
 import { parseConfig } from "../../core/config";
-import type { Observation } from "../../core/topology";
-import { primary, silent, standby } from "./observations";
+import * as surveying from "../../guard/survey";
+import type { Found } from "../../guard/survey";
 
 jest.mock("execa");
 // Set-up draws its progress with an ES module, which has nothing to do here.
 jest.mock("../../commands/setup", () => ({ setup: jest.fn() }));
 jest.mock("../../commands/docker");
-jest.mock("../../commands/observe");
-jest.mock("../../commands/switchover", () => ({ switchover: jest.fn() }));
-jest.mock("../../commands/preflight", () => ({ checkPorts: jest.fn(), reconcile: jest.fn(), releaseStaleLocks: jest.fn() }));
+jest.mock("../../commands/lock", () => ({ acquireLock: jest.fn() }));
+jest.mock("../../guard/survey", () => ({ ...jest.requireActual<object>("../../guard/survey"), survey: jest.fn() }));
+jest.mock("../../commands/preflight", () => ({ releaseStaleLocks: jest.fn() }));
 jest.mock("../../commands/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
   const { tmpdir } = jest.requireActual<typeof Os>("os");
@@ -29,6 +28,7 @@ jest.mock("../../commands/workspace", () => {
     ensureStack: jest.fn(),
     hasStack: jest.fn(),
     pulumiEnvironment: () => ({}),
+    pulumiOutput: jest.fn(),
     readStackConfig: jest.fn(),
     ROOT: "/nowhere",
     STATE_DIR: mkdtempSync(path.join(tmpdir(), "deploy-")),
@@ -36,182 +36,80 @@ jest.mock("../../commands/workspace", () => {
 });
 
 const runPulumi = jest.mocked(execa) as unknown as jest.Mock<Promise<unknown>, [string, string[]]>;
-const reconcile = jest.mocked(preflight.reconcile);
-const moveRole = jest.mocked(switchover);
-const NODES = ["pg1", "pg2", "db-c"].map((name, i) => ({ name, port: 5432 + i }));
-const configured = (more: object = {}): void =>
-  void jest.mocked(workspace.readStackConfig).mockReturnValue(parseConfig("staging", { nodes: NODES, ...more }));
-const volume = (node: string): string => `postgres-replica-staging-${node}-data`;
-/** What Docker and the state say: all is there, unless `changes` tells of something else. */
-const found = (changes: Partial<preflight.Found> = {}): void =>
-  void reconcile.mockResolvedValue({
-    lost: false,
-    lostVolumes: [],
-    volumes: NODES.map((node) => volume(node.name)),
-    first: "pg1",
-    secondaries: ["pg2", "db-c"],
-    ...changes,
-  });
+const runDocker = jest.mocked(docker.docker);
+const output = jest.mocked(workspace.pulumiOutput);
+const release = jest.fn(() => Promise.resolve());
+const configured = (more: Record<string, unknown> = {}): void =>
+  void jest.mocked(workspace.readStackConfig).mockReturnValue(parseConfig("staging", more));
 /** The arguments of Pulumi up to its own ones, run by run. */
 const runs = (): string[][] => runPulumi.mock.calls.map(([, args]) => args.slice(0, args.indexOf("--stack")));
+/** What docker was asked that is not a question. */
+const changes = (): string[] =>
+  runDocker.mock.calls.map(([args]) => args.join(" ")).filter((args) => /^(rm|stop|network rm|volume rm)/.test(args));
 
-const seen = (...observed: Observation[]): void => void jest.mocked(observing.observe).mockResolvedValue(observed);
+const urn = (type: string, name: string): string => `urn:pulumi:staging::postgres-replica::${type}::${name}`;
+const STATE = [
+  { urn: urn("docker:index/container:Container", "pg1-container"), type: "docker:index/container:Container", id: "c1" },
+  { urn: urn("docker:index/volume:Volume", "pg1-data"), type: "docker:index/volume:Volume", outputs: { name: "v1" } },
+  { urn: urn("docker:index/network:Network", "network"), type: "docker:index/network:Network", id: "n1" },
+  {
+    urn: urn("command:local:Command", "identity"),
+    type: "command:local:Command",
+    outputs: { environment: { STACK_IDENTITY: "me", STACK_MADE_BY: "alice@laptop", STACK_ENGINE: "engine" } },
+  },
+];
+const object = (kind: Found["kind"], id: string, more: Partial<Found> = {}): Found => ({
+  ...{ kind, id, name: id, state: "running", node: "pg1", identity: "me", madeBy: "alice@laptop" },
+  ...more,
+});
+const ALL = [object("container", "c1"), object("volume", "v1"), object("network", "n1")];
+/** What is on the engine; all is there, unless told otherwise. */
+const found = (objects: Found[] = ALL, engine = "engine"): void =>
+  void jest
+    .mocked(surveying.survey)
+    .mockResolvedValue({ engine, dockerHost: "unix:///x", image: true, found: objects, ports: new Map(), observed: [] });
 
 beforeEach(() => {
   jest.resetAllMocks();
   jest.spyOn(console, "error").mockImplementation(() => undefined);
   runPulumi.mockResolvedValue({ exitCode: 0, stderr: "" });
-  jest.mocked(docker.docker).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
-  jest.mocked(docker.sqlIn).mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
-  found();
+  runDocker.mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
+  output.mockImplementation((_stack, [, verb]) =>
+    Promise.resolve(verb === "export" ? JSON.stringify({ deployment: { resources: STATE } }) : ""),
+  );
+  release.mockResolvedValue(undefined);
+  jest.mocked(lock.acquireLock).mockResolvedValue({ release });
   jest.mocked(workspace.hasStack).mockResolvedValue(true);
-  seen(primary("pg1", ["pg2", "db-c"]), standby("pg2"), standby("db-c"));
+  found();
   configured();
 });
 afterAll(() => rmSync(workspace.STATE_DIR, { recursive: true, force: true }));
 
 describe("up", () => {
-  test("builds on what there is when nothing is gone", async () => {
+  test("is `pulumi up`, and touches nothing itself when nothing is gone", async () => {
+    expect(await up("staging")).toBe(0);
+    expect(runs()).toEqual([["up", "--yes", "--skip-preview"]]);
+    expect(changes()).toEqual([]);
+    // The program takes the lock; two holders of one run would wait for each other.
+    expect(lock.acquireLock).not.toHaveBeenCalled();
+  });
+
+  test.each(["container", "volume", "network"])("refreshes the state when a %s is gone", async (kind) => {
+    found(ALL.filter((one) => one.kind !== kind));
+    expect(await up("staging")).toBe(0);
+    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh"]]);
+  });
+
+  test("leaves it to the program to say that the engine does not answer", async () => {
+    jest.mocked(surveying.survey).mockResolvedValue({ unreachable: "no" });
     expect(await up("staging")).toBe(0);
     expect(runs()).toEqual([["up", "--yes", "--skip-preview"]]);
   });
 
-  test("refreshes the state when a container or a network is gone", async () => {
-    found({ lost: true, lostVolumes: [] });
-    await up("staging");
-    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh"]]);
-  });
-
-  test("copies the data of every secondary anew whose volume is gone, and of no other node", async () => {
-    found({ lost: true, lostVolumes: [volume("pg2"), volume("db-c")] });
-    await up("staging");
-    const backup = (node: string): string =>
-      `urn:pulumi:staging::postgres-replica::postgres-replica:index:StreamingSecondary$command:local:Command::${node}-basebackup`;
-    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh", "--replace", backup("pg2"), "--replace", backup("db-c")]]);
-  });
-
-  test.each([[["pg1"]], [["pg2", "pg1"]]])(
-    "makes no empty cluster beside the others' data: %j lost is refused before Pulumi runs",
-    async (nodes) => {
-      found({ lost: true, lostVolumes: nodes.map(volume) });
-      await expect(up("staging")).rejects.toThrow(UserError);
-      await expect(up("staging")).rejects.toThrow(
-        /^the volume postgres-replica-staging-pg1-data is gone, and no other node is primary .*Nothing was changed/,
-      );
-      expect(runs()).toEqual([]);
-    },
-  );
-
-  test("clones the first node's volume from another node that is primary, before Pulumi runs", async () => {
-    found({ lost: true, lostVolumes: [volume("pg1")] });
-    seen(silent("pg1", null), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
-    expect(await up("staging")).toBe(0);
-    const asked = jest.mocked(docker.docker).mock.calls.map(([args]) => args);
-    expect(asked.map((args) => args.slice(0, 2).join(" "))).toEqual(["volume create", "rm -f", "exec -u", "run --rm"]);
-    expect(asked.at(-1)?.join(" ")).toContain(`-v ${volume("pg1")}:/var/lib/pgnode`);
-    expect(asked.at(-1)?.at(-1)).toMatch(/pgnode clone$/);
-    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh"]]);
-  });
-
-  test("does not run Pulumi when that clone fails, and gives the node's own reason", async () => {
-    found({ lost: true, lostVolumes: [volume("pg1")] });
-    seen(silent("pg1", null), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
-    jest.mocked(docker.docker).mockImplementation(([verb]) =>
-      Promise.resolve(
-        verb === "run"
-          ? {
-              exitCode: 1,
-              stdout: "",
-              stderr: "pg_basebackup: error\npgnode: the base backup of node pg1 failed: No space left on device",
-            }
-          : { exitCode: 0, stdout: "", stderr: "" },
-      ),
-    );
-    await expect(up("staging")).rejects.toThrow(/^the base backup of node pg1 failed: No space left on device$/);
+  test("asks about stale locks before anything else of Pulumi", async () => {
+    jest.mocked(preflight.releaseStaleLocks).mockRejectedValue(new UserError("in use"));
+    await expect(up("staging")).rejects.toThrow("in use");
     expect(runs()).toEqual([]);
-  });
-
-  test("sets the passwords again when one was changed by hand, and says which", async () => {
-    seen(standby("pg1"), primary("pg2", ["pg1", "db-c"], { changedPasswords: ["app", "replica_user"] }), standby("db-c"));
-    await up("staging");
-    const roles = "urn:pulumi:staging::postgres-replica::postgres-replica:index:Primary$command:local:Command::pg1-roles";
-    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--replace", roles]]);
-    expect(console.error).toHaveBeenCalledWith(
-      "the password of app and replica_user is not the one that the stack has set; it is set again",
-    );
-  });
-
-  test("lets a node go that is no longer in the config, volume or not", async () => {
-    found({ lost: true, lostVolumes: [volume("old")], secondaries: ["pg2", "db-c", "old"] });
-    await up("staging");
-    expect(runs()).toEqual([["up", "--yes", "--skip-preview", "--refresh"]]);
-  });
-
-  describe("changes nothing when the config's nodes would delete data that is needed", () => {
-    const without = (...names: string[]): void => configured({ nodes: NODES.filter((node) => !names.includes(node.name)) });
-
-    test("the node that is primary now is taken out", async () => {
-      without("pg2");
-      seen(standby("pg1"), standby("db-c"), primary("pg2", ["pg1", "db-c"], { timeline: 2 }));
-      await expect(up("staging")).rejects.toThrow(
-        new UserError(
-          "up refused: pg2 is primary, and nodes in Pulumi.staging.yaml no longer has it, so its data would be deleted. Nothing was changed. " +
-            "Put it back, run: npm run switchover -- --stack staging --to pg1; then take it out",
-        ),
-      );
-      expect(runs()).toEqual([]);
-      // The node that is no longer in the config was asked as well.
-      expect(
-        jest
-          .mocked(observing.observe)
-          .mock.calls.at(-1)?.[0]
-          .nodes.map((node) => node.name),
-      ).toEqual(["pg1", "db-c", "pg2"]);
-    });
-
-    test("a node is taken out while nobody is primary: it may hold the newest data", async () => {
-      without("pg2");
-      seen(standby("pg1"), standby("db-c"), silent("pg2", "exited"));
-      await expect(up("staging")).rejects.toThrow(
-        /^up refused: no node is primary, so nobody can tell whether pg2, .* holds the newest data/,
-      );
-      expect(runs()).toEqual([]);
-    });
-
-    test("another node is first, and the volume of the one that was is gone: the others' data would be taken for a new cluster", async () => {
-      without("pg1");
-      found({ volumes: [volume("pg2"), volume("db-c")] });
-      await expect(up("staging")).rejects.toThrow(
-        /^up refused: nodes in Pulumi\.staging\.yaml begins with pg2, but the stack began with pg1/,
-      );
-    });
-
-    test.each<[string, string[]]>([
-      ["another node is first", ["pg1"]],
-      ["the first one is gone, and another one too", ["pg1", "pg2"]],
-    ])("%s", async (_what, dropped) => {
-      without(...dropped);
-      await expect(up("staging")).rejects.toThrow(
-        /^up refused: nodes in Pulumi\.staging\.yaml begins with \S+, but the stack began with pg1\. Nothing was changed\. Put pg1 first again/,
-      );
-      expect(runs()).toEqual([]);
-    });
-  });
-
-  test.each<[string, Partial<preflight.Found>, Observation[]]>([
-    ["a standby that is taken out goes", {}, [primary("pg1", ["db-c"]), standby("db-c"), standby("pg2")]],
-    [
-      "a node that is taken out and gone goes, whoever is primary",
-      {},
-      [silent("pg1", "exited"), silent("db-c", "exited"), silent("pg2", null)],
-    ],
-    ["a stack of which nothing was made yet may begin with another node", { first: "old", secondaries: [], volumes: [] }, []],
-  ])("%s", async (_what, changes, observed) => {
-    configured({ nodes: NODES.filter((node) => node.name !== "pg2") });
-    found(changes);
-    seen(...observed);
-    expect(await up("staging")).toBe(0);
-    expect(runs()).toHaveLength(1);
   });
 
   test("fails as Pulumi does", async () => {
@@ -221,8 +119,6 @@ describe("up", () => {
 });
 
 describe("down", () => {
-  const moved = [standby("pg1"), primary("pg2", ["pg1", "db-c"], { timeline: 2 }), standby("db-c")];
-
   test("of a stack that was never up does nothing, not even make the stack", async () => {
     jest.mocked(workspace.hasStack).mockResolvedValue(false);
     expect(await down("staging")).toBe(0);
@@ -230,63 +126,71 @@ describe("down", () => {
     expect(runs()).toEqual([]);
   });
 
-  test("of a stack whose state is gone removes what Docker still has", async () => {
-    jest.mocked(workspace.hasStack).mockResolvedValue(false);
-    jest
-      .mocked(docker.docker)
-      .mockResolvedValueOnce({ exitCode: 0, stdout: "postgres-replica-staging-pg1", stderr: "" })
-      .mockResolvedValue({ exitCode: 0, stdout: "", stderr: "" });
-    expect(await down("staging")).toBe(0);
-    expect(reconcile).toHaveBeenCalled();
-  });
-
-  test("with protectData moves the role to the first node, with which the next up begins", async () => {
-    configured({ protectData: true });
-    seen(...moved);
-    moveRole.mockImplementation(() => Promise.resolve(expect(runs()).toEqual([])).then(() => 0));
-    expect(await down("staging")).toBe(0);
-    expect(moveRole.mock.calls).toEqual([["staging", "pg1", false]]);
+  test("destroys under the stack's lock, which is released whatever happens", async () => {
+    runPulumi.mockImplementation(() => Promise.resolve(expect(release).not.toHaveBeenCalled()).then(() => ({ exitCode: 1, stderr: "" })));
+    expect(await down("staging")).toBe(1);
+    expect(lock.acquireLock).toHaveBeenCalledTimes(1);
     expect(runs()).toEqual([["destroy", "--yes", "--skip-preview"]]);
+    expect(release).toHaveBeenCalledTimes(1);
   });
 
-  test("with protectData keeps everything when the role cannot move there", async () => {
-    configured({ protectData: true });
-    seen(...moved);
-    moveRole.mockRejectedValue(new UserError("switchover undone"));
-    await expect(down("staging")).rejects.toThrow(new UserError("switchover undone"));
-    seen(silent("pg1", "exited"), primary("pg2", ["db-c"], { timeline: 2 }), standby("db-c"));
-    await expect(down("staging")).rejects.toThrow(
-      new UserError(
-        "down refused: protectData is on, pg2 is primary, and the next up begins with pg1, which does not stream. Run first: npm run rejoin -- pg1 --stack staging",
-      ),
-    );
-    expect(runs()).toEqual([]);
+  test("changes nothing while somebody else works on the stack", async () => {
+    jest.mocked(lock.acquireLock).mockRejectedValue(new UserError("failover is at work"));
+    await expect(down("staging")).rejects.toThrow("failover is at work");
+    expect([runs(), changes()]).toEqual([[], []]);
   });
 
-  test.each<[string, Observation[]]>([
-    ["nobody is primary", [silent("pg1", "exited"), silent("pg2", "exited"), silent("db-c", null)]],
-    ["two nodes are primary", [primary("pg1", []), primary("pg2", []), standby("db-c")]],
-  ])("with protectData is refused while %s: the first node may not have the newest data", async (_when, observed) => {
-    configured({ protectData: true });
-    seen(...observed);
-    await expect(down("staging")).rejects.toThrow(/^down refused: protectData is on, and no single node is primary.*pulumi destroy$/);
-    expect(runs()).toEqual([]);
-  });
-
-  test.each<[string, object, Observation[]]>([
-    ["the first node is primary", { protectData: true }, [primary("pg1", ["pg2"]), standby("pg2"), standby("db-c")]],
+  test.each<[string, () => void, RegExp]>([
     [
-      "nothing but the first node was ever made",
-      { protectData: true },
-      [silent("pg1", "exited"), silent("pg2", null), silent("db-c", null)],
+      "another state's",
+      () => found([...ALL, object("container", "c9", { identity: "other" })]),
+      /^container c9 of stack "staging" is there, and this state/,
     ],
-    ["the data goes as well", {}, moved],
-  ])("goes on when %s", async (_when, more, observed) => {
-    configured(more);
-    seen(...observed);
+    ["on another engine", () => found([], "other"), /^stack "staging" lives on another Docker engine \(ID engine\)/],
+  ])("of a stack that is %s is refused, with the lock released", async (_what, given, message) => {
+    given();
+    await expect(down("staging")).rejects.toThrow(message);
+    expect([runs(), changes()]).toEqual([[], []]);
+    expect(release).toHaveBeenCalledTimes(1);
+  });
+
+  test("removes what an interrupted run left behind, and no volume", async () => {
+    found([...ALL, object("container", "c2", { state: "created" }), object("network", "n2"), object("volume", "v2")]);
+    await down("staging");
+    expect(changes()).toEqual(["rm -f -v c2", "network rm n2"]);
+  });
+
+  test("refreshes first when something is gone", async () => {
+    found(ALL.filter((one) => one.kind !== "volume"));
+    await down("staging");
+    expect(runs()).toEqual([["destroy", "--yes", "--skip-preview", "--refresh"]]);
+  });
+
+  const leaves = (...kinds: string[]): void =>
+    void runDocker.mockImplementation(([verb]) =>
+      Promise.resolve({ exitCode: 0, stdout: kinds.includes(verb === "ps" ? "container" : (verb ?? "")) ? "rest\n" : "", stderr: "" }),
+    );
+
+  test.each(["container", "network", "volume"])("fails when Docker still holds a %s afterwards", async (kind) => {
+    leaves(kind);
+    await expect(down("staging")).rejects.toThrow(
+      new UserError(`these objects of stack staging are still there: ${kind} rest. Remove them by hand with docker`),
+    );
+  });
+
+  test("with protectData lets Pulumi let go of the volumes, which stay", async () => {
+    configured({ protectData: true });
+    leaves("volume");
     expect(await down("staging")).toBe(0);
-    expect(moveRole).not.toHaveBeenCalled();
-    expect(runs()).toEqual([["destroy", "--yes", "--skip-preview"]]);
+    expect(output.mock.calls.map(([, args]) => args.slice(0, 3))).toContainEqual(["state", "unprotect", "--all"]);
+    expect(console.error).toHaveBeenLastCalledWith(expect.stringMatching(/protectData is on: kept volume rest\./));
+    leaves("volume", "container");
+    await expect(down("staging")).rejects.toThrow(/still there: container rest\./);
+  });
+
+  test("without protectData lifts no protection", async () => {
+    await down("staging");
+    expect(output.mock.calls.map(([, args]) => args[1])).toEqual(["export"]);
   });
 });
 

@@ -270,7 +270,7 @@ describe("failover promotes nobody", () => {
 
   test("and fences nobody before it has the lock, which it waits for; it gives it back when it is refused", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: { unreadable: "no room to look" } };
     let grant = (): void => undefined;
     acquireLock.mockImplementation(() => new Promise((resolve) => (grant = () => resolve(LOCK))));
     const refused = refusal(["fence pg1", "read pg1"]);

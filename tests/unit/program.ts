@@ -1,10 +1,14 @@
 import * as pulumi from "@pulumi/pulumi";
-import { PROJECT } from "../../core/names";
-import type * as Index from "../../index";
+import type { StackConfig } from "../../core/config";
+import { containerName, type Identity, PROJECT, volumeName } from "../../core/names";
+import type { Observation } from "../../core/topology";
+import type { Look } from "../../guard/look";
+import type { PriorState, StateResource } from "../../guard/prior";
+import type { Found } from "../../guard/survey";
+import type Index from "../../index";
 
-// One copy of Pulumi and its providers serves every run of the program; only our own modules are loaded anew.
-const SHARED = ["@pulumi/pulumi", "@pulumi/docker", "@pulumi/command"] as const;
-const loaded = new Map<string, unknown>(SHARED.map((name) => [name, jest.requireActual<object>(name)]));
+/** The outputs of index.ts. */
+export type Outputs = Awaited<ReturnType<typeof Index>>;
 
 /** The Docker host that the tests pretend to have. */
 export const DOCKER_HOST = "unix:///test/docker.sock";
@@ -27,11 +31,15 @@ export interface Declared {
   /** The inputs; a secret is still in its wrapper. */
   inputs: Record<string, unknown>;
   provider: string;
+  protect: boolean;
   retainOnDelete: boolean;
   deleteBeforeReplace: boolean;
   ignoreChanges: string[];
   replaceOnChanges: string[];
   secretOutputs: string[];
+  hideDiffs: string[];
+  /** The URNs that the resource had before. */
+  aliases: string[];
 }
 
 interface SecretWrapper {
@@ -73,7 +81,7 @@ export function redacted(value: unknown): unknown {
 export class Program {
   public constructor(
     public readonly resources: readonly Declared[],
-    public readonly outputs: typeof Index,
+    public readonly outputs: Outputs,
   ) {}
 
   public get(name: string, type?: string): Declared {
@@ -103,6 +111,15 @@ export class Program {
     return { text: all[variable] ?? "", secret };
   }
 
+  /** What the state holds after this run: the prior state of the next one. */
+  public state(): StateResource[] {
+    return this.resources.map(({ urn, type, name, inputs }) => ({
+      urn,
+      type,
+      outputs: outputsOf({ type, name, inputs: revealed(inputs) as Record<string, unknown> }),
+    }));
+  }
+
   /** Whether `later` waits for `earlier`, directly or through others. */
   public waitsFor(later: string, earlier: string): boolean {
     const goal = this.get(earlier).urn;
@@ -127,11 +144,14 @@ interface Request {
   getObject(): { toJavaScript(): Record<string, unknown> } | undefined;
   getDependenciesList(): string[];
   getProvider(): string;
+  getProtect(): boolean | undefined;
   getRetainondelete(): boolean | undefined;
   getDeletebeforereplace(): boolean;
   getIgnorechangesList(): string[];
   getReplaceonchangesList(): string[];
   getAdditionalsecretoutputsList(): string[];
+  getHidediffsList(): string[];
+  getAliasesList(): { getUrn(): string; getSpec(): { getName(): string; getType(): string; getParenturn(): string } | undefined }[];
 }
 interface Response {
   getUrn(): string;
@@ -141,8 +161,19 @@ interface Monitor {
   registerResource(request: Request, callback: Callback): unknown;
 }
 
+/** The URN that an alias names, put together as the engine does it (for parents below the stack itself). */
+function aliasUrn(alias: ReturnType<Request["getAliasesList"]>[number], stack: string, request: Request): string {
+  const spec = alias.getSpec();
+  if (spec === undefined) {
+    return alias.getUrn();
+  }
+  const parentType = spec.getParenturn().split("::").at(-2);
+  const type = spec.getType() || request.getType();
+  return `urn:pulumi:${stack}::${PROJECT}::${parentType === undefined ? "" : `${parentType}$`}${type}::${spec.getName() || request.getName()}`;
+}
+
 /** Notes every registration down on its way to the mock monitor: mocks alone see neither parents nor dependencies. */
-function record(monitor: Monitor): Declared[] {
+function record(monitor: Monitor, stack: string): Declared[] {
   const declared: Declared[] = [];
   const register = monitor.registerResource.bind(monitor);
   monitor.registerResource = (request, callback) =>
@@ -156,11 +187,14 @@ function record(monitor: Monitor): Declared[] {
         dependencies: request.getDependenciesList(),
         inputs: request.getObject()?.toJavaScript() ?? {},
         provider: request.getProvider(),
+        protect: request.getProtect() ?? false,
         retainOnDelete: request.getRetainondelete() ?? false,
         deleteBeforeReplace: request.getDeletebeforereplace(),
         ignoreChanges: request.getIgnorechangesList(),
         replaceOnChanges: request.getReplaceonchangesList(),
         secretOutputs: request.getAdditionalsecretoutputsList(),
+        hideDiffs: request.getHidediffsList(),
+        aliases: request.getAliasesList().map((alias) => aliasUrn(alias, stack, request)),
       });
       callback(error, response);
     });
@@ -173,6 +207,51 @@ export interface Scenario {
   config?: Record<string, unknown>;
   /** Which of the keys are secret. @default none */
   secretKeys?: readonly string[];
+  /** What Pulumi's state holds before the run. @default nothing */
+  state?: readonly StateResource[];
+  /** What every server says. @default no server is there yet */
+  observed?: readonly Observation[];
+  /** More of what a look at the engine finds; `survey: undefined` is an engine that does not answer. */
+  look?: Partial<Look>;
+  /** A run of `pulumi preview`. @default false */
+  preview?: boolean;
+}
+
+/** The identity that a new state makes up, in the tests. */
+export const IDENTITY: Identity = { id: "0123-4567", madeBy: "alice@laptop,2026-11-24" };
+export const ENGINE = "ENGINE-ID";
+
+let current: Scenario = {};
+
+/** Stands in for guard/look.ts: nothing is asked of Docker, the scenario says what there is. */
+export const fakeLook = jest.fn(
+  async (config: StackConfig, state: Promise<PriorState>, _dryRun: boolean, _warn: (line: string) => void): Promise<Look> => {
+    const prior = await state;
+    const dockerHost = config.nodes[0]?.dockerHost ?? DOCKER_HOST;
+    return {
+      survey: {
+        ...{ engine: ENGINE, dockerHost, image: true, found: foundOf(config.stack, prior), ports: new Map() },
+        observed: [...(current.observed ?? [])],
+      },
+      dockerHost,
+      identity: prior.identity ?? IDENTITY,
+      engine: ENGINE,
+      imageDrift: [],
+      kept: undefined,
+      ...current.look,
+    };
+  },
+);
+
+/** What is on the engine when nothing of the state is gone. */
+function foundOf(stack: string, prior: PriorState): Found[] {
+  const found = (kind: Found["kind"], node: string, id: string, name: string): Found => ({
+    ...{ kind, id, name, node, state: "running", identity: IDENTITY.id, madeBy: IDENTITY.madeBy },
+  });
+  return [
+    ...[...prior.containers].map(([node, id]) => found("container", node, id, containerName(stack, node))),
+    ...[...prior.volumes].map(([node, name]) => found("volume", node, name, volumeName(stack, node))),
+  ];
 }
 
 /** Gives Pulumi a stack's config, as its language host would. */
@@ -188,38 +267,66 @@ export function configure(scenario: Scenario): void {
   process.env["DOCKER_HOST"] = DOCKER_HOST;
 }
 
-/** Starts Pulumi's mocks for a stack. Returns the list to which registrations are added. */
-export async function startMocks(scenario: Scenario): Promise<Declared[]> {
-  await pulumi.runtime.setMocks(
-    {
-      newResource: ({ type, name, inputs }) => ({
-        id: `${name}-id`,
-        state: { ...(inputs as object), ...(type === "command:local:Command" ? { stdout: madeUp(name) } : {}) },
-      }),
-      call: ({ inputs }) => inputs as Record<string, unknown>,
-    },
-    PROJECT,
-    scenario.stack ?? "dev",
-  );
-  configure(scenario);
-  return record(pulumi.runtime.getMonitor() as unknown as Monitor);
+/** What a resource has become once it is made. */
+function outputsOf({ type, name, inputs }: { type: string; name: string; inputs: Record<string, unknown> }): Record<string, unknown> {
+  return { ...inputs, id: `${name}-id`, ...(type === "command:local:Command" ? { stdout: madeUp(name) } : {}) };
 }
 
-/** Runs index.ts anew, on the mocks that were started last. */
-export function runIndex(): typeof Index {
-  jest.resetModules();
-  for (const [name, module] of loaded) {
-    jest.doMock(name, () => module);
-  }
-  return jest.requireActual<typeof Index>("../../index");
+/** Starts Pulumi's mocks for a stack. Returns the list to which registrations are added. */
+export async function startMocks(scenario: Scenario): Promise<Declared[]> {
+  current = scenario;
+  const stack = scenario.stack ?? "dev";
+  await pulumi.runtime.setMocks(
+    {
+      newResource: ({ type, name, inputs }) => {
+        const { id, ...state } = outputsOf({ type, name, inputs: inputs as Record<string, unknown> });
+        return { id: String(id), state };
+      },
+      call: ({ token, inputs }) => {
+        if (token !== "pulumi:pulumi:readStackResourceOutputs") {
+          throw new Error(`the program calls ${token}, which no test knows`);
+        }
+        // The engine has no answer for another name than the stack's own.
+        expect(inputs).toEqual({ stackName: `organization/${PROJECT}/${stack}` });
+        // What a command has printed is secret in the state.
+        const hidden = ({ stdout, ...rest }: StateResource["outputs"]): object => ({
+          ...rest,
+          ...(stdout === undefined ? {} : { stdout: pulumi.secret(stdout) }),
+        });
+        return {
+          outputs: Object.fromEntries((scenario.state ?? []).map(({ urn, type, outputs }) => [urn, { type, outputs: hidden(outputs) }])),
+        };
+      },
+    },
+    PROJECT,
+    stack,
+    scenario.preview ?? false,
+    "organization",
+  );
+  configure(scenario);
+  return record(pulumi.runtime.getMonitor() as unknown as Monitor, stack);
+}
+
+/** Runs index.ts on the mocks that were started last. */
+export async function runIndex(): Promise<Outputs> {
+  jest.doMock("../../guard/look", () => ({ look: fakeLook }));
+  return jest.requireActual<typeof Index>("../../index")();
 }
 
 /** Runs index.ts against mocks and waits until everything is registered. */
 export async function declare(scenario: Scenario): Promise<Program> {
   const declared = await startMocks(scenario);
-  const outputs = runIndex();
-  await pulumi.runtime.disconnect();
-  return new Program(declared, outputs);
+  // Pulumi notes down where every promise was made, and Jest looks each line up in a source map: most of a run's time.
+  // To see where the program itself fails, take this out.
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 0;
+  try {
+    const outputs = await runIndex();
+    await pulumi.runtime.disconnect();
+    return new Program(declared, outputs);
+  } finally {
+    Error.stackTraceLimit = limit;
+  }
 }
 
 /** The value of an output. */

@@ -1,57 +1,62 @@
-import * as pulumi from "@pulumi/pulumi";
-import { spawnSync } from "child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
+import { spawn } from "child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { errorLines } from "../../commands/deploy";
-import { nodeCommand, sqlCommand } from "../../components/commands";
-import type { Cluster } from "../../components";
-import { type Declared, revealed, startMocks } from "./program";
+import { HOST_SCRIPTS } from "../../core/hostScripts";
 
 // Set-up draws its progress with an ES module, which has nothing to do here.
 jest.mock("../../commands/setup", () => ({}));
 
 /**
- * The scripts that our commands hand to the shell, run by a real shell with a docker of our own in the
- * way: it notes its arguments and standard input down and answers as the test says.
+ * The scripts in image/host, run by a real shell with a docker of our own in the way: it notes its arguments and
+ * standard input down, and answers as the container's file says, a piece of shell with the verb in $1. What a test's
+ * answer leaves open, a container that runs and is well answers.
  */
 const DOCKER = `#!/bin/sh
 echo "$*" >>"$FAKE/calls"
+all=$* verb=$1 container=
 for word; do
-  if [ -f "$FAKE/$word" ]; then
-    case "$*" in *" sql") cat >"$FAKE/stdin-$word" ;; esac
-    . "$FAKE/$word"
-  fi
+  if [ -f "$FAKE/box-$word" ]; then container=$word; fi
 done
+case $all in *" sql"* | run*) cat >"$FAKE/stdin-\${container:-run}" ;; esac
+action=
+case $all in *" pgnode "*) action=\${all##* pgnode } ;; esac
+# The container's state and role, which a test may change on the way.
+was() { cat "$FAKE/$1-$container" 2>/dev/null || echo "$2"; }
+becomes() { echo "$2" >"$FAKE/$1-$container"; }
+if [ -n "$container" ]; then . "$FAKE/box-$container"; fi
+case "$verb $all" in
+  inspect*RestartCount*) was restarts 0 ;;
+  inspect*State.Status*) [ -n "$container" ] || exit 1; was state running ;;
+  inspect*NetworkSettings*) was networks "net " ;;
+  inspect*Hostname*) echo "host-$container" ;;
+  start*) becomes state running ;;
+  stop*) becomes state exited ;;
+esac
+case $action in
+  role) was role standby; exit 0 ;;
+  streaming) exit 1 ;;
+  promote) becomes role primary ;;
+esac
 exit 0
 `;
-const PRIMARY = "exit 0";
-const STANDBY = "exit 75";
-const ABSENT = `echo "Error response from daemon: No such container: x" >&2; exit 1`;
-const STOPPED = `echo "Error response from daemon: container 1a2b is not running" >&2; exit 1`;
-const RESTARTING = `echo "Error response from daemon: Container 1a2b is restarting, wait until the container is running" >&2; exit 1`;
-const PAUSED = `echo "Error response from daemon: container 1a2b is paused, unpause the container before exec" >&2; exit 1`;
-const BROKEN = `echo "ERROR:  permission denied" >&2; exit 3`;
-
-const cluster: Cluster = {
-  stack: "dev",
-  members: [],
-  dockerHost: "unix:///test/docker.sock",
-  settings: { parameters: {}, allowedSubnets: [], maxSlotWalKeepSize: "1GB", automaticRejoin: true },
-};
+// What a container answers to SQL.
+const PRIMARY = "case $action in sql) exit 0 ;; role) echo primary; exit 0 ;; esac";
+const STANDBY = "case $action in sql) exit 75 ;; esac";
+const says = (text: string, code: number): string => `case $verb in exec) echo "${text}" >&2; exit ${code} ;; esac`;
+const ABSENT = says("Error response from daemon: No such container: x", 1);
+const STOPPED = says("Error response from daemon: container 1a2b is not running", 1);
+const RESTARTING = says("Error response from daemon: Container 1a2b is restarting, wait until the container is running", 1);
+const PAUSED = says("Error response from daemon: container 1a2b is paused, unpause the container before exec", 1);
+const BROKEN = says("ERROR:  permission denied", 3);
+const state = (word: string): string => `case $all in *State.Status*) was state ${word}; exit 0 ;; esac`;
 
 let folder: string;
-let registered: Declared[];
-beforeAll(async () => {
+beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "scripts-"));
   mkdirSync(join(folder, "bin"));
   writeFileSync(join(folder, "bin", "docker"), DOCKER, { mode: 0o755 });
-  registered = await startMocks({});
-  const args = { cluster, containers: ["one", "two"], sql: "SELECT 'créé';", deleteSql: "SELECT 'dropped';" };
-  sqlCommand("sql", args, {});
-  nodeCommand("configure", { cluster, action: "configure", container: "one", environment: { PGNODE_CONF: "secret" } }, {});
-  nodeCommand("streaming", { cluster, action: "streaming", container: "one" }, {});
-  await pulumi.runtime.disconnect();
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -60,38 +65,48 @@ interface Ran {
   stderr: string;
   /** The arguments of docker, call by call. */
   calls: string[];
-  /** What the container named so got on standard input. */
+  /** What a container, or `run`, got on standard input; empty when nothing. */
   stdin: (container: string) => string;
 }
 
-/** Runs one script of a command, with its environment, while containers answer as told. */
-function run(name: string, script: "create" | "delete", answers: Record<string, string>): Ran {
+/** Runs one script with its environment, while containers answer as told. */
+async function run(
+  script: keyof typeof HOST_SCRIPTS | "drop",
+  environment: Record<string, string>,
+  answers: Record<string, string>,
+  input = "",
+): Promise<Ran> {
   const fake = mkdtempSync(join(folder, "run-"));
   for (const [container, answer] of Object.entries(answers)) {
-    writeFileSync(join(fake, container), answer);
+    writeFileSync(join(fake, `box-${container}`), answer);
   }
-  const inputs = revealed(registered.find((r) => r.name === name)?.inputs) as Record<string, string> & {
-    environment: Record<string, string>;
-  };
-  const path = `${join(folder, "bin")}${delimiter}${process.env["PATH"] ?? ""}`;
-  const { status, stderr } = spawnSync("/bin/sh", ["-c", inputs[script] ?? ""], {
-    encoding: "utf8",
-    env: { ...inputs.environment, PATH: path, FAKE: fake },
+  writeFileSync(join(fake, "calls"), "");
+  const text = script === "drop" ? HOST_SCRIPTS.onPrimary : HOST_SCRIPTS[script];
+  const child = spawn("/bin/sh", ["-c", text], {
+    env: { PGNODE_TIMEOUT: "10", ...environment, PATH: `${join(folder, "bin")}${delimiter}${process.env["PATH"] ?? ""}`, FAKE: fake },
+    stdio: ["pipe", "ignore", "pipe"],
+    timeout: 20_000,
+    killSignal: "SIGKILL",
   });
-  return {
-    code: status,
-    stderr,
-    calls: readFileSync(join(fake, "calls"), "utf8").trimEnd().split("\n"),
-    stdin: (container) => readFileSync(join(fake, `stdin-${container}`), "utf8"),
-  };
+  let stderr = "";
+  child.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
+  child.stdin.on("error", () => undefined);
+  child.stdin.end(input);
+  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  const file = (name: string): string => (existsSync(join(fake, name)) ? readFileSync(join(fake, name), "utf8") : "");
+  return { code, stderr, calls: file("calls").split("\n").filter(Boolean), stdin: (container) => file(`stdin-${container}`) };
 }
 
-/** Which containers were asked, in order. */
-const asked = (ran: Ran): string[] => ran.calls.filter((call) => call.startsWith("exec ")).map((call) => call.split(" ").at(-3) ?? "");
+const SQL = { NODE_CONTAINERS: "one two", PGNODE_SQL: "SELECT 'créé';" };
+const onPrimary = (answers: Record<string, string>): Promise<Ran> => run("onPrimary", SQL, answers);
+/** Which containers were given SQL, in order. */
+const asked = (ran: Ran): string[] => ran.calls.filter((call) => call.endsWith(" pgnode sql")).map((call) => call.split(" ").at(-3) ?? "");
+/** What docker was asked to change. */
+const changes = (ran: Ran): string[] => ran.calls.filter((call) => /^(start|stop|restart|rm|run|network|kill)\b/.test(call));
 
 describe("SQL for whoever is primary", () => {
-  test("goes to the first container when that is the primary, and to no other", () => {
-    const ran = run("sql", "create", { one: PRIMARY, two: PRIMARY });
+  test("goes to the first container when that is the primary, and to no other", async () => {
+    const ran = await onPrimary({ one: PRIMARY, two: PRIMARY });
     expect(ran.code).toBe(0);
     expect(asked(ran)).toEqual(["one"]);
     expect(ran.stdin("one")).toBe("SELECT 'créé';\n");
@@ -103,88 +118,277 @@ describe("SQL for whoever is primary", () => {
     ["is stopped", STOPPED],
     ["cannot start", RESTARTING],
     ["is paused", PAUSED],
-  ])("goes to the next container when the first one %s", (_what, answer) => {
-    const ran = run("sql", "create", { one: answer, two: PRIMARY });
+  ])("goes to the next container when the first one %s", async (_what, answer) => {
+    const ran = await onPrimary({ one: answer, two: PRIMARY });
     expect(ran.code).toBe(0);
     expect(asked(ran)).toEqual(["one", "two"]);
     expect(ran.stdin("two")).toBe("SELECT 'créé';\n");
   });
 
-  test("fails with the server's own words, and is not tried on another server", () => {
-    const ran = run("sql", "create", { one: BROKEN, two: PRIMARY });
-    expect(ran.code).toBe(1);
-    expect(ran.stderr).toBe("ERROR:  permission denied\n");
+  test("fails with the server's own words, and is not tried on another server", async () => {
+    const ran = await onPrimary({ one: BROKEN, two: PRIMARY });
+    expect([ran.code, ran.stderr]).toEqual([1, "ERROR:  permission denied\n"]);
     expect(asked(ran)).toEqual(["one"]);
   });
 
-  test("is refused by the server for the server's reason, whatever the container's log said before", () => {
-    const ran = run("sql", "create", {
-      one: `case "$*" in logs*) echo "pgnode: node one rejoins as a standby of two"; exit 0 ;; esac; ${BROKEN}`,
+  test("is refused by the server for the server's reason, whatever the container's log said before", async () => {
+    const ran = await onPrimary({
+      one: `case $verb in logs) echo "pgnode: node one rejoins as a standby of two"; exit 0 ;; esac\n${BROKEN}`,
     });
     const event = { diagnosticEvent: { severity: "error", message: `exit status 1: running "sh":\n${ran.stderr}`, urn: "urn:x::sql" } };
     expect(errorLines(JSON.stringify(event))).toEqual(["sql: ERROR:  permission denied"]);
   });
 
-  test("fails when there is no primary, and says which containers were asked", () => {
-    const ran = run("sql", "create", { one: STANDBY, two: ABSENT });
-    expect(ran.code).toBe(1);
-    expect(ran.stderr).toMatch(/^no primary among one, two\..*No such container/);
+  test("that the server ends without a word fails with what the node said last", async () => {
+    const ran = await onPrimary({ one: `case $verb in logs) echo "pgnode: no room left"; exit 0 ;; exec) exit 2 ;; esac` });
+    expect([ran.code, ran.stderr]).toEqual([1, "pgnode: no room left\n"]);
   });
 
-  test("is not on docker's command line", () => {
-    const ran = run("sql", "create", { one: PRIMARY });
-    expect(ran.calls.join("\n")).not.toContain("SELECT");
+  test("fails in one line when there is no primary, and says which containers were asked and why", async () => {
+    const log = 'case $verb in logs) echo "pgnode: fenced"; exit 0 ;; esac';
+    const ran = await onPrimary({ one: STANDBY, two: `${log}\n${STOPPED}` });
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      "pgnode: no primary among one two. Error response from daemon: container 1a2b is not running pgnode: fenced\n",
+    ]);
+  });
+
+  test("is not needed at the end, when there is no primary any more", async () => {
+    const last = { ...SQL, NODE_NONE_OK: "yes" };
+    const codes = await Promise.all(
+      [
+        { one: STANDBY, two: ABSENT },
+        { one: STOPPED, two: ABSENT },
+      ].map(async (answers) => (await run("drop", last, answers)).code),
+    );
+    expect(codes).toEqual([0, 0]);
+    expect(await run("drop", last, { one: BROKEN, two: ABSENT })).toMatchObject({ code: 1, stderr: "ERROR:  permission denied\n" });
+  });
+
+  test("is not on docker's command line", async () => {
+    const { calls } = await onPrimary({ one: PRIMARY });
+    expect(calls.join("\n")).not.toContain("SELECT");
   });
 });
 
-describe("SQL for the end", () => {
-  test("is another one, and goes to whoever is primary as well", () => {
-    const ran = run("sql", "delete", { one: STANDBY, two: PRIMARY });
-    expect(ran.code).toBe(0);
-    expect(ran.stdin("two")).toBe("SELECT 'dropped';\n");
+describe("a slot", () => {
+  const slot = (own: Record<string, string>): Promise<Ran> => run("slot", { ...SQL, NODE_CONTAINER: "own" }, { one: PRIMARY, ...own });
+
+  test("is made on the primary for a node that is a standby, and for one that has no container yet", async () => {
+    for (const ran of [await slot({ own: STANDBY }), await slot({})]) {
+      expect([ran.code, asked(ran)]).toEqual([0, ["one"]]);
+    }
   });
 
-  test("is not needed when there is no primary any more", () => {
-    expect(run("sql", "delete", { one: STANDBY, two: ABSENT }).code).toBe(0);
-    expect(run("sql", "delete", { one: STOPPED, two: ABSENT }).code).toBe(0);
+  test("is not made for the primary itself: nobody would use it, and WAL would be held back for ever", async () => {
+    const ran = await slot({ own: PRIMARY });
+    expect([ran.code, asked(ran)]).toEqual([0, []]);
   });
 
-  test("fails when the primary refuses it", () => {
-    expect(run("sql", "delete", { one: BROKEN, two: ABSENT })).toMatchObject({ code: 1, stderr: "ERROR:  permission denied\n" });
-  });
+  test.each(["exited", "created", "paused", "restarting"])(
+    "is not made for a node that is %s: it makes its own when it starts",
+    async (word) => {
+      const ran = await slot({ own: state(word) });
+      expect([ran.code, asked(ran)]).toEqual([0, []]);
+      expect(ran.stderr).toBe("pgnode: container own does not run: its node makes its slot when it starts\n");
+    },
+  );
 });
 
-describe("a command in a node's container", () => {
-  test("gets its settings by name, so that no value is on a command line", () => {
-    const ran = run("configure", "create", { one: "exit 0" });
-    expect(ran.code).toBe(0);
-    expect(ran.calls).toHaveLength(1);
-    expect(ran.calls[0]).toContain("-e PGNODE_CONF ");
-    expect(ran.calls[0]).not.toContain("secret");
+describe("the configuration of a node", () => {
+  const configure = (answer: string | undefined): Promise<Ran> =>
+    run(
+      "configure",
+      { NODE_NAME: "pg1", NODE_CONTAINER: "one", PGNODE_CONF: "secret", PGNODE_PASSFILE: "secret" },
+      answer === undefined ? {} : { one: answer },
+    );
+  const acts = (ran: Ran): string[] => ran.calls.filter((call) => !call.startsWith("inspect "));
+
+  test("is given by name, so that no value is on a command line", async () => {
+    const ran = await configure("");
+    expect([ran.code, acts(ran)]).toEqual([
+      0,
+      [
+        "exec -u postgres -e PGNODE_TIMEOUT -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT one pgnode configure",
+        "exec -u postgres -e PGNODE_TIMEOUT one pgnode role",
+      ],
+    ]);
   });
 
-  test("restarts the server only when a setting asks for it, and waits until it is back", () => {
-    const ran = run("configure", "create", { one: `case "$*" in *configure) echo "restart: max_connections" ;; esac; exit 0` });
-    expect(ran.code).toBe(0);
-    expect(ran.calls.map((call) => call.split(" ")[0])).toEqual(["exec", "restart", "exec"]);
-    expect(ran.calls[2]).toMatch(/ one pgnode ready$/);
+  test("restarts the server only when a setting asks for it, and waits until it is back", async () => {
+    const ran = await configure('case $action in configure) echo "restart: max_connections" ;; esac');
+    expect([ran.code, acts(ran).map((call) => call.split(" ")[0])]).toEqual([0, ["exec", "restart", "exec", "exec"]]);
+    expect(acts(ran)[2]).toMatch(/ one pgnode ready$/);
   });
 
-  test.each(["configure", "streaming"])("fails when pgnode %s fails", (name) => {
-    const ran = run(name, "create", { one: `echo "pgnode: no" >&2; exit 1` });
-    expect(ran.code).toBe(1);
+  test.each([
+    ["gone", undefined, ""],
+    ["stopped", state("exited"), "pgnode: node pg1 does not run: its settings are brought by the next up after it was started\n"],
+  ])("waits for another run when the node is %s", async (_what, answer, said) => {
+    const ran = await configure(answer);
+    expect([ran.code, ran.stderr, acts(ran)]).toEqual([0, said, []]);
+  });
+
+  const log = "case $verb in logs) echo LOG; echo 'pgnode: the volume holds the cluster of node two'; exit 0 ;; esac";
+  test("fails when pgnode fails, and ends with what the node itself said last", async () => {
+    const ran = await configure(`${log}\ncase $action in configure) echo "pgnode: no" >&2; exit 1 ;; esac`);
+    expect([ran.code, ran.stderr.trimEnd().split("\n").at(-1)]).toEqual([1, "pgnode: the volume holds the cluster of node two"]);
     expect(ran.stderr).toContain("pgnode: no\n");
   });
 
-  test.each(["configure", "streaming"])("that cannot run (pgnode %s) ends with what the node itself said last", (name) => {
-    const log = "echo LOG; echo 'pgnode: first' >&2; echo 'pgnode: the volume holds the cluster of node two' >&2; echo LOG; exit 0";
-    const ran = run(name, "create", { one: `case "$*" in logs*) ${log} ;; esac; ${STOPPED}` });
-    expect(ran.code).toBe(1);
-    expect(ran.stderr.trimEnd().split("\n").at(-1)).toBe("pgnode: the volume holds the cluster of node two");
+  test("fails when the restart fails, and when the server does not come back", async () => {
+    const restart = 'case $action in configure) echo "restart: x"; exit 0 ;; esac';
+    expect((await configure(`${restart}\ncase $verb in restart) exit 1 ;; esac`)).code).not.toBe(0);
+    expect((await configure(`${restart}\n${log}\ncase $action in ready) exit 1 ;; esac`)).stderr).toContain("the cluster of node two");
+  });
+});
+
+describe("the birth of a node", () => {
+  const environment = {
+    ...{ NODE_ACTION: "clone", NODE_HELPER: "helper", NODE_LABELS: "a=b c=d", NODE_IMAGE: "img", NODE_VOLUME: "vol", NODE_NETWORK: "net" },
+    ...{ NODE_PASS: "PGNODE_NAME PGNODE_SLOT", PGNODE_NAME: "secret" },
+  };
+
+  test("runs pgnode once in a labelled helper on the volume, after an old helper is gone", async () => {
+    const ran = await run("birth", environment, {}, "the program");
+    expect([ran.code, ran.calls]).toEqual([
+      0,
+      [
+        "rm -f -v helper",
+        "run --rm -i --name helper --user 0:0 --entrypoint sh --network net -v vol:/var/lib/pgnode --label a=b --label c=d -e PGNODE_NAME -e PGNODE_SLOT img -c cat >/tmp/pgnode && exec sh /tmp/pgnode clone",
+      ],
+    ]);
+    expect(ran.stdin("run")).toBe("the program");
   });
 
-  test("fails when the restart fails", () => {
-    const ran = run("configure", "create", { one: `case "$*" in restart*) exit 1 ;; esac; echo "restart: x"; exit 0` });
-    expect(ran.code).not.toBe(0);
+  test("needs no network where none is given", async () => {
+    expect((await run("birth", { ...environment, NODE_NETWORK: "" }, {})).calls[1]).toContain(" --network none ");
+  });
+});
+
+describe("a node is ready", () => {
+  const environment = {
+    ...{ NODE_NAME: "pg2", NODE_CONTAINER: "two", NODE_CONTAINERS: "one two", NODE_NETWORK: "net", PGNODE_SLOT: "pg_2" },
+    ...{ NODE_CLONE: 'cat >"$FAKE/stdin-clone"; docker run "$NODE_ACTION"; : >"$FAKE/cloned"' },
+  };
+  const ready = (answers: Record<string, string>, more: Record<string, string> = {}): Promise<Ran> =>
+    run("ready", { ...environment, ...more }, answers, "export PGNODE_PASSFILE=x\nprogram");
+  const STREAMS = "case $action in streaming) exit 0 ;; esac";
+  const SLOT = "SELECT pg_create_physical_replication_slot('pg_2', true) WHERE NOT EXISTS";
+
+  test("when it is the one primary", async () => {
+    const ran = await ready({ one: STANDBY, two: PRIMARY });
+    expect([ran.code, ran.stderr, changes(ran)]).toEqual([0, "", []]);
+  });
+
+  test("but not beside another writer", async () => {
+    const ran = await ready({ one: PRIMARY, two: PRIMARY });
+    expect([ran.code, ran.stderr]).toEqual([1, "pgnode: node pg2 is writable, and so is one: two writers. Run: npm run status\n"]);
+  });
+
+  test("when it streams, through its own slot: being a standby is not enough", async () => {
+    const ran = await ready({ one: PRIMARY, two: STREAMS });
+    expect([ran.code, ran.stderr, changes(ran)]).toEqual([0, "", []]);
+    expect(ran.calls.at(-1)).toBe("exec -u postgres -e PGNODE_TIMEOUT -e PGNODE_SLOT -e PGNODE_NAME two pgnode streaming");
+  });
+
+  test("once its slot is made on the primary, where it was missing", async () => {
+    const ran = await ready({ one: PRIMARY, two: 'case $action in streaming) [ -e "$FAKE/stdin-one" ]; exit ;; esac' });
+    expect([ran.code, changes(ran)]).toEqual([0, []]);
+    expect(ran.stdin("one")).toContain(SLOT);
+    expect(ran.stdin("two")).toBe("");
+  });
+
+  test("once the others are in its network again, under their own names", async () => {
+    const lost = 'case $all in *NetworkSettings*) echo "bridge "; exit 0 ;; "network connect"*) : >"$FAKE/joined" ;; esac';
+    const ran = await ready({ one: `${PRIMARY}\n${lost}`, two: 'case $action in streaming) [ -e "$FAKE/joined" ]; exit ;; esac' });
+    expect([ran.code, changes(ran)]).toEqual([0, ["network connect --alias host-one net one"]]);
+  });
+
+  const EMPTY = 'case $verb in logs) [ -e "$FAKE/cloned" ] || echo "pgnode: node pg2 has no cluster in its volume"; exit 0 ;; esac';
+  const NO_ROLE = 'case $action in role) [ -e "$FAKE/cloned" ] && echo standby; exit 0 ;; streaming) exit 0 ;; esac';
+
+  test("once its empty volume is filled from the primary, after its slot is there", async () => {
+    const ran = await ready({ one: PRIMARY, two: `${EMPTY}\n${NO_ROLE}` });
+    expect(ran.code).toBe(0);
+    expect(changes(ran)).toEqual(["stop -t 60 two", "run clone", "start two"]);
+    expect(ran.calls.findIndex((call) => call.endsWith("one pgnode sql"))).toBeLessThan(ran.calls.indexOf("run clone"));
+    expect(ran.stdin("one")).toContain(SLOT);
+    expect(ran.stdin("clone")).toBe("export PGNODE_PASSFILE=x\nprogram\n");
+    expect(ran.stderr).toContain("the volume of node pg2 is empty: cloning it from whoever is primary (one)");
+  });
+
+  test("never by an empty cluster: without a primary to fill its volume from it stays down, and says so", async () => {
+    const ran = await ready({ one: STANDBY, two: `${EMPTY}\n${NO_ROLE}` });
+    expect([ran.code, changes(ran)]).toEqual([1, []]);
+    expect(ran.stderr).toMatch(
+      /^pgnode: the volume of node pg2 is empty, and no other node is primary to fill it from\. It stays down\. .*\n$/,
+    );
+  });
+
+  test("not when the clone fails, nor when the volume is still empty after it", async () => {
+    const failed = await ready({ one: PRIMARY, two: `${EMPTY}\n${NO_ROLE}` }, { NODE_CLONE: 'echo "pgnode: no room" >&2; exit 1' });
+    expect([failed.code, failed.stderr.trimEnd().split("\n").slice(-2)]).toEqual([
+      1,
+      ["pgnode: no room", "pgnode: cloning node pg2 failed (see above)"],
+    ]);
+    expect(changes(failed)).toEqual(["stop -t 60 two"]);
+    const still = await ready({ one: PRIMARY, two: `${EMPTY}\n${NO_ROLE}` }, { NODE_CLONE: "docker run" });
+    expect([still.code, still.stderr.trimEnd().split("\n").at(-1)]).toEqual([1, "pgnode: node pg2 has no cluster in its volume"]);
+    expect(changes(still).filter((call) => call === "run")).toHaveLength(1);
+  });
+
+  test.each(["exited", "created", "dead"])("not waited for when it is %s, and not started", async (word) => {
+    const ran = await ready({ one: PRIMARY, two: state(word) });
+    expect([ran.code, changes(ran)]).toEqual([0, []]);
+    expect(ran.stderr).toBe(
+      "pgnode: node pg2 is stopped, and is not waited for. Start it with the config key startStopped, or: docker start two\n",
+    );
+  });
+
+  test("once it is started, where the config says that stopped nodes are", async () => {
+    const ran = await ready({ one: PRIMARY, two: `${state("exited")}\n${STREAMS}` }, { NODE_START: "yes" });
+    expect([ran.code, ran.stderr, changes(ran)]).toEqual([0, "", ["start two"]]);
+  });
+
+  test("not waited for, nor thawed, when it is paused", async () => {
+    const ran = await ready({ one: PRIMARY, two: state("paused") }, { NODE_START: "yes" });
+    expect([ran.code, ran.stderr, changes(ran)]).toEqual([0, "pgnode: node pg2 is paused, and is not waited for\n", []]);
+  });
+
+  const KEPT = "case $action in role) was role kept; exit 0 ;; esac";
+
+  test("once it is promoted with the data that was kept, where nobody else is there", async () => {
+    const ran = await ready({ two: KEPT });
+    expect([ran.code, ran.stderr]).toEqual([0, "pgnode: node pg2 has the newest data that was kept: it becomes the primary\n"]);
+    expect(ran.calls.filter((call) => call.endsWith("pgnode promote"))).toHaveLength(1);
+  });
+
+  test.each(["running", "exited"])(
+    "not promoted with kept data while another container is there (%s), which may have newer",
+    async (word) => {
+      const ran = await ready({ one: state(word), two: KEPT });
+      expect([ran.code, ran.calls.filter((call) => call.endsWith("pgnode promote"))]).toEqual([1, []]);
+      expect(ran.stderr).toBe(
+        "pgnode: node pg2 was to become the primary with the data that was kept, and container one is there already. Run: npm run status, then npm run failover\n",
+      );
+    },
+  );
+
+  test("given up after three restarts, with the node's last words", async () => {
+    const counting = `case $all in *RestartCount*) n=$(was n 4); becomes n $((n + 1)); echo "$n"; exit 0 ;; esac`;
+    const log = 'case $verb in logs) echo "pgnode: the volume belongs to somebody else"; exit 0 ;; esac';
+    const ran = await ready({ one: PRIMARY, two: `${counting}\n${log}\ncase $action in role) exit 1 ;; esac` });
+    expect([ran.code, ran.stderr]).toEqual([1, "pgnode: node pg2 does not come up: the volume belongs to somebody else\n"]);
+    expect(ran.calls.filter((call) => call.includes("RestartCount"))).toHaveLength(4);
+  });
+
+  test("given up at the deadline, whatever it does, with the node's last words", async () => {
+    const log = 'case $verb in logs) echo "2026 FATAL:  could not connect to the primary server"; exit 0 ;; esac';
+    const ran = await ready({ one: PRIMARY, two: log }, { PGNODE_TIMEOUT: "0" });
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      "pgnode: node pg2 is neither primary nor streaming after 0 s. The last it said: 2026 FATAL:  could not connect to the primary server. Its log: docker logs two\n",
+    ]);
   });
 });

@@ -1,0 +1,9 @@
+import { adopt } from "../commands/adopt";
+import { commandLine, runCommand } from "../commands/cli";
+
+const program = commandLine(
+  "adopt",
+  "Takes a stack whose state was lost into a new one, without touching a container. Passwords that only the lost state knew are asked for.",
+);
+
+void runCommand(program, ({ stack }) => adopt(stack));
