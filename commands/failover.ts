@@ -32,7 +32,7 @@ export interface FailoverOptions {
 
 /** `npm run failover`: the primary is gone; fence it, promote the most advanced standby. Returns the exit code. */
 export async function failover(stack: string, options: FailoverOptions): Promise<number> {
-  const start = Date.now();
+  const start = performance.now();
   const config = readStackConfig(stack);
   // The first look changes nothing, so it does not wait for the lock. What is done rests on the look after the fence.
   const look = observe(config);
@@ -295,12 +295,12 @@ async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], 
  * was promoted, and cannot follow it.
  */
 async function observeDrained(config: StackConfig): Promise<Observation[]> {
-  const deadline = Date.now() + BOUNDS.drain * 1000;
+  const deadline = performance.now() + BOUNDS.drain * 1000;
   for (;;) {
     const observed = await observe(config);
     const settled = ({ server }: Observation): boolean =>
       server === null || (server.receiver?.status !== "streaming" && server.localWalRead);
-    if (observed.every(settled) || Date.now() > deadline) {
+    if (observed.every(settled) || performance.now() > deadline) {
       return observed;
     }
     await new Promise((resolve) => setTimeout(resolve, 50));

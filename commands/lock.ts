@@ -258,7 +258,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
   const lock = new Lock(place);
   const pid = holderPid ?? process.pid;
   const claim: Claim = { ...thisMachine(), command: who, pid, start: startOf(pid), token: randomUUID(), ttl };
-  const deadline = Date.now() + seconds * 1000;
+  const deadline = performance.now() + seconds * 1000;
   let unsettled = 0;
   let told = false;
   for (;;) {
@@ -279,7 +279,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
     let holder = await lock.read();
     while (holder !== undefined && !isBy(holder, claim) && !(await lock.isDead(holder))) {
       unsettled = 0;
-      if (Date.now() >= deadline) {
+      if (performance.now() >= deadline) {
         throw lock.refusal(holder);
       }
       if (!told) {
@@ -292,8 +292,8 @@ export async function acquireLock(place: Place, who: string, options: LockOption
     if (holder !== undefined && isBy(holder, claim)) {
       return { release: () => Promise.resolve(), releaseNow: () => undefined };
     }
-    unsettled ||= Date.now();
-    if (Date.now() - unsettled > UNSETTLED) {
+    unsettled ||= performance.now();
+    if (performance.now() - unsettled > UNSETTLED) {
       throw new UserError(`the name ${lock.name} is taken in Docker, and nobody has it. Restart the engine, then try again`);
     }
     if (holder === undefined) {

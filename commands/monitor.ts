@@ -82,7 +82,7 @@ export async function monitor(stack: string, options: MonitorOptions): Promise<n
 }
 
 function lookOf(status: Status, observed: readonly Observation[]): Look {
-  return { at: Date.now(), primary: status.primary, lsn: observed.find((n) => n.name === status.primary)?.server?.lsn ?? null };
+  return { at: performance.now(), primary: status.primary, lsn: observed.find((n) => n.name === status.primary)?.server?.lsn ?? null };
 }
 
 /** @param draw Shows a text in place of the one before; undefined where there is no terminal. */

@@ -118,7 +118,7 @@ export async function finish(
   nodes: Map<string, NodeControl>,
   promoted: string,
   observed: readonly Observation[],
-  start = Date.now(),
+  start = performance.now(),
 ): Promise<number> {
   const survivors = observed.filter((node) => node.server?.inRecovery === true && node.name !== promoted).map((node) => node.name);
   const primary = controlOf(nodes, promoted);
@@ -131,7 +131,7 @@ export async function finish(
       );
     });
   }
-  return (Date.now() - start) / 1000;
+  return (performance.now() - start) / 1000;
 }
 
 /**
@@ -192,12 +192,12 @@ export function show(report: Report, json: boolean): void {
 
 /** Waits for a condition; @throws UserError that says what was waited for. */
 export async function until(what: string, seconds: number, condition: () => Promise<boolean>): Promise<true> {
-  const deadline = Date.now() + seconds * 1000;
+  const deadline = performance.now() + seconds * 1000;
   for (;;) {
     if (await condition()) {
       return true;
     }
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       throw new UserError(`waited ${seconds} s for ${what}`);
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -225,7 +225,7 @@ export function refuseChangedPassword(stack: string, primary: Observation): void
  */
 export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
   const { name } = node.node;
-  const begin = Date.now();
+  const begin = performance.now();
   let seconds: number = BOUNDS.rejoin;
   let told = "";
   let cloned = false;
@@ -256,7 +256,7 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
         `node ${name} does not come up: ${reason || words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,
       );
     }
-    if (Date.now() - begin > seconds * 1000) {
+    if (performance.now() - begin > seconds * 1000) {
       throw new UserError(`waited ${seconds} s for node ${name} to stream again. Its log: docker logs ${node.container}`);
     }
     await new Promise((resolve) => setTimeout(resolve, 100));

@@ -91,7 +91,7 @@ async function prepare(config: StackConfig, name: string, anew: boolean): Promis
 
 /** Starts the node, waits until it streams, and says so. */
 async function bringBackAndSay(config: StackConfig, control: NodeControl, primary: string): Promise<void> {
-  const start = Date.now();
+  const start = performance.now();
   await bringBack(control, config);
-  console.log(`node ${control.node.name} streams from ${primary}, ${((Date.now() - start) / 1000).toFixed(1)} s after its start`);
+  console.log(`node ${control.node.name} streams from ${primary}, ${((performance.now() - start) / 1000).toFixed(1)} s after its start`);
 }

@@ -107,7 +107,7 @@ async function move(
 ): Promise<number> {
   const { from, to, observed, json, resumed = false } = how;
   const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
-  const start = Date.now();
+  const start = performance.now();
   say(`stopping ${from}; it sends everything to its standbys first`);
   let end: WalEnd;
   let now: Observation[];

@@ -2,7 +2,7 @@ import { isIPv4, isIPv6 } from "net";
 import { z } from "zod";
 import { isUsablePassword } from "./conninfo";
 import { byName, isNodeName, PROJECT, SAMPLE_DATABASE } from "./names";
-import { RESERVED_PARAMETERS } from "./settings";
+import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS, SYNCHRONOUS_COMMITS } from "./settings";
 
 /** A config value that the user has to mend. Its message is one line and says how. */
 export class ConfigError extends Error {
@@ -264,6 +264,11 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     fail("nodes", [...hosts], "one dockerHost for all nodes: this version does not span several Docker hosts yet");
   }
   const sync = parseSynchronous(synchronous, config.nodes.length);
+  const commit = config.parameters["synchronous_commit"];
+  if (sync !== undefined && commit !== undefined && !SYNCHRONOUS_COMMITS.includes(commit.toLowerCase())) {
+    const instead = "The config key synchronous promises more. A session that needs less: SET synchronous_commit.";
+    fail("parameters.synchronous_commit", commit, SYNCHRONOUS_COMMITS.join(", "), instead);
+  }
   return {
     stack,
     ...config,
@@ -295,6 +300,10 @@ function refuseParameters(parameters: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(parameters)) {
     if (!/^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$/.test(name)) {
       fail(`parameters.${name}`, value, "a PostgreSQL setting's name in lower case, such as work_mem");
+    }
+    const restricted = Object.hasOwn(RESTRICTED_PARAMETERS, name) ? RESTRICTED_PARAMETERS[name] : undefined;
+    if (restricted !== undefined && !restricted.allowed.includes(value.toLowerCase())) {
+      fail(`parameters.${name}`, value, restricted.allowed.join(", "), restricted.instead);
     }
     const instead = RESERVED_PARAMETERS[name];
     if (instead !== undefined && Object.hasOwn(RESERVED_PARAMETERS, name)) {

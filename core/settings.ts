@@ -34,9 +34,37 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
   synchronous_standby_names: "the config key synchronous",
   max_slot_wal_keep_size: "the config key maxSlotWalKeepSize",
   password_encryption: "nothing: it is scram-sha-256",
+  ...Object.fromEntries(
+    ["", "_action", "_inclusive", "_lsn", "_name", "_time", "_xid"].map((part) => [
+      `recovery_target${part}`,
+      "nothing: a standby that stops replaying follows nobody; restore to a point in time with a server outside the stack",
+    ]),
+  ),
   "pgnode.members": "the config key nodes",
   "pgnode.rejoin": "the config key automaticRejoin",
 };
+
+const ON = ["on", "true", "yes", "1"];
+const OFF = ["off", "false", "no", "0"];
+const LOG_IS_READ = "The commands read the log: collect it with docker logs, or a log driver of Docker's.";
+
+/** Parameters of which only some values keep the stack working: those, in lower case, and what to do instead. */
+export const RESTRICTED_PARAMETERS: Readonly<Record<string, { allowed: readonly string[]; instead: string }>> = {
+  hot_standby: { allowed: ON, instead: "A standby that answers nobody cannot be judged, so none could be promoted. Remove it." },
+  wal_level: { allowed: ["replica", "logical"], instead: "Standbys cannot stream with less. Remove it." },
+  recovery_target_timeline: { allowed: ["latest"], instead: "A standby has to follow whoever is promoted. Remove it." },
+  logging_collector: { allowed: OFF, instead: LOG_IS_READ },
+  log_destination: { allowed: ["stderr"], instead: LOG_IS_READ },
+  log_line_prefix: { allowed: ["%m [%p] "], instead: "The commands read the log. Use log_connections or log_duration for more in it." },
+  log_timezone: { allowed: ["utc", "etc/utc"], instead: "The commands read the log. Use timezone for what clients see." },
+  lc_messages: {
+    allowed: ["c", "c.utf-8", "c.utf8", "posix", "en_us.utf-8", "en_us.utf8"],
+    instead: "The commands read the log. A client sets its own: SET lc_messages.",
+  },
+};
+
+/** The values of synchronous_commit with which a commit that was acknowledged is on the disk of a standby. */
+export const SYNCHRONOUS_COMMITS: readonly string[] = [...ON, "remote_apply"];
 
 /** The guide's settings, sized up with the number of nodes, and what the field has learnt is needed. */
 export function defaultParameters(nodes: number): Record<string, string> {
@@ -101,19 +129,23 @@ export function nodeConf(settings: NodeSettings): string {
   return ["# Written by postgres-replica; `pulumi up` overwrites it.", ...lines, ""].join("\n");
 }
 
-/** pg_hba.conf: the socket for the node's own administrator, scram for everybody else. */
+/**
+ * pg_hba.conf: the socket for the node's own administrator, scram for everybody else. The replication role may always come
+ * from the nodes' own network, whatever is allowed: standbys have to stream.
+ */
 export function hbaConf(allowedSubnets: readonly string[]): string {
   const from = [...new Set(["127.0.0.1/32", "::1/128", ...allowedSubnets])];
+  const fromNodes = [...new Set([...from, "samenet"])];
   const rule = (type: string, database: string, user: string, address: string, method: string): string =>
     [type, database, user, address, method].filter((field) => field !== "").join("\t");
   return [
     "# Written by postgres-replica; `pulumi up` overwrites it.",
     rule("local", "all", "postgres", "", "peer"),
     rule("local", "all", "all", "", "scram-sha-256"),
-    ...from.map((address) => rule("host", "replication", REPLICATION_ROLE, address, "scram-sha-256")),
+    ...fromNodes.map((address) => rule("host", "replication", REPLICATION_ROLE, address, "scram-sha-256")),
     // pg_rewind reads through database postgres; no other database is the replication role's business.
-    ...from.map((address) => rule("host", "postgres", REPLICATION_ROLE, address, "scram-sha-256")),
-    ...from.map((address) => rule("host", "all", REPLICATION_ROLE, address, "reject")),
+    ...fromNodes.map((address) => rule("host", "postgres", REPLICATION_ROLE, address, "scram-sha-256")),
+    ...fromNodes.map((address) => rule("host", "all", REPLICATION_ROLE, address, "reject")),
     ...from.map((address) => rule("host", "all", "all", address, "scram-sha-256")),
     "",
   ].join("\n");

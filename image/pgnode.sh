@@ -57,6 +57,16 @@ STACK_OPTION=${PGNODE_STACK:+ --stack $PGNODE_STACK}
 KEEPALIVE='keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000'
 export PGAPPNAME=pgnode PGCONNECT_TIMEOUT=5
 
+# Seconds of a clock that nobody sets, for bounds: the wall clock may jump, and a guard that waits for peers must neither end
+# at once for that nor never. Without /proc there is only the wall clock.
+now() {
+    if read -r uptime _ 2>/dev/null </proc/uptime; then
+        echo "${uptime%%.*}"
+    else
+        date +%s
+    fi
+}
+
 say() { echo "pgnode: $*" >&2; }
 die() {
     say "$*"
@@ -316,7 +326,7 @@ guard() {
     # The very first start: there is nobody to ask yet.
     [ -e "$ROOT/started" ] || return 0
     mine=$(own_timeline)
-    deadline=$(($(date +%s) + PEER_SECONDS))
+    deadline=$(($(now) + PEER_SECONDS))
     while :; do
         look_around
         if [ -n "$PRIMARY" ] && [ "$PRIMARY_TIMELINE" -ge "$mine" ]; then
@@ -332,7 +342,7 @@ guard() {
             rejoin
             return 0
         fi
-        [ "$SILENT" -gt 0 ] && [ "$(date +%s)" -lt "$deadline" ] || return 0
+        [ "$SILENT" -gt 0 ] && [ "$(now)" -lt "$deadline" ] || return 0
         sleep 0.2
     done
 }
@@ -351,10 +361,10 @@ rejoin() {
     touch "$ROOT/fenced"
     [ "$(own_setting pgnode.rejoin)" != off ] || [ -e "$ROOT/rejoin-once" ] ||
         die "node $PGNODE_NAME has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
-    deadline=$(($(date +%s) + REJOIN_SECONDS))
+    deadline=$(($(now) + REJOIN_SECONDS))
     look_around
     until [ -n "$PRIMARY" ]; do
-        [ "$(date +%s)" -lt "$deadline" ] ||
+        [ "$(now)" -lt "$deadline" ] ||
             die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status --$STACK_OPTION, then npm run failover --$STACK_OPTION. When this node is to be the primary again, see docs/operations.md: a node must not be the primary"
         sleep 0.5
         look_around
@@ -387,9 +397,9 @@ rewind() {
         return 1
     fi
     # Up to version 15 pg_rewind takes the primary's timeline from its last checkpoint.
-    deadline=$(($(date +%s) + CHECKPOINT_SECONDS))
+    deadline=$(($(now) + CHECKPOINT_SECONDS))
     while [ "$(image_major)" -lt 16 ] && [ "$(psql -XAtq -d "$1" -c 'SELECT timeline_id FROM pg_control_checkpoint()' </dev/null)" != "$PRIMARY_TIMELINE" ]; do
-        [ "$(date +%s)" -lt "$deadline" ] || return 1
+        [ "$(now)" -lt "$deadline" ] || return 1
         sleep 1
     done
     # Without WAL back to the divergence, pg_rewind says so before it changes anything; from there on
@@ -471,18 +481,24 @@ recover_alone() {
 run() {
     [ -f "$DATA/PG_VERSION" ] || {
         # A clone that was interrupted between its two renames.
-        [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
+        [ -e "$DATA" ] || [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
     }
-    [ -f "$DATA/PG_VERSION" ] || {
-        say "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
-        # Not at once: Docker would start it again and again, and of a container between two starts Pulumi's provider
-        # notes down that it publishes no port.
-        trap 'exit 1' INT TERM
-        sleep "$EMPTY_SECONDS" &
-        wait
-        exit 1
-    }
-    check_volume
+    if [ -e "$DATA" ] && [ ! -f "$DATA/PG_VERSION" ]; then
+        # Nothing is to be had from it. Only who has asked for a clone has said that it may go.
+        [ -e "$ROOT/reclone" ] ||
+            die "the data folder of node $PGNODE_NAME has lost its PG_VERSION: it is damaged. Nothing was changed. To replace it by a clone, run: npm run rejoin -- $PGNODE_NAME --clone$STACK_OPTION"
+    else
+        [ -f "$DATA/PG_VERSION" ] || {
+            say "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+            # Not at once: Docker would start it again and again, and of a container between two starts Pulumi's provider
+            # notes down that it publishes no port.
+            trap 'exit 1' INT TERM
+            sleep "$EMPTY_SECONDS" &
+            wait
+            exit 1
+        }
+        check_volume
+    fi
     # It has been promoted, by whatever way: a mark that outlived that would promote a standby one day.
     [ -e "$DATA/standby.signal" ] || rm -f "$ROOT/kept"
     guard
@@ -702,9 +718,9 @@ unfence() {
 fence() { : >"$ROOT/fenced"; }
 
 wait_ready() {
-    deadline=$(($(date +%s) + TIMEOUT))
+    deadline=$(($(now) + TIMEOUT))
     until pg_isready -q -h 127.0.0.1 -p 5432; do
-        [ "$(date +%s)" -lt "$deadline" ] ||
+        [ "$(now)" -lt "$deadline" ] ||
             die "node $PGNODE_NAME does not accept connections after $TIMEOUT s. Its log: docker logs $(hostname)"
         sleep 0.1
     done
@@ -807,9 +823,9 @@ promote() {
 
 streaming() {
     wait_ready
-    deadline=$(($(date +%s) + TIMEOUT))
+    deadline=$(($(now) + TIMEOUT))
     until [ "$(psql_local -c "SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND slot_name = '$PGNODE_SLOT')" </dev/null)" = t ]; do
-        [ "$(date +%s)" -lt "$deadline" ] ||
+        [ "$(now)" -lt "$deadline" ] ||
             die "node $PGNODE_NAME does not stream through slot $PGNODE_SLOT after $TIMEOUT s. Its log: docker logs $(hostname)"
         sleep 0.1
     done

@@ -32,11 +32,14 @@ export async function longRun(
   options: execa.Options & { minutes?: number; ownErrors?: string } = {},
 ): Promise<void> {
   const { minutes = 20, ownErrors, ...rest } = options;
-  const start = Date.now();
+  const start = performance.now();
   mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
   const beat =
     ownErrors === undefined
-      ? setInterval(() => report(`${what}: still at it after ${Math.round((Date.now() - start) / 1000)} s`), HEARTBEAT_SECONDS * 1000)
+      ? setInterval(
+          () => report(`${what}: still at it after ${Math.round((performance.now() - start) / 1000)} s`),
+          HEARTBEAT_SECONDS * 1000,
+        )
       : undefined;
   try {
     const child = execa(file, [...args], { all: true, reject: false, stdin: "ignore", timeout: minutes * 60_000, ...rest });

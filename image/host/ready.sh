@@ -60,10 +60,16 @@ attach() {
 
 case $(state_of "$NODE_CONTAINER") in
 exited | created | dead)
-    [ -n "${NODE_START:-}" ] || {
-        say "node $NODE_NAME is stopped, and is not waited for. Start it with the config key startStopped, or: docker start $NODE_CONTAINER"
-        exit 0
-    }
+    # A node without data was not stopped to keep something.
+    case $(reason_of "$NODE_CONTAINER") in
+    *"no cluster in its volume"*) ;;
+    *)
+        [ -n "${NODE_START:-}" ] || {
+            say "node $NODE_NAME is stopped, and is not waited for. Start it with the config key startStopped, or: docker start $NODE_CONTAINER"
+            exit 0
+        }
+        ;;
+    esac
     docker start "$NODE_CONTAINER" >/dev/null
     ;;
 paused)

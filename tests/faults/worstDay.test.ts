@@ -122,3 +122,73 @@ describe("a promotion", () => {
     expect((await nodes.must("switchover")).stdout).not.toContain("not covered");
   });
 });
+
+describe("a node that was primary and whose peer is silent", () => {
+  const nodes = new HandMade(["pg1", "pg2"]);
+  // A wall clock that is a day on at each look, or a day back.
+  const date = String.raw`#!/bin/sh
+looks=$(($(cat /tmp/looks 2>/dev/null || echo 0) + 1))
+echo "$looks" >/tmp/looks
+[ ! -e /tmp/back ] || looks=-$looks
+echo $((1800000000 + looks * 86400))
+`;
+  beforeAll(async () => {
+    await nodes.begin({ "/usr/local/bin/date": date });
+    await nodes.join("pg2");
+    await nodes.docker("kill", nodes.container("pg2"));
+  });
+  afterAll(() => nodes.remove());
+
+  /** Kills the node and starts it again; returns the seconds until it is primary. */
+  async function restart(): Promise<number> {
+    await nodes.docker("kill", nodes.container("pg1"));
+    await nodes.docker("start", nodes.container("pg1"));
+    const start = performance.now();
+    const answer = (): Promise<string> => nodes.sql("pg1", "SELECT pg_is_in_recovery()").catch(() => "");
+    await nodes.until("pg1 to be primary", async () => (await answer()) === "f", 60);
+    return (performance.now() - start) / 1000;
+  }
+
+  test("waits for it as long as ever when the wall clock jumps ahead", async () => {
+    expect(await restart()).toBeGreaterThan(4);
+  });
+
+  test("and no longer when it is set back", async () => {
+    await nodes.docker("exec", nodes.container("pg1"), "touch", "/tmp/back");
+    await restart();
+  });
+});
+
+describe("a stack that lets clients in from elsewhere only", () => {
+  const nodes = new HandMade(["pg1", "pg2"], { allowedSubnets: ["192.0.2.0/24"] });
+  beforeAll(() => nodes.begin());
+  afterAll(() => nodes.remove());
+
+  test("has standbys that clone and stream all the same", async () => {
+    await nodes.join("pg2");
+    expect(await nodes.receiver("pg2")).toBe("streaming");
+  });
+});
+
+describe("a standby whose data folder is damaged beyond a name", () => {
+  const nodes = new HandMade(["pg1", "pg2"]);
+  beforeAll(async () => {
+    await nodes.begin();
+    await nodes.join("pg2");
+  });
+  afterAll(() => nodes.remove());
+
+  test("says so in one line, keeps what is left, and comes back in the way that it names", async () => {
+    await nodes.docker("exec", nodes.container("pg2"), "rm", "/var/lib/pgnode/data/PG_VERSION");
+    await nodes.docker("kill", nodes.container("pg2"));
+    await nodes.docker("start", nodes.container("pg2"));
+    await nodes.until("pg2 to say why", async () => (await nodes.log("pg2")).includes("PG_VERSION"));
+    const said = (await nodes.log("pg2")).split("\n").filter((line) => line.startsWith("pgnode: "));
+    const { stack } = nodes.config;
+    expect(said.at(-1)).toBe(
+      `pgnode: the data folder of node pg2 has lost its PG_VERSION: it is damaged. Nothing was changed. To replace it by a clone, run: npm run rejoin -- pg2 --clone --stack ${stack}`,
+    );
+    await nodes.must("rejoin", "pg2", "--clone");
+    expect(await nodes.receiver("pg2")).toBe("streaming");
+  });
+});

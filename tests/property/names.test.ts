@@ -143,7 +143,10 @@ describe("a node's configuration files", () => {
         expect(allowedSubnets).toEqual(subnets);
         const rules = parseHba(hbaConf(allowedSubnets));
         const expected = new Set(["", "127.0.0.1/32", "::1/128", ...subnets]);
-        expect(new Set(rules.map((rule) => rule.address))).toEqual(expected);
+        const forAll = rules.filter((rule) => rule.user !== "replica_user");
+        expect(new Set(forAll.map((rule) => rule.address))).toEqual(expected);
+        // The nodes themselves stream whatever is allowed.
+        expect(new Set(rules.map((rule) => rule.address))).toEqual(new Set([...expected, "samenet"]));
         for (const { type, address, method } of rules) {
           expect(type).toBe(address === "" ? "local" : "host");
           expect(["peer", "scram-sha-256", "reject"]).toContain(method);

@@ -142,7 +142,7 @@ async function refusal(did: string[], options: Partial<FailoverOptions> = {}): P
 /** A clock on which every look is 20 s after the one before: what is waited for is soon given up. */
 function fastClock(): jest.SpyInstance {
   let now = 0;
-  return jest.spyOn(Date, "now").mockImplementation(() => (now += 20_000));
+  return jest.spyOn(performance, "now").mockImplementation(() => (now += 20_000));
 }
 const UNREADABLE: Unreadable = { unreadable: "a file is gone" };
 const PRIMARY_GONE = [silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];

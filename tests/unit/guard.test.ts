@@ -155,7 +155,7 @@ describe("a stack on another engine", () => {
 
   test("is not built there by a state of version 0.1.0, which noted no ID, when nothing of it is found", () => {
     expect(refusals.wrongEngine(judge({ engine: "other", found: [] }, old))).toMatch(
-      /^nothing of stack "dev" is on the Docker engine at unix:\/\/b\.sock, and its state has 3 containers\. Nothing was changed\. /,
+      /^nothing of stack "dev" is on the Docker engine at unix:\/\/\/b\.sock, and its state has 3 containers\. Nothing was changed\. /,
     );
   });
 

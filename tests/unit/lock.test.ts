@@ -245,7 +245,7 @@ describe("when Docker fails", () => {
   });
 
   test("a name that stays taken by nobody is given up", async () => {
-    const clock = jest.spyOn(Date, "now");
+    const clock = jest.spyOn(performance, "now");
     let now = 0;
     clock.mockImplementation(() => (now += 4_000));
     try {

@@ -562,7 +562,7 @@ describe("how nodes find each other", () => {
         "pgnode.rejoin": "off",
       });
       const addresses = parseHba(prod.variable(`${node}-config`, "PGNODE_HBA").text).map((rule) => rule.address);
-      expect(new Set(addresses)).toEqual(new Set(["", "127.0.0.1/32", "::1/128", "10.1.0.0/16"]));
+      expect(new Set(addresses)).toEqual(new Set(["", "127.0.0.1/32", "::1/128", "10.1.0.0/16", "samenet"]));
     }
   });
 });
