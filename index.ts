@@ -49,9 +49,28 @@ export = async () => {
   const slotFor = ({ name }: Node, source: ReplicationSource): ReplicationSlot =>
     new ReplicationSlot(`${name}-slot`, { cluster, source, node: name });
 
+  // What is made on whoever is primary reaches every node by replication.
+  const databaseAfter = (dependsOn: pulumi.Resource[]): Database =>
+    new Database(
+      "database",
+      {
+        cluster,
+        superuserPassword,
+        replicationPassword,
+        appPassword,
+        database: settings.database,
+        sampleDatabase: settings.sampleDatabase,
+        drift,
+      },
+      { dependsOn },
+    );
+  // Where a primary answers, its roles come first: a standby that is replaced or restarted has to log in with this
+  // run's password, and would be waited for in vain.
+  const standing = plan.led ? databaseAfter([identity, image]) : undefined;
+
   // The nodes that are there come one after the other, standbys first and the primary last, so that never two of them
   // are replaced at once. A new stack begins with its first node.
-  let well: pulumi.Resource[] = [];
+  let well: pulumi.Resource[] = [...(standing?.source.ready ?? [])];
   for (const node of plan.standing) {
     const { config, ready } = begins(node, well).node;
     well = [config, ready];
@@ -64,26 +83,14 @@ export = async () => {
     // Kept data may have to be promoted first. A cluster that is made anew has one server, and it is writable.
     well = [look.kept === undefined ? container : ready];
   }
-
-  // What is made on whoever is primary reaches every node by replication.
-  const database = new Database(
-    "database",
-    {
-      cluster,
-      superuserPassword,
-      replicationPassword,
-      appPassword,
-      database: settings.database,
-      sampleDatabase: settings.sampleDatabase,
-      drift,
-    },
-    { dependsOn: well },
-  );
+  const database = standing ?? databaseAfter(well);
+  // A primary that is itself being replaced or restarted is no source.
+  const source = sourceOf(cluster, [...database.source.ready, ...well]);
   for (const node of begun === undefined ? there : [begun]) {
-    slotFor(node, database.source);
+    slotFor(node, source);
   }
   for (const node of plan.coming.filter((n) => n !== begun)) {
-    begins(node, undefined, database.source, slotFor(node, database.source));
+    begins(node, undefined, source, slotFor(node, source));
   }
 
   const first = settings.nodes.find((node) => node.name === plan.first) ?? settings.nodes[0];

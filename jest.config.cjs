@@ -9,6 +9,6 @@ const group = (name, extra = {}) => ({
 
 module.exports = {
   projects: ["unit", "property", "integration", "faults", "plain", "soak"].map((name) => group(name)),
-  collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "commands/**/*.ts"],
+  collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "commands/**/*.ts", "guard/**/*.ts"],
   coverageReporters: ["text-summary"],
 };

@@ -51,7 +51,8 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
   if (finished !== undefined) {
     if (!options.dryRun) {
       const { promoted, seconds, loss = UNKNOWN_LOSS } = finished;
-      show({ stack, promoted, seconds, ...loss }, options.json);
+      const notCovered = await controlOf(nodes, promoted).notCovered(finished.logicalSlots);
+      show({ stack, promoted, seconds, ...loss, notCovered }, options.json);
       journal.end();
     }
     return 0;
@@ -72,14 +73,16 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
     return 0;
   }
 
-  const { candidate, after, loss, fenced } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
-  journal.begin({ promoted: candidate.name, phase: "promoting", loss });
+  const { candidate, after, loss, fenced, logicalSlots } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
+  journal.begin({ promoted: candidate.name, phase: "promoting", loss, logicalSlots });
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
-  await controlOf(nodes, candidate.name).promote(BOUNDS.promote);
+  const promoted = controlOf(nodes, candidate.name);
+  await promoted.promote(BOUNDS.promote);
   const seconds = await finish(config, nodes, candidate.name, after, start);
-  show({ stack, promoted: candidate.name, seconds, ...loss }, options.json);
-  await settle(controlOf(nodes, candidate.name));
+  const notCovered = await promoted.notCovered(logicalSlots);
+  show({ stack, promoted: candidate.name, seconds, ...loss, notCovered }, options.json);
+  await settle(promoted);
   journal.end();
   for (const node of fenced.filter((n) => n.containerState !== null)) {
     say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
@@ -98,6 +101,8 @@ interface Verdict {
   /** Every node that was silent at any look. */
   fenced: readonly Fenced[];
   loss: Loss;
+  /** The logical slots of those that were fenced. */
+  logicalSlots: readonly string[];
   /** What --allow-data-loss gives up; empty when nothing speaks against the promotion. */
   against: string[];
   /** The nodes on a timeline that the candidate knows nothing of: its next one may have the same number. */
@@ -131,13 +136,11 @@ async function prepare(
     const stopped = await Promise.all(fenced.map((node) => controlOf(nodes, node.name).isStopped()));
     const started = fenced.filter((_, i) => !stopped[i]);
     if (started.length > 0) {
-      await Promise.all(started.map((node) => controlOf(nodes, node.name).unfence()));
       throw new UserError(`${names(started)} was started again while failover was at work. Run failover again`);
     }
     return verdict;
   } catch (error) {
-    const running = fenced.filter((node) => mayWrite(node.containerState));
-    return undo(nodes, running, marked, error);
+    return undo(nodes, fenced, marked, error);
   }
 }
 
@@ -189,6 +192,7 @@ async function judge(
     after,
     fenced,
     loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown },
+    logicalSlots: ends.flatMap((end) => end.logicalSlots ?? []),
     against,
     abandoned: fenced.filter((_, i) => (readable[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),
   };
@@ -248,10 +252,11 @@ async function fence(nodes: Map<string, NodeControl>, silent: readonly Observati
 const mayWrite = (state: string | null): boolean => state === "running" || state === "paused" || state === "restarting";
 
 /**
- * A failover that does not go on changes nothing: the nodes that it has stopped are started again. They ask their
- * peers first, as at any start. @throws always: why it does not go on.
+ * A failover that does not go on changes nothing: its marks are taken back, and the nodes that it has stopped are started
+ * again. They ask their peers first, as at any start. @throws always: why it does not go on.
  */
-async function undo(nodes: Map<string, NodeControl>, running: readonly Observation[], marked: boolean, why: unknown): Promise<never> {
+async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], marked: boolean, why: unknown): Promise<never> {
+  const running = fenced.filter((node) => mayWrite(node.containerState));
   const is = await Promise.all(
     running.map((node) =>
       controlOf(nodes, node.name)
@@ -260,13 +265,16 @@ async function undo(nodes: Map<string, NodeControl>, running: readonly Observati
     ),
   );
   const stopped = running.filter((_, i) => is[i]);
-  const again = async (node: NodeControl): Promise<void> => {
-    if (marked) {
-      await node.unfence();
-    }
-    await node.start();
+  const unmark = async (node: Fenced): Promise<void> => (marked ? controlOf(nodes, node.name).unfence() : undefined);
+  const again = async (node: Fenced): Promise<void> => {
+    await unmark(node);
+    await controlOf(nodes, node.name).start();
   };
-  const tried = await Promise.allSettled(stopped.map((node) => again(controlOf(nodes, node.name))));
+  const [tried, kept] = await Promise.all([
+    Promise.allSettled(stopped.map(again)),
+    Promise.allSettled(fenced.filter((node) => !stopped.includes(node)).map(unmark)),
+  ]);
+  kept.forEach((result) => result.status === "rejected" && say((result.reason as Error).message));
   if (stopped.length === 0 || !(why instanceof UserError)) {
     throw why;
   }

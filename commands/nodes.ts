@@ -6,6 +6,7 @@ import { clusterOf, nodeEnvironment, sourceConninfo } from "../core/cluster";
 import type { Unreadable, WalEnd } from "../core/election";
 import { imageName } from "../core/image";
 import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../core/names";
+import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../core/notCovered";
 import { PGNODE_SCRIPT } from "../core/pgnode";
 import { shellWord } from "../core/quoting";
 import { reasonIn } from "../core/reason";
@@ -29,12 +30,19 @@ export function nodeOf(config: StackConfig, name: string): NodeConfig {
   return node;
 }
 
+/** What is put into the volume of a stopped node for its next start; see the head of image/pgnode.sh. */
+export type Mark = "fenced" | "reclone" | "rejoin-once";
+
 /** One node's container, and what failover, switchover and rejoin do to it. */
 export class NodeControl {
   public readonly container: string;
   private readonly on: { host?: string };
   /** The image of the container, as Docker said last. */
   private lastImage?: string;
+  /** The marks that the volume had when its WAL was looked at; they are somebody else's. */
+  private readonly earlierMarks = new Set<string>();
+  /** The marks that are this command's own. */
+  private readonly ownMarks = new Set<Mark>();
 
   public constructor(
     private readonly config: StackConfig,
@@ -89,16 +97,26 @@ export class NodeControl {
     return this.isStopped();
   }
 
-  /** Takes back the marks of a change of roles that did not go through: the stopped node may be the primary again. */
-  public async unfence(): Promise<void> {
+  /**
+   * Takes back the marks of a change of roles that did not go through.
+   *
+   * @param marks @default those that this command has put there; the ones that {@link walEnd} has seen before stay
+   */
+  public async unfence(marks: readonly Mark[] = [...this.ownMarks]): Promise<void> {
+    if (marks.length === 0) {
+      return;
+    }
     const result = await this.inVolume("unfence", {
       image: (await this.image()) ?? imageName(this.config.image),
       network: "none",
       timeout: 30_000,
+      words: marks,
     });
     if (result.exitCode !== 0) {
-      throw new UserError(`the mark "fenced" cannot be taken from the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+      const what = marks.map((mark) => `"${mark}"`).join(", ");
+      throw new UserError(`the mark ${what} cannot be taken from the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
     }
+    marks.forEach((mark) => this.ownMarks.delete(mark));
   }
 
   /** The image of the node's container; null when there is no container. */
@@ -110,7 +128,10 @@ export class NodeControl {
   }
 
   /** Puts a mark into the volume of a stopped node, which it heeds at its next start. Without a volume there is nothing to mark. */
-  public async mark(name: "fenced" | "reclone" | "rejoin-once"): Promise<void> {
+  public async mark(name: Mark): Promise<void> {
+    if (!this.earlierMarks.has(name)) {
+      this.ownMarks.add(name);
+    }
     const folder = mkdtempSync(join(tmpdir(), "postgres-replica-mark-"));
     let result: Awaited<ReturnType<typeof docker>>;
     try {
@@ -145,8 +166,8 @@ export class NodeControl {
   }
 
   /** Runs SQL as postgres over the server's own socket. @throws UserError */
-  public async sql(sql: string, timeoutMs = 10_000): Promise<string> {
-    const result = await sqlIn(this.container, sql, { ...this.on, timeout: timeoutMs });
+  public async sql(sql: string, timeoutMs = 10_000, database = "postgres"): Promise<string> {
+    const result = await sqlIn(this.container, sql, { ...this.on, timeout: timeoutMs, database });
     if (result.exitCode !== 0) {
       throw new UserError(`node ${this.node.name}: ${firstLine(result.stderr)}`);
     }
@@ -168,13 +189,21 @@ export class NodeControl {
     }
     const image = own ?? imageName(this.config.image);
     const result = await this.inVolume("wal-end", { image, network: "none", silence: WAL_END_SILENCE_SECONDS * 1000 });
+    for (const [, mark = ""] of result.stdout.matchAll(/^mark (\S+)$/gm)) {
+      this.earlierMarks.add(mark);
+    }
     const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no) (writable|standby)$/m.exec(result.stdout);
     const history = Object.fromEntries(
       [...result.stdout.matchAll(/^history (\d+) ([0-9A-F]+\/[0-9A-F]+)$/gm)].map((m): [string, string] => [m[1] ?? "", m[2] ?? ""]),
     );
+    const logicalSlots = [...result.stdout.matchAll(/^logical (\S+)$/gm)].map((m) => m[1] ?? "");
+    const slots = logicalSlots.length === 0 ? {} : { logicalSlots };
     return match === null
-      ? { unreadable: reasonOf(result.stderr, this.node.name) }
-      : { timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history };
+      ? { unreadable: reasonOf(result.stderr, this.node.name), ...slots }
+      : {
+          ...{ timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history },
+          ...slots,
+        };
   }
 
   /**
@@ -236,16 +265,18 @@ export class NodeControl {
       progress?: boolean;
       env?: Record<string, string>;
       secret?: string;
+      /** What follows the action. */
+      words?: readonly string[];
     },
   ): ReturnType<typeof docker> {
-    const { image, network, options = [], secret = "", ...rest } = how;
+    const { image, network, options = [], secret = "", words = [], ...rest } = how;
     const env = { PGNODE_NAME: this.node.name, ...how.env };
     return docker(
       [
         ...["run", "--rm", "-i", "--network", network, "--user", "0:0", ...options],
         ...Object.keys(env).flatMap((name) => ["-e", name]),
         ...["-v", `${volumeName(this.config.stack, this.node.name)}:${NODE_ROOT}`, "--entrypoint", "sh", image],
-        ...["-c", `cat >/tmp/pgnode && exec sh /tmp/pgnode ${action}`],
+        ...["-c", `cat >/tmp/pgnode && exec sh /tmp/pgnode ${[action, ...words].join(" ")}`],
       ],
       { ...this.on, ...rest, env, input: `${secret}${PGNODE_SCRIPT}` },
     );
@@ -273,6 +304,27 @@ export class NodeControl {
       ].join("\n"),
       CHECKPOINT_SECONDS * 1000,
     );
+  }
+
+  /**
+   * What this node, which was promoted, has not, however much it has received; see {@link notCoveredIn}. Never throws: a
+   * node that does not say it is an entry too.
+   *
+   * @param before The logical slots of the node that was primary.
+   */
+  public async notCovered(before: readonly string[] = []): Promise<string[]> {
+    try {
+      const own = JSON.parse(await this.sql(OWN_SQL)) as Own;
+      const found = await Promise.all(
+        own.databases.map(async (database): Promise<[string, Unlogged]> => [
+          database,
+          JSON.parse(await this.sql(UNLOGGED_SQL, 10_000, database)) as Unlogged,
+        ]),
+      );
+      return notCoveredIn(before, own, new Map(found));
+    } catch (error) {
+      return [`unlogged tables and logical slots: ${(error as Error).message}`];
+    }
   }
 
   /** Makes the slots through which other nodes stream from this one. */

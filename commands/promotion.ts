@@ -28,6 +28,8 @@ export interface Report {
   bytesLost: BytesAtRisk;
   /** How that is known. */
   howKnown: string;
+  /** What `bytesLost` says nothing of, because no standby gets it; empty when there is nothing. */
+  notCovered: string[];
 }
 
 /** Says what is being done; standard output is for results. */
@@ -46,6 +48,8 @@ export interface Change {
   phase: "stopping" | "promoting";
   /** What is given up by it, known before the promotion. */
   loss?: Loss;
+  /** The logical slots of the node that was primary, which is not there to be asked any more. */
+  logicalSlots?: readonly string[];
 }
 
 /** Notes that a change of primary is under way, so that one that was interrupted is finished by the next. */
@@ -180,7 +184,10 @@ export function show(report: Report, json: boolean): void {
       : report.bytesLost === 0
         ? "nothing is lost"
         : `${report.bytesLost} bytes of WAL are lost`;
-  console.log(`${report.promoted} is primary; first accepted write after ${report.seconds.toFixed(1)} s; ${loss} (${report.howKnown})`);
+  const notCovered = report.notCovered.length === 0 ? "" : `; not covered, because no standby gets it: ${report.notCovered.join("; ")}`;
+  console.log(
+    `${report.promoted} is primary; first accepted write after ${report.seconds.toFixed(1)} s; ${loss} (${report.howKnown})${notCovered}`,
+  );
 }
 
 /** Waits for a condition; @throws UserError that says what was waited for. */

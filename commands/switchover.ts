@@ -1,5 +1,5 @@
 import type { StackConfig } from "../core/config";
-import { candidates } from "../core/election";
+import { candidates, type WalEnd } from "../core/election";
 import { lsnDiff } from "../core/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import { assess, type Observation } from "../core/topology";
@@ -53,7 +53,7 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
   const change = journal.read();
   if (current === null && change?.from !== undefined && standby(observed, change.promoted) && !answers(observed, change.from)) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
-    const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json });
+    const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json, resumed: true });
     return to === undefined || to === change.promoted ? code : run(config, to, json);
   }
   const target = checkedTarget(stack, observed, to);
@@ -103,12 +103,13 @@ async function move(
   config: StackConfig,
   nodes: Map<string, NodeControl>,
   journal: Journal,
-  { from, to, observed, json }: { from: string; to: string; observed: readonly Observation[]; json: boolean },
+  how: { from: string; to: string; observed: readonly Observation[]; json: boolean; resumed?: boolean },
 ): Promise<number> {
+  const { from, to, observed, json, resumed = false } = how;
   const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
   const start = Date.now();
   say(`stopping ${from}; it sends everything to its standbys first`);
-  let end: string;
+  let end: WalEnd;
   let now: Observation[];
   try {
     end = await drain(old, candidate);
@@ -117,7 +118,7 @@ async function move(
       throw new UserError(`${from} was started again`);
     }
   } catch (error) {
-    return goBack(old, journal, (error as Error).message);
+    return goBack(old, journal, (error as Error).message, resumed);
   }
   // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
   const writers = now.filter((n) => n.server?.inRecovery === false && n.name !== from);
@@ -127,8 +128,8 @@ async function move(
       `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: npm run rejoin -- ${from} --stack ${config.stack}`,
     );
   }
-  const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end}, and ${to} had received it` };
-  journal.begin({ promoted: to, from, phase: "promoting", loss });
+  const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end.lsn}, and ${to} had received it` };
+  journal.begin({ promoted: to, from, phase: "promoting", loss, logicalSlots: end.logicalSlots ?? [] });
   say(`promoting ${to}`);
   await candidate.promote(BOUNDS.promote);
   if (config.synchronous !== undefined) {
@@ -140,12 +141,12 @@ async function move(
   await settle(candidate);
   await bringBack(old, config);
   journal.end();
-  show({ stack: config.stack, promoted: to, seconds, ...loss }, json);
+  show({ stack: config.stack, promoted: to, seconds, ...loss, notCovered: await candidate.notCovered(end.logicalSlots) }, json);
   return 0;
 }
 
-/** Stops the primary and waits until the standby has everything; returns where its WAL ends. @throws UserError when it has not. */
-async function drain(old: NodeControl, candidate: NodeControl): Promise<string> {
+/** Stops the primary and waits until the standby has everything; returns its end. @throws UserError when it has not. */
+async function drain(old: NodeControl, candidate: NodeControl): Promise<WalEnd> {
   if (!(await old.fence(BOUNDS.shutdown))) {
     throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
   }
@@ -163,13 +164,18 @@ async function drain(old: NodeControl, candidate: NodeControl): Promise<string> 
   ).catch(() => {
     throw new UserError(`${candidate.node.name} did not receive the last WAL of ${old.node.name}`);
   });
-  return end.lsn;
+  return end;
 }
 
-/** Everything goes back to how it was. @throws UserError always: that says why. */
-async function goBack(old: NodeControl, journal: Journal, why: string): Promise<never> {
+/**
+ * Everything goes back to how it was.
+ *
+ * @param resumed Whether a run that was interrupted may have set the marks of a switchover.
+ * @throws UserError always: that says why.
+ */
+async function goBack(old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
   const { name } = old.node;
-  await old.unfence();
+  await (resumed ? old.unfence(["fenced", "rejoin-once"]) : old.unfence());
   await old.start();
   await until(`node ${name} to accept writes again`, 60, () =>
     old.write(5).then(

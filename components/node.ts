@@ -148,9 +148,12 @@ export class Node extends pulumi.ComponentResource {
         environment: {
           NODE_NAME: args.node,
           NODE_CONTAINER: memberOf(args.cluster, args.node).container,
+          NODE_CONTAINERS: args.cluster.members.map((m) => m.container).join(" "),
           ...nodeEnvironment(args.cluster, args.node),
           PGNODE_PASSFILE: nodePassfile(args),
         },
+        // It may have to leave a node that is down as it is, and says so.
+        logging: "stderr",
         drift: args.drift?.config ?? [],
       },
       { update: HOST_SCRIPTS.configure },

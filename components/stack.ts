@@ -40,6 +40,8 @@ export interface Plan {
   first: string | undefined;
   /** The nodes that are there: standbys before the one that is primary now. They are replaced one at a time. */
   standing: StackConfig["nodes"];
+  /** Whether one of those is primary and answers. */
+  led: boolean;
   /** The nodes that have their data and no container: they come back side by side, because any of them may be the primary. */
   returning: StackConfig["nodes"];
   /** The nodes that are to be made, or filled, side by side, by whoever is primary. */
@@ -125,6 +127,7 @@ export function planOf(config: StackConfig, prior: PriorState, { survey, kept }:
   return {
     first: knownNodes(prior).length > 0 || prior.first !== undefined ? prior.first : (kept ?? config.first),
     standing: [...standing.filter((node) => !isPrimary(node)), ...standing.filter(isPrimary)],
+    led: standing.some(isPrimary),
     returning,
     coming: nodes.filter((node) => !standing.includes(node) && !returning.includes(node)),
   };

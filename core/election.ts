@@ -12,11 +12,15 @@ export interface WalEnd {
   writable: boolean;
   /** Where it left each earlier timeline. */
   history: Readonly<Record<number, string>>;
+  /** The logical slots that it had, when it was the primary. @default none */
+  logicalSlots?: readonly string[];
 }
 
 /** Why a node's WAL cannot be read: in its own words, on one line. */
 export interface Unreadable {
   unreadable: string;
+  /** As of {@link WalEnd}. */
+  logicalSlots?: readonly string[];
 }
 
 /** Bytes that a promotion gives up; null when that cannot be known. */

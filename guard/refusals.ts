@@ -17,7 +17,8 @@ const NOTHING = "Nothing was changed.";
 /** The stack lives on another engine. The ID of an engine can change; then its containers are still there. */
 export function wrongEngine({ config, prior, survey }: Case): string | undefined {
   const recorded = prior.identity?.engine ?? "";
-  if (recorded === "" || recorded === survey.engine) {
+  const nothingMade = prior.containers.size === 0 && prior.born.size === 0;
+  if (recorded === "" || recorded === survey.engine || nothingMade) {
     return undefined;
   }
   const ids = new Set(survey.found.map((object) => object.id));

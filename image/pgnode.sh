@@ -8,9 +8,9 @@
 #   pgnode configure  write the configuration; make the running server use it       (docker exec)
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
-#   pgnode wal-end    where the WAL of a stopped node ends                          (helper container)
+#   pgnode wal-end    marks and logical slots of a stopped node, where its WAL ends (helper container)
 #   pgnode fence      let a stopped node never come up writable                     (helper container)
-#   pgnode unfence    let a stopped node be the primary again                       (helper container)
+#   pgnode unfence    take these marks from a stopped node                          (helper container)
 #   pgnode role       primary or standby; fails when the server does not answer      (docker exec)
 #   pgnode promote    make this standby the primary                                 (docker exec)
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
@@ -239,12 +239,17 @@ clone() {
     base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT" -P
 }
 
+# The name under which a clone connects. No node can have it, because a node's name has no dot: the clone's WAL stream uses
+# a slot and reports what it has written, which under a node's name would confirm synchronous commits, with data that
+# counts for nothing until the clone is complete. The dot comes first, because PostgreSQL cuts names off at 63 bytes.
+clone_name() { echo "clone.$PGNODE_NAME"; }
+
 # base_backup CONNINFO SLOT [OPTION]: a copy of the primary takes the place of data/, when it is complete.
 base_backup() {
     attempt=1
     rm -rf "$NEW"
-    # A sender of an interrupted backup may hold the slot for a moment.
-    until pg_basebackup -D "$NEW" -d "$1" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean </dev/null; do
+    # A sender of an interrupted backup may hold the slot for a moment. Of two names in a conninfo the last one counts.
+    until pg_basebackup -D "$NEW" -d "$1 application_name=$(clone_name)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean </dev/null; do
         check_room "the base backup"
         rm -rf "$NEW"
         [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times"
@@ -660,8 +665,36 @@ wal_end() {
     echo "$TIMELINE $END $clean $kind"
 }
 
-# The node may be primary again: takes back what a change of roles that did not go through has marked.
-unfence() { rm -f "$ROOT/fenced" "$ROOT/rejoin-once" "$ROOT/reclone"; }
+# The marks that this stopped node has, so that whoever marks it next knows which ones are not its own.
+marks() {
+    for mark in fenced reclone rejoin-once; do
+        [ ! -e "$ROOT/$mark" ] || echo "mark $mark"
+    done
+}
+
+# The logical slots of a stopped primary: no standby has them. A slot's file has its name at byte 16 and, when it is a
+# logical one, its database at byte 80, followed by whether it is temporary.
+logical_slots() {
+    [ ! -e "$DATA/standby.signal" ] || return 0
+    for file in "$DATA"/pg_replslot/*/state; do
+        case $(od -A n -t u4 -j 80 -N 8 "$file" 2>/dev/null | awk '{ print ($1 > 0 && $2 == 0) }') in
+        1)
+            slot=${file%/state}
+            echo "logical ${slot##*/}"
+            ;;
+        esac
+    done
+}
+
+# unfence MARK...: takes back what a change of roles that did not go through has marked. What an earlier one has marked stays.
+unfence() {
+    for mark; do
+        case $mark in
+        fenced | reclone | rejoin-once) rm -f "$ROOT/$mark" ;;
+        *) die "\"$mark\" is no mark: fenced, reclone or rejoin-once" ;;
+        esac
+    done
+}
 
 # What the mark of failover and switchover is when there is no container to copy it into.
 fence() { : >"$ROOT/fenced"; }
@@ -701,6 +734,18 @@ reset_altered() {
     done
 }
 
+# The settings with which this standby would not start, because its primary still has higher ones. Its control file
+# knows the primary's, as far as they were replayed.
+lower_than_primary() {
+    psql_local -F ' ' -c "SELECT name, coalesce((SELECT setting FROM pg_file_settings AS f WHERE f.name = s.name ORDER BY seqno DESC LIMIT 1), boot_val)
+        FROM pg_settings AS s WHERE pg_is_in_recovery() AND pending_restart
+        AND name IN ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction')" </dev/null |
+        while read -r name value; do
+            [ "$value" -ge "$(control "$(echo "$name" | sed 's/transactions\{0,1\}$/xact/; s/_prepared_xact/_prepared_xacts/') setting")" ] || echo "$name"
+        done
+}
+
+# Prints "restart: SETTINGS" when the server has to be started anew, "later: SETTINGS" when that has to wait for the primary.
 configure() {
     wait_ready
     mkdir -p "$OWN"
@@ -733,7 +778,12 @@ configure() {
     rm -f "$OWN/node.conf.before"
     if [ -n "$pending" ]; then
         # It counts as applied when the server has been started with it; see run().
-        echo "restart: $pending"
+        lower=$(lower_than_primary)
+        if [ -n "$lower" ]; then
+            echo "later: $(echo "$lower" | tr '\n' ' ')"
+        else
+            echo "restart: $pending"
+        fi
     else
         rm -f "$OWN/unapplied"
     fi
@@ -775,11 +825,17 @@ run)
     ;;
 wal-end)
     as_postgres "$@"
+    marks
+    logical_slots
     wal_end
     ;;
-fence | unfence) "$1" ;;
+fence) fence ;;
+unfence)
+    shift
+    unfence "$@"
+    ;;
 ready) wait_ready ;;
 configure | sql | streaming | role | promote) "$1" ;;
 healthy) exec pg_isready -q -h 127.0.0.1 -p 5432 ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence MARK...|healthy" ;;
 esac

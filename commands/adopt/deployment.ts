@@ -66,6 +66,23 @@ function withoutDrift(inputs: Record<string, unknown>): Record<string, unknown> 
   return { ...inputs, environment: rest };
 }
 
+/** The configuration steps of the nodes that run another node program than this one: what that has written is not known. */
+function configuredByOthers(declared: readonly Declared[], there: readonly Standing[]): Set<string> {
+  return new Set(
+    there.flatMap(({ node, container, program }) => {
+      const resource = declared.find(({ id }) => id === container.Id);
+      const uploads = (resource?.inputs["uploads"] ?? []) as { content?: string }[];
+      return uploads.some(({ content }) => content === program) ? [] : [`${node}-config`];
+    }),
+  );
+}
+
+/** A configuration step as if it had never brought any settings: the first `up` brings them. */
+function unconfigured(inputs: Record<string, unknown>): Record<string, unknown> {
+  const { PGNODE_CONF: _conf, PGNODE_HBA: _hba, ...rest } = inputs["environment"] as Record<string, unknown>;
+  return { ...inputs, environment: rest };
+}
+
 /**
  * Of the Docker provider (its version is in package.json): the version of its state's shape, and the defaults that a refresh
  * does not read. The rest is read.
@@ -106,6 +123,7 @@ export function deploymentOf(
   now = new Date(),
 ): StateEntry[] {
   const time = now.toISOString();
+  const byOthers = configuredByOthers(declared, there);
   const defaults = new Map<string, { entry: StateEntry; reference: string }>();
 
   /** The provider that Pulumi makes itself for a package and a version. */
@@ -150,7 +168,8 @@ export function deploymentOf(
     }
     const isProvider = resource.type.startsWith("pulumi:providers:");
     const found = there.find(({ container }) => container.Id === resource.id);
-    const inputs = withoutDrift(found === undefined ? resource.inputs : inputsOf(resource.inputs, found));
+    const known = withoutDrift(found === undefined ? resource.inputs : inputsOf(resource.inputs, found));
+    const inputs = byOthers.has(resource.name) ? unconfigured(known) : known;
     const all = isProvider && resource.version !== "" ? { ...inputs, version: resource.version } : inputs;
     return {
       ...common,

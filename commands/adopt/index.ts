@@ -15,7 +15,7 @@ import { releaseStaleLocks } from "../preflight";
 import { setup } from "../setup";
 import { ensureStack, hasStack, pulumiEnvironment, pulumiOutput, readStackConfig, ROOT, stackFile } from "../workspace";
 import { deploymentOf } from "./deployment";
-import { askHidden, findPasswords, type Password, ROLE_OF, VARIABLE_OF } from "./passwords";
+import { askHidden, findPasswords, type Password, ROLE_OF } from "./passwords";
 import { type Declared, declaredBy, type ProgramRequest } from "./program";
 import { containerRefusal, identityOf, refusal, versionRefusal } from "./refusals";
 import { filledIn } from "./scratch";
@@ -99,9 +99,9 @@ async function lookAround(
   host: string,
 ): Promise<{ seen: Survey; identity: Identity; there: Standing[]; primary: string }> {
   const { stack } = config;
-  const seen = await survey(config, host, readPrior([]));
+  const seen = await survey(config, host, config.nodes);
   if ("unreachable" in seen) {
-    return refuse(stack, `the Docker engine at ${host} does not answer: ${seen.unreachable}. Start it, or choose another with DOCKER_HOST`);
+    return refuse(stack, seen.unreachable);
   }
   const why = refusal(config, seen);
   if (why !== undefined) {
@@ -274,8 +274,9 @@ function report(
     const of = `the password of ${ROLE_OF[key]} (${key})`;
     if (origin === "new") {
       say(
-        `${of} was set anew; whoever connects with the old one needs the new one: pulumi stack output writerUrl --show-secrets, or set the config secret ${key}` +
-          (VARIABLE_OF[key] === undefined ? "" : `. To keep an old one, give it in ${VARIABLE_OF[key]}`),
+        `${of} was set anew, because only the lost state knew it` +
+          (key === "appPassword" ? "; clients find the new one in: pulumi stack output writerUrl --show-secrets" : "") +
+          `. To choose it, now or another time: pulumi config set --stack ${stack} --secret ${key}`,
       );
     } else if (!current) {
       say(`${of} was another one; it is now the one ${configured[key] === undefined ? "that was given" : `of ${stackFile(stack)}`}`);

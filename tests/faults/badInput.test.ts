@@ -1,8 +1,8 @@
 import execa from "execa";
 import { createServer, type Server } from "net";
-import { docker } from "../../commands/docker";
+import { docker, sqlIn } from "../../commands/docker";
 import { leftovers } from "../../commands/deploy";
-import { labelsOf, volumeName } from "../../core/names";
+import { containerName, labelsOf, volumeName } from "../../core/names";
 import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile } from "../integration/checkout";
 
 jest.setTimeout(300_000);
@@ -71,7 +71,9 @@ describe("bad input", () => {
       const ran = await checkout.run("up", ["--stack", stack]);
       expect(ran.exitCode).toBe(1);
       expect(lastError(ran)).toMatch(
-        new RegExp(`^error: port ${ports[1]} of node pg2 is taken on 127.0.0.1 by another program.*nodes\\[1\\]`),
+        new RegExp(
+          `^error: port ${ports[1]} of node pg2 is taken on 127.0.0.1 by another program\\. Stop that, or give node pg2 another port in Pulumi\\.${stack}\\.yaml`,
+        ),
       );
       expect(await leftovers(stack)).toEqual([]);
     } finally {
@@ -158,48 +160,50 @@ describe("bad input", () => {
     expect(before).not.toBe("");
   });
 
-  test("a secondary's volume with another cluster is left as it is", async () => {
+  test("of two clusters among the kept volumes, the newer one goes on and the other is left as it is", async () => {
     const stack = checkout.addStack("dev-bad", nodes());
-    await checkout.must("up", "--stack", stack);
-    // Keep the secondary's data, lose the primary's: a new cluster must not take the old copy for its own.
-    const kept = volumeName(stack, "pg2");
-    await execa("docker", [
-      "run",
-      "--rm",
-      "-v",
-      `${kept}:/v:ro`,
-      "-v",
-      `${kept}-kept:/k`,
-      "--entrypoint",
-      "sh",
-      OWN_IMAGE,
-      "-c",
-      "cp -a /v/. /k/",
-    ]);
+    const shell = (script: string, ...mounts: string[]): Promise<Ran> =>
+      docker(["run", "--rm", ...mounts.flatMap((m) => ["-v", m]), "--entrypoint", "sh", OWN_IMAGE, "-c", script]);
+    const aside = (node: string): string => `${volumeName(stack, node)}-aside`;
+    const keep = async (node: string): Promise<void> => {
+      const ran = await shell("cp -a /v/. /k/", `${volumeName(stack, node)}:/v:ro`, `${aside(node)}:/k`);
+      expect([ran.exitCode, ran.stderr]).toEqual([0, ""]);
+    };
+    const identifier = (node: string): Promise<string> =>
+      shell(
+        "/usr/lib/postgresql/*/bin/pg_controldata /v/data | sed -n 's/^Database system identifier: *//p'",
+        `${volumeName(stack, node)}:/v:ro`,
+      ).then((ran) => ran.stdout.trim());
     try {
+      await checkout.must("up", "--stack", stack);
+      await docker(["stop", containerName(stack, "pg2")]);
+      await keep("pg2");
       await checkout.must("down", "--stack", stack);
-      const labels = Object.entries(labelsOf(stack, "pg2")).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
-      await execa("docker", ["volume", "create", ...labels, kept]);
-      await execa("docker", [
-        "run",
-        "--rm",
-        "-v",
-        `${kept}:/v`,
-        "-v",
-        `${kept}-kept:/k:ro`,
-        "--entrypoint",
-        "sh",
-        OWN_IMAGE,
-        "-c",
-        "cp -a /k/. /v/",
-      ]);
+      await checkout.must("up", "--stack", stack);
+      const written = "CREATE TABLE kept AS SELECT 1 AS one; SELECT pg_switch_wal(); CREATE TABLE more (); SELECT pg_switch_wal();";
+      expect((await sqlIn(containerName(stack, "pg1"), written)).exitCode).toBe(0);
+      await docker(["stop", containerName(stack, "pg1")]);
+      await keep("pg1");
+      await checkout.must("down", "--stack", stack);
+      for (const node of ["pg1", "pg2"]) {
+        const labels = Object.entries(labelsOf(stack, node)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
+        await execa("docker", ["volume", "create", ...labels, volumeName(stack, node)]);
+        expect((await shell("cp -a /k/. /v/", `${volumeName(stack, node)}:/v`, `${aside(node)}:/k:ro`)).exitCode).toBe(0);
+      }
+      const before = await Promise.all(["pg1", "pg2"].map(identifier));
+      expect(before[0]).toMatch(/^\d+$/);
+      expect(before[1]).not.toBe(before[0]);
       const ran = await checkout.run("up", ["--stack", stack]);
       expect(ran.exitCode).toBe(1);
       expect(lastError(ran)).toMatch(
-        /^error: the volume of node pg2 holds another cluster \(system identifier \d+, the primary's is \d+\). Nothing was changed/,
+        new RegExp(
+          `^error: the volume of node pg2 holds another cluster \\(system identifier ${before[1]}, the primary's is ${before[0]}\\). Nothing was changed`,
+        ),
       );
+      expect(await Promise.all(["pg1", "pg2"].map(identifier))).toEqual(before);
+      expect((await sqlIn(containerName(stack, "pg1"), "SELECT one FROM kept")).stdout.trim()).toBe("1");
     } finally {
-      await execa("docker", ["volume", "rm", "-f", `${kept}-kept`]);
+      await execa("docker", ["volume", "rm", "-f", aside("pg1"), aside("pg2")]);
     }
   });
 });

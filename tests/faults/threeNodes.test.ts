@@ -57,15 +57,19 @@ describe("three synchronous nodes", () => {
 
   test("a stack change while a node is down says what it could not do, and up after the rejoin does it", async () => {
     cluster.checkout.writeStack(cluster.stack, { ...configNow(), parameters: { work_mem: "9MB" } });
-    const ran = await cluster.run("up");
-    expect(ran.exitCode).toBe(1);
-    expect(ran.stderr).toMatch(/^error: .*pg1.*not running/m);
+    const ran = await cluster.must("up");
+    expect(ran.stdout).toContain("node pg1 does not run: its settings are brought by the next up after it was started");
+    for (const node of ["pg2", "pg3"]) {
+      expect(await cluster.sql(node, "SHOW work_mem")).toBe("9MB");
+    }
+    expect(await cluster.roles()).toMatchObject({ pg1: "down" });
     await cluster.must("rejoin", "pg1");
     await cluster.healthy();
     await cluster.must("up");
     for (const node of cluster.nodeNames()) {
       expect(await cluster.sql(node, "SHOW work_mem")).toBe("9MB");
     }
+    await cluster.expectZeroDiff();
   });
 
   test("up that adds a node after a failover clones it from the current primary", async () => {
@@ -81,22 +85,72 @@ describe("three synchronous nodes", () => {
     expect(status.nodes.find((n) => n.name === "pg4")?.slot).toBe("pg4");
   });
 
-  test("up refuses to take out the node that is primary now, or the one it began with, and touches nothing", async () => {
+  test("preview and up refuse to take out the node that is primary now, and touch nothing", async () => {
     const config = configNow();
     const { primary } = await cluster.status();
-    const without = (name: string | null): StackFile => ({ ...config, nodes: config.nodes.filter((node) => node.name !== name) });
-    const containers = (): Promise<string> => cluster.docker("ps", "-aq", "--filter", `label=postgres-replica.stack=${cluster.stack}`);
+    const containers = (): Promise<string> =>
+      cluster.docker(
+        "ps",
+        "-a",
+        "--no-trunc",
+        "--format",
+        "{{.ID}} {{.Names}}",
+        "--filter",
+        `label=postgres-replica.stack=${cluster.stack}`,
+      );
     const before = await containers();
-    cluster.checkout.writeStack(cluster.stack, without(primary));
-    expect((await cluster.run("up")).stderr).toMatch(
-      new RegExp(`^error: up refused: ${primary} is primary, and nodes in .* no longer has it`, "m"),
-    );
-    cluster.checkout.writeStack(cluster.stack, without("pg1"));
-    expect((await cluster.run("up")).stderr).toMatch(/^error: up refused: nodes in .* begins with pg2, but the stack began with pg1\./m);
+    cluster.checkout.writeStack(cluster.stack, { ...config, nodes: config.nodes.filter((node) => node.name !== primary) });
+    const words = `${primary} is primary, and nodes in the config of stack "${cluster.stack}" no longer has it, so its data would be deleted. Nothing was changed.`;
+    const preview = await cluster.checkout.pulumi(cluster.stack, "preview");
+    expect(preview.exitCode).not.toBe(0);
+    expect(preview.stdout + preview.stderr).toContain(words);
+    const up = await cluster.run("up");
+    expect(up.exitCode).toBe(1);
+    expect(up.stderr).toMatch(new RegExp(`^error: ${words}.*npm run switchover`, "m"));
     expect(await containers()).toBe(before);
     cluster.checkout.writeStack(cluster.stack, config);
     await cluster.healthy();
     await cluster.expectZeroDiff();
+  });
+
+  test("the node that the cluster began with is taken out like any other once the role has moved, and comes back as a standby", async () => {
+    const config = configNow();
+    const { primary } = await cluster.status();
+    expect(primary).not.toBe("pg1");
+    const others = config.nodes.map((node) => node.name).filter((name) => name !== "pg1");
+    const started = (): Promise<string> =>
+      cluster.docker("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", ...others.map((node) => cluster.container(node)));
+    const rows = (node: string): Promise<string> =>
+      cluster.sql(node, "SELECT count(*) || ' ' || coalesce(max(id), 0) FROM written UNION ALL SELECT count(*)::text FROM customers");
+    const before = { started: await started(), rows: await rows(primary ?? "") };
+    cluster.checkout.writeStack(cluster.stack, { ...config, nodes: config.nodes.filter((node) => node.name !== "pg1") });
+    const up = await cluster.must("up");
+    expect(up.stdout).not.toMatch(/\d+ replaced/);
+    expect(await started()).toBe(before.started);
+    expect((await cluster.healthy()).nodes.map((node) => [node.name, node.role === "primary"])).toEqual(
+      others.map((node) => [node, node === primary]),
+    );
+    for (const node of others) {
+      expect(await rows(node)).toBe(before.rows);
+    }
+    expect(await cluster.sql(primary ?? "", "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'pg1'")).toBe("0");
+    expect(await cluster.docker("volume", "ls", "-q", "--filter", `name=${cluster.container("pg1")}`)).toBe("");
+    expect((await cluster.checkout.pulumi(cluster.stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
+
+    cluster.checkout.writeStack(cluster.stack, config);
+    await cluster.must("up");
+    expect(await started()).toBe(before.started);
+    const status = await cluster.healthy();
+    expect([status.primary, status.nodes.find((node) => node.name === "pg1")?.role]).toEqual([primary, "standby"]);
+    expect(await rows("pg1")).toBe(before.rows);
+    await cluster.expectZeroDiff();
+  });
+
+  test("nodes in another order are no change", async () => {
+    const config = configNow();
+    cluster.checkout.writeStack(cluster.stack, { ...config, nodes: [...config.nodes].reverse() });
+    await cluster.expectZeroDiff();
+    cluster.checkout.writeStack(cluster.stack, config);
   });
 
   test("failover refuses when a standby that may hold acknowledged rows is out of reach", async () => {

@@ -48,18 +48,31 @@ describe("a change of the config", () => {
     await checkout.must("verify", "--stack", stack);
   });
 
-  test("a setting that PostgreSQL refuses fails up with its name, and the nodes keep what they had", async () => {
-    checkout.writeStack(stack, { ...config, parameters: { max_connections: 123, wrk_mem: "7MB" } });
+  test("a setting that a standby must not have lower than its primary is lowered on both", async () => {
+    config = { ...config, parameters: { work_mem: "7MB", max_connections: 110 } };
+    checkout.writeStack(stack, config);
+    await checkout.must("up", "--stack", stack);
+    expect(await Promise.all([setting("pg1", "max_connections"), setting("pg2", "max_connections")])).toEqual(["110", "110"]);
+    await checkout.must("verify", "--stack", stack);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
+  });
+
+  test("a setting that PostgreSQL refuses fails up with its name before the primary has it, and the nodes keep what they had", async () => {
+    const before = await started("pg1");
+    checkout.writeStack(stack, { ...config, parameters: { max_connections: 110, wrk_mem: "7MB" } });
     const ran = await checkout.run("up", ["--stack", stack]);
     expect([ran.exitCode, ran.stderr]).toEqual([
       1,
-      expect.stringMatching(/^error: node pg1 refuses the settings \(wrk_mem = 7MB: unrecognized configuration parameter\)/m) as string,
+      expect.stringMatching(/^error: node pg2 refuses the settings \(wrk_mem = 7MB: unrecognized configuration parameter\)/m) as string,
     ]);
-    await docker(["restart", container("pg1")]);
+    const file = await docker(["exec", container("pg1"), "cat", "/var/lib/pgnode/own/node.conf"]);
+    expect([file.exitCode, file.stdout.includes("wrk_mem"), await started("pg1")]).toEqual([0, false, before]);
+    await docker(["restart", container("pg2"), container("pg1")]);
     checkout.writeStack(stack, config);
     await checkout.must("up", "--stack", stack);
     await checkout.must("verify", "--stack", stack);
-    expect(await setting("pg1", "work_mem")).toBe("7MB");
+    expect(await Promise.all([setting("pg1", "work_mem"), setting("pg2", "work_mem")])).toEqual(["7MB", "7MB"]);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });
 
   test("a new password reaches the role, the standbys and the URLs", async () => {
@@ -96,10 +109,21 @@ describe("a change of the config", () => {
         expect.stringMatching(/^error: [^\n]*\bRun: |^error: [^\n]* with: npm run up|^error: switchover refused/m) as string,
       ]);
     }
+    const drift = await checkout.pulumi(stack, "preview", "--diff");
+    expect(drift.exitCode).toBe(0);
+    expect(drift.stdout).toMatch(/PGNODE_DRIFT.*the password of app was changed by hand; the password of replica_user was changed by hand/);
     const up = await checkout.must("up", "--stack", stack);
-    expect(up.stderr).toContain("the password of app and replica_user is not the one that the stack has set; it is set again");
+    expect(up.stdout).toMatch(/database-roles updated/);
     expect((await psql(outputs.writerUrl, "SELECT 1;")).exitCode).toBe(0);
     await checkout.must("verify", "--stack", stack);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
+  });
+
+  test("a password that was changed by hand is set again before a standby that is made anew is waited for", async () => {
+    expect((await sqlIn(container("pg1"), "ALTER ROLE replica_user PASSWORD 'other';")).exitCode).toBe(0);
+    await docker(["rm", "-f", container("pg2")]);
+    await checkout.must("up", "--stack", stack);
+    expect((await checkout.status(stack)).problems).toEqual([]);
     expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });
 
@@ -110,7 +134,7 @@ describe("a change of the config", () => {
     const set = await checkout.pulumi(stack, "config", "set", "--path", "nodes[2].name", "pg3");
     const port = await checkout.pulumi(stack, "config", "set", "--path", "nodes[2].port", String(thirdPort));
     expect([set.exitCode, port.exitCode]).toEqual([0, 0]);
-    expect((await checkout.pulumi(stack, "config", "set", "--path", "parameters.max_connections", "123")).exitCode).toBe(0);
+    expect((await checkout.pulumi(stack, "config", "set", "--path", "parameters.max_connections", "110")).exitCode).toBe(0);
     await checkout.must("up", "--stack", stack);
     const status = await checkout.status(stack);
     expect(status.problems).toEqual([]);
@@ -127,5 +151,6 @@ describe("a change of the config", () => {
     const up = await checkout.must("up", "--stack", stack);
     expect(up.stdout).not.toContain("base backup completed");
     expect((await checkout.status(stack)).problems).toEqual([]);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });
 });

@@ -183,6 +183,16 @@ describe("the state", () => {
     expect(entry?.inputs).toEqual({ environment: { A: "a" } });
   });
 
+  test("what another node program has written is brought anew by the next up", () => {
+    const node = declare({ type: "docker:index/container:Container", id: "c1", inputs: declaredContainer, provider: "p::1" });
+    const inputs = { environment: { PGNODE_CONF: "port = 5432", PGNODE_HBA: "", NODE_NAME: "pg1" } };
+    const step = declare({ name: "pg1-config", id: "pg1-config1", inputs });
+    const environment = (found: Standing): unknown =>
+      deploymentOf([node, step], [found], {}).find(({ id }) => id === "pg1-config1")?.inputs?.["environment"];
+    expect(environment(standing())).toEqual(inputs.environment);
+    expect(environment(standing({}, "#!/bin/sh\n# older\n"))).toEqual({ NODE_NAME: "pg1" });
+  });
+
   test("a container is in the state as it was made, not as it is declared", () => {
     const resource = declare({ type: "docker:index/container:Container", id: "c1", inputs: declaredContainer, provider: "p::1" });
     const [entry] = deploymentOf([resource], [standing({ Config: { Image: "postgres-replica:17" } })], {});

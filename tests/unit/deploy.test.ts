@@ -18,7 +18,7 @@ jest.mock("execa");
 jest.mock("../../commands/setup", () => ({ setup: jest.fn() }));
 jest.mock("../../commands/docker");
 jest.mock("../../commands/lock", () => ({ acquireLock: jest.fn() }));
-jest.mock("../../guard/survey", () => ({ survey: jest.fn() }));
+jest.mock("../../guard/survey", () => ({ ...jest.requireActual<object>("../../guard/survey"), survey: jest.fn() }));
 jest.mock("../../commands/preflight", () => ({ releaseStaleLocks: jest.fn() }));
 jest.mock("../../commands/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
@@ -39,7 +39,8 @@ const runPulumi = jest.mocked(execa) as unknown as jest.Mock<Promise<unknown>, [
 const runDocker = jest.mocked(docker.docker);
 const output = jest.mocked(workspace.pulumiOutput);
 const release = jest.fn(() => Promise.resolve());
-const configured = (more: object = {}): void => void jest.mocked(workspace.readStackConfig).mockReturnValue(parseConfig("staging", more));
+const configured = (more: Record<string, unknown> = {}): void =>
+  void jest.mocked(workspace.readStackConfig).mockReturnValue(parseConfig("staging", more));
 /** The arguments of Pulumi up to its own ones, run by run. */
 const runs = (): string[][] => runPulumi.mock.calls.map(([, args]) => args.slice(0, args.indexOf("--stack")));
 /** What docker was asked that is not a question. */
@@ -77,7 +78,7 @@ beforeEach(() => {
     Promise.resolve(verb === "export" ? JSON.stringify({ deployment: { resources: STATE } }) : ""),
   );
   release.mockResolvedValue(undefined);
-  jest.mocked(lock.acquireLock).mockResolvedValue({ release } as unknown as Awaited<ReturnType<typeof lock.acquireLock>>);
+  jest.mocked(lock.acquireLock).mockResolvedValue({ release });
   jest.mocked(workspace.hasStack).mockResolvedValue(true);
   found();
   configured();

@@ -75,6 +75,9 @@ jest.mock("../../commands/nodes", () => ({
     public unfence(): Promise<void> {
       return this.did("unfence", undefined);
     }
+    public notCovered(slots: readonly string[] = []): Promise<string[]> {
+      return Promise.resolve(slots.map((slot) => `logical slot ${slot}`));
+    }
     public checkpointTimeline(): Promise<void> {
       return this.did("checkpoint", undefined).then(() => mockCheckpoint());
     }
@@ -267,7 +270,7 @@ describe("failover promotes nobody", () => {
 
   test("and fences nobody before it has the lock, which it waits for; it gives it back when it is refused", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: null };
+    mockEnds = { pg1: { unreadable: "no room to look" } };
     let grant = (): void => undefined;
     acquireLock.mockImplementation(() => new Promise((resolve) => (grant = () => resolve(LOCK))));
     const refused = refusal(["fence pg1", "read pg1"]);
@@ -470,6 +473,7 @@ describe("failover", () => {
         seconds: expect.any(Number) as number,
         bytesLost: 16,
         howKnown: "the WAL in the volume of pg1 was compared with what pg2 had received",
+        notCovered: [],
       },
     ]);
   });
@@ -543,7 +547,7 @@ describe("failover", () => {
     });
 
     test("and had given something up says so when it is finished", async () => {
-      const loss = { fenced: ["pg1"], bytesLost: 4711, howKnown: "somehow" };
+      const loss = { fenced: ["pg1"], bytesLost: 4711, howKnown: "somehow", notCovered: [] };
       interruptedAt(JSON.stringify({ promoted: "pg2", phase: "promoting", loss }));
       seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
       expect(await run({ json: true })).toBe(0);

@@ -381,7 +381,7 @@ describe("secrets", () => {
   });
 
   test("what commands print is secret, and only long steps show their progress", () => {
-    const long = ["image", "pg2-basebackup", "pg1-ready", "pg2-ready"];
+    const long = ["image", "pg2-basebackup", "pg1-config", "pg2-config", "pg1-ready", "pg2-ready"];
     for (const command of dev.ofType(COMMAND)) {
       expect([command.name, command.secretOutputs.sort()]).toEqual([command.name, ["stderr", "stdout"]]);
       expect([command.name, dev.input(command.name, "logging")]).toEqual([command.name, long.includes(command.name) ? "stderr" : "none"]);
@@ -723,7 +723,9 @@ describe("a stack that stands", () => {
     }
     const crossed = partsOf(program, other).filter((part) => partsOf(program, writer).some((of) => program.waitsFor(part, of)));
     expect(crossed).toEqual([]);
-    expect(program.waitsFor("database-roles", `${writer}-ready`)).toBe(true);
+    // A standby that is replaced has to log in with this run's password; what needs a primary waits until that is back.
+    expect(program.waitsFor(`${other}-container`, "database-roles")).toBe(true);
+    expect(program.waitsFor(`${other}-slot-create`, `${writer}-ready`)).toBe(true);
   });
 
   test("data that is there waits for no other node: a lost volume does not stop the one beside it", () => {

@@ -1,9 +1,10 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { StackConfig } from "../../core/config";
-import { type Identity, PROJECT } from "../../core/names";
+import { containerName, type Identity, PROJECT, volumeName } from "../../core/names";
 import type { Observation } from "../../core/topology";
 import type { Look } from "../../guard/look";
 import type { PriorState, StateResource } from "../../guard/prior";
+import type { Found } from "../../guard/survey";
 import type Index from "../../index";
 
 /** The outputs of index.ts. */
@@ -224,19 +225,34 @@ let current: Scenario = {};
 
 /** Stands in for guard/look.ts: nothing is asked of Docker, the scenario says what there is. */
 export const fakeLook = jest.fn(
-  (config: StackConfig, prior: PriorState, _dryRun: boolean, _warn: (line: string) => void): Promise<Look> => {
+  async (config: StackConfig, state: Promise<PriorState>, _dryRun: boolean, _warn: (line: string) => void): Promise<Look> => {
+    const prior = await state;
     const dockerHost = config.nodes[0]?.dockerHost ?? DOCKER_HOST;
-    return Promise.resolve({
-      survey: { engine: ENGINE, dockerHost, image: true, found: [], ports: new Map(), observed: [...(current.observed ?? [])] },
+    return {
+      survey: {
+        ...{ engine: ENGINE, dockerHost, image: true, found: foundOf(config.stack, prior), ports: new Map() },
+        observed: [...(current.observed ?? [])],
+      },
       dockerHost,
       identity: prior.identity ?? IDENTITY,
       engine: ENGINE,
       imageDrift: [],
       kept: undefined,
       ...current.look,
-    });
+    };
   },
 );
+
+/** What is on the engine when nothing of the state is gone. */
+function foundOf(stack: string, prior: PriorState): Found[] {
+  const found = (kind: Found["kind"], node: string, id: string, name: string): Found => ({
+    ...{ kind, id, name, node, state: "running", identity: IDENTITY.id, madeBy: IDENTITY.madeBy },
+  });
+  return [
+    ...[...prior.containers].map(([node, id]) => found("container", node, id, containerName(stack, node))),
+    ...[...prior.volumes].map(([node, name]) => found("volume", node, name, volumeName(stack, node))),
+  ];
+}
 
 /** Gives Pulumi a stack's config, as its language host would. */
 export function configure(scenario: Scenario): void {
@@ -300,9 +316,17 @@ export async function runIndex(): Promise<Outputs> {
 /** Runs index.ts against mocks and waits until everything is registered. */
 export async function declare(scenario: Scenario): Promise<Program> {
   const declared = await startMocks(scenario);
-  const outputs = await runIndex();
-  await pulumi.runtime.disconnect();
-  return new Program(declared, outputs);
+  // Pulumi notes down where every promise was made, and Jest looks each line up in a source map: most of a run's time.
+  // To see where the program itself fails, take this out.
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 0;
+  try {
+    const outputs = await runIndex();
+    await pulumi.runtime.disconnect();
+    return new Program(declared, outputs);
+  } finally {
+    Error.stackTraceLimit = limit;
+  }
 }
 
 /** The value of an output. */

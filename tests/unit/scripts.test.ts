@@ -208,13 +208,16 @@ describe("the configuration of a node", () => {
     const ran = await configure("");
     expect([ran.code, acts(ran)]).toEqual([
       0,
-      ["exec -u postgres -e PGNODE_TIMEOUT -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT one pgnode configure"],
+      [
+        "exec -u postgres -e PGNODE_TIMEOUT -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT one pgnode configure",
+        "exec -u postgres -e PGNODE_TIMEOUT one pgnode role",
+      ],
     ]);
   });
 
   test("restarts the server only when a setting asks for it, and waits until it is back", async () => {
     const ran = await configure('case $action in configure) echo "restart: max_connections" ;; esac');
-    expect([ran.code, acts(ran).map((call) => call.split(" ")[0])]).toEqual([0, ["exec", "restart", "exec"]]);
+    expect([ran.code, acts(ran).map((call) => call.split(" ")[0])]).toEqual([0, ["exec", "restart", "exec", "exec"]]);
     expect(acts(ran)[2]).toMatch(/ one pgnode ready$/);
   });
 

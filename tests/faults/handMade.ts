@@ -1,0 +1,213 @@
+import { randomBytes } from "crypto";
+import execa from "execa";
+import { mkdtempSync, rmSync, writeFileSync } from "fs";
+import { tmpdir } from "os";
+import { delimiter, join } from "path";
+import { docker, sqlIn } from "../../commands/docker";
+import { NodeControl, nodeOf } from "../../commands/nodes";
+import { clusterOf, nodeEnvironment } from "../../core/cluster";
+import { parseConfig, type StackConfig } from "../../core/config";
+import { passfile } from "../../core/conninfo";
+import { labelFilter, labelsOf, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/names";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
+import { rolesSql } from "../../core/roles";
+import { Checkout, type Ran } from "../integration/checkout";
+
+/** Debian's image of PostgreSQL, as set-up makes it. */
+const IMAGE = "postgres-replica:17";
+const PASSWORD = "hand made";
+/** Where the programs of the server are in it. */
+const PROGRAMS = "/usr/lib/postgresql/17/bin";
+
+/**
+ * Nodes made by hand, without Pulumi: the real containers, volumes, configuration and program of a stack, in seconds.
+ * They publish no ports. For what nodes and commands do, not for what the program declares.
+ */
+export class HandMade {
+  public readonly config: StackConfig;
+  private readonly image: string;
+  private readonly file: Record<string, unknown>;
+  private checkout?: Checkout;
+
+  /**
+   * @param nodes The first one is to be the primary.
+   * @param config More of the stack's config.
+   */
+  public constructor(nodes: readonly string[], config: Record<string, unknown> = {}) {
+    const stack = `dev-hand-${randomBytes(3).toString("hex")}`;
+    this.image = `postgres-replica-${stack}:made`;
+    this.file = { nodes: nodes.map((name, i) => ({ name, port: 5432 + i })), image: this.image, ...config };
+    this.config = parseConfig(stack, this.file);
+  }
+
+  /**
+   * Makes the network and the image, and starts the first node as a primary.
+   *
+   * @param programs Programs that take the place of PostgreSQL's, or come before the system's: a script by path. The
+   *   program of PostgreSQL that it stands in for is beside it, with `.real` after its name.
+   */
+  public async begin(programs: Readonly<Record<string, string>> = {}): Promise<void> {
+    const { stack } = this.config;
+    const labels = Object.entries(labelsOf(stack)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
+    await this.docker("network", "create", ...labels, networkName(stack));
+    await this.makeImage({ [PGNODE_PATH]: PGNODE_SCRIPT, ...programs });
+    const first = this.config.first;
+    await this.docker("volume", "create", ...labels, volumeName(stack, first));
+    await this.inVolume(first, "init");
+    await this.start(first);
+    const roles = rolesSql({ superuser: PASSWORD, replication: PASSWORD, app: PASSWORD, database: "app", monitoring: false });
+    await this.docker("exec", "-u", "postgres", this.container(first), PGNODE_PATH, "ready");
+    // No standby is there yet that could confirm it.
+    await this.sql(first, `SET synchronous_commit = local;\n${roles}`);
+  }
+
+  /** Clones the node from the first one and starts it as a standby. */
+  public async join(node: string): Promise<void> {
+    await this.control(node).clone(this.control(this.config.first));
+    await this.start(node);
+    await this.until(`node ${node} to stream`, async () => (await this.receiver(node)) === "streaming");
+  }
+
+  public control(node: string): NodeControl {
+    return new NodeControl(this.config, nodeOf(this.config, node));
+  }
+
+  public container(node: string): string {
+    return this.control(node).container;
+  }
+
+  /** Makes the node's container on its volume, and starts it. */
+  public async start(node: string): Promise<void> {
+    const { stack } = this.config;
+    const labels = Object.entries(labelsOf(stack, node)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
+    await this.docker(
+      ...["run", "-d", "--name", this.container(node), "--hostname", node, "--network", networkName(stack), "--network-alias", node],
+      ...[...labels, "-v", `${volumeName(stack, node)}:${NODE_ROOT}`, "-e", `PGNODE_NAME=${node}`, "-e", `PGNODE_STACK=${stack}`],
+      ...["--user", "0:0", "--stop-signal", "SIGINT", "--entrypoint", PGNODE_PATH, this.image, "run"],
+    );
+  }
+
+  /** Runs a part of pgnode on the volume of a node, in a container of its own. */
+  private async inVolume(node: string, action: string): Promise<void> {
+    const env = {
+      PGNODE_NAME: node,
+      PGNODE_PASSFILE: passfile(REPLICATION_ROLE, PASSWORD),
+      ...nodeEnvironment(clusterOf(this.config, "here"), node),
+    };
+    const ran = await docker(
+      [
+        ...["run", "--rm", "--network", "none", "--user", "0:0", ...Object.keys(env).flatMap((name) => ["-e", name])],
+        ...["-v", `${volumeName(this.config.stack, node)}:${NODE_ROOT}`, "--entrypoint", PGNODE_PATH, this.image, action],
+      ],
+      { env },
+    );
+    if (ran.exitCode !== 0) {
+      throw new Error(`pgnode ${action} on ${node}: ${ran.stderr}`);
+    }
+  }
+
+  private async makeImage(files: Readonly<Record<string, string>>): Promise<void> {
+    const folder = mkdtempSync(join(tmpdir(), "hand-made-"));
+    const container = this.image.replace(":", "-");
+    try {
+      // Whatever is replaced stays beside it.
+      const keep = Object.keys(files).map((path) => `[ ! -e "${path}" ] || mv "${path}" "${path}.real"`);
+      await this.docker("run", "--name", container, "--entrypoint", "sh", IMAGE, "-ec", keep.join("\n"));
+      for (const [path, text] of Object.entries(files)) {
+        writeFileSync(join(folder, "program"), text, { mode: 0o755 });
+        await this.docker("cp", join(folder, "program"), `${container}:${path}`);
+      }
+      await this.docker("commit", container, this.image);
+    } finally {
+      await docker(["rm", "-f", "-v", container]);
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+
+  public async sql(node: string, sql: string, database = "postgres"): Promise<string> {
+    const result = await sqlIn(this.container(node), sql, { database, timeout: 60_000 });
+    if (result.exitCode !== 0) {
+      throw new Error(`${node}: ${result.stderr}`);
+    }
+    return result.stdout.trim();
+  }
+
+  public async docker(...args: string[]): Promise<string> {
+    const result = await docker(args);
+    if (result.exitCode !== 0) {
+      throw new Error(`docker ${args.join(" ")}: ${result.stderr}`);
+    }
+    return result.stdout.trim();
+  }
+
+  /** What the node has logged. */
+  public async log(node: string): Promise<string> {
+    const { stdout, stderr } = await docker(["logs", this.container(node)]);
+    return stdout + stderr;
+  }
+
+  /** The state of the node's WAL receiver; empty when it has none, or the node does not answer. */
+  public receiver(node: string): Promise<string> {
+    return this.sql(node, "SELECT status FROM pg_stat_wal_receiver").catch(() => "");
+  }
+
+  /**
+   * Runs one of the project's commands on the nodes, in a checkout of its own.
+   *
+   * @param onDocker Shell text that runs before each call of docker, with its arguments in "$@"; `$DOCKER` is the real one.
+   */
+  public async run(name: string, args: readonly string[] = [], onDocker?: string): Promise<Ran> {
+    const { stack } = this.config;
+    this.checkout ??= await Checkout.make();
+    this.checkout.writeStack(stack, this.file);
+    if (onDocker === undefined) {
+      return this.checkout.run(name, [...args, "--stack", stack]);
+    }
+    const folder = mkdtempSync(join(this.checkout.folder, ".state", "bin-"));
+    const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
+    writeFileSync(join(folder, "docker"), `#!/bin/sh\nDOCKER=${real}\n${onDocker}\nexec "$DOCKER" "$@"\n`, { mode: 0o755 });
+    return this.checkout.run(name, [...args, "--stack", stack], { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` });
+  }
+
+  /** Runs one of the project's commands, which must succeed. */
+  public async must(name: string, ...args: string[]): Promise<Ran> {
+    const ran = await this.run(name, args);
+    if (ran.exitCode !== 0) {
+      throw new Error(`${name} ${args.join(" ")} ended with ${ran.exitCode}: ${ran.stderr}`);
+    }
+    return ran;
+  }
+
+  /** What is in the volume of a node beside its cluster. */
+  public async marks(node: string): Promise<string[]> {
+    const volume = `${volumeName(this.config.stack, node)}:/v`;
+    const names = await this.docker("run", "--rm", "--network", "none", "-v", volume, "--entrypoint", "ls", this.image, "/v");
+    return names.split("\n").filter((name) => ["fenced", "reclone", "rejoin-once"].includes(name));
+  }
+
+  /** Waits for a condition. */
+  public async until(what: string, condition: () => Promise<boolean>, seconds = 90): Promise<void> {
+    const deadline = performance.now() + seconds * 1000;
+    while (!(await condition())) {
+      if (performance.now() > deadline) {
+        throw new Error(`waited ${seconds} s for ${what}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** Removes all of it. */
+  public async remove(): Promise<void> {
+    const list = async (...args: string[]): Promise<string[]> =>
+      (await docker([...args, ...labelFilter(this.config.stack)])).stdout.split("\n").filter(Boolean);
+    const [containers, volumes] = [await list("ps", "-aq"), await list("volume", "ls", "-q")];
+    await docker(["rm", "-f", "-v", ...containers]);
+    await docker(["volume", "rm", "-f", ...volumes]);
+    await docker(["network", "rm", networkName(this.config.stack)]);
+    await docker(["rmi", this.image]);
+    await this.checkout?.remove();
+  }
+}
+
+/** The path of a program of PostgreSQL in the image, for {@link HandMade.begin}. */
+export const program = (name: string): string => `${PROGRAMS}/${name}`;
