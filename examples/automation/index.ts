@@ -8,7 +8,7 @@
  * PULUMI_BACKEND_URL and PULUMI_CONFIG_PASSPHRASE are those of plain `pulumi`; without a backend the state goes where
  * `pulumi login` points. Each result is one line of JSON on standard output; progress goes to standard error.
  */
-import { LocalWorkspace, type Stack } from "@pulumi/pulumi/automation";
+import { type ConfigMap, LocalWorkspace, type Stack } from "@pulumi/pulumi/automation";
 import { join } from "path";
 
 /** The project: the Automation API runs its index.ts, as `pulumi up` does there. */
@@ -17,9 +17,13 @@ const PROJECT_FOLDER = join(__dirname, "..", "..");
 /** Selects the stack, or makes it, and sets its config; there need not be a Pulumi.STACK.yaml. */
 async function stackOf(name: string, ports: readonly number[]): Promise<Stack> {
   const stack = await LocalWorkspace.createOrSelectStack({ stackName: name, workDir: PROJECT_FOLDER });
-  const nodes = ports.map((port, i) => ({ name: `pg${i + 1}`, port }));
-  // Structured keys are JSON text, as `pulumi config set --path` would leave them.
-  await stack.setAllConfig({ nodes: { value: JSON.stringify(nodes) }, sampleDatabase: { value: "true" } });
+  // As `pulumi config set --path` would: one entry for each value of a structured key.
+  const config: ConfigMap = { sampleDatabase: { value: "true" } };
+  ports.forEach((port, i) => {
+    config[`nodes[${i}].name`] = { value: `pg${i + 1}` };
+    config[`nodes[${i}].port`] = { value: String(port) };
+  });
+  await stack.setAllConfig(config, true);
   return stack;
 }
 
