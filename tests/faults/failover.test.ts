@@ -326,8 +326,11 @@ describe("a pair whose primary dies", () => {
     expect(status.problems.map((p) => p.fix)).toContain(`npm run rejoin -- pg1 --stack ${cluster.stack}`);
     await cluster.must("rejoin", "pg1");
     await cluster.healthy();
-    await cluster.sql("pg2", "ALTER SYSTEM RESET ALL");
-    await cluster.sql("pg2", "SELECT pg_reload_conf()");
+    // The clone has copied them, and up would take them back.
+    for (const node of ["pg1", "pg2"]) {
+      await cluster.sql(node, "ALTER SYSTEM RESET ALL");
+      await cluster.sql(node, "SELECT pg_reload_conf()");
+    }
     await cluster.must("verify");
   });
 
