@@ -57,10 +57,24 @@ export async function look(
     warn(line);
   };
   // Beside the look, which tells better why an engine does not answer.
+  // Where a node is taken out, it is deleted after the program has ended: the lock stays until `pulumi` has, unless this
+  // run is refused.
+  let atExit = nodes.length === config.nodes.length;
   const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(say));
-  locked?.catch(() => undefined);
+  locked?.then(
+    (lock) => process.once("exit", () => atExit && lock.releaseNow()),
+    () => undefined,
+  );
   const seenEarly = dockerHost === current && nodes.length === config.nodes.length;
-  let found = await judged(config, prior, seenEarly ? await early : await survey(config, dockerHost, nodes));
+  const judge = async (seen: Awaited<ReturnType<typeof survey>>): ReturnType<typeof judged> => {
+    try {
+      return await judged(config, prior, seen);
+    } catch (error) {
+      atExit = true;
+      throw error;
+    }
+  };
+  let found = await judge(seenEarly ? await early : await survey(config, dockerHost, nodes));
   if ("unreachable" in found) {
     if (!dryRun) {
       throw new UserError(found.unreachable);
@@ -76,14 +90,10 @@ export async function look(
       warn(`${holder} is at work on this stack: what this preview shows may be half done`);
     }
   } else {
-    const lock = await locked;
-    if (nodes.length === config.nodes.length) {
-      // Nothing is deleted after the program has ended. Where a node is taken out, it goes on; see lockOptions.
-      process.once("exit", () => lock?.releaseNow());
-    }
+    await locked;
     if (waited || nodes.length !== config.nodes.length) {
       // Whoever held the lock may have built or moved anything meanwhile.
-      found = await judged(config, prior, await survey(config, dockerHost, nodes));
+      found = await judge(await survey(config, dockerHost, nodes));
       if ("unreachable" in found) {
         throw new UserError(found.unreachable);
       }

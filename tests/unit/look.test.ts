@@ -117,12 +117,24 @@ describe("up", () => {
   });
 
   test("gives the lock back when the program ends, unless a node is taken out: that is deleted after it", async () => {
-    const once = jest.spyOn(process, "once");
-    await up();
-    expect(once.mock.calls.map(([event]) => event)).toEqual(["exit"]);
-    once.mockClear();
-    await up({ ...known, volumes: new Map([["pg9", "postgres-replica-dev-pg9-data"]]) }).catch(() => undefined);
-    expect(once).not.toHaveBeenCalled();
+    const released = jest.fn();
+    acquire.mockResolvedValue({ ...LOCK, releaseNow: released });
+    const once = jest.spyOn(process, "once").mockReturnValue(process);
+    const afterwards = async (run: Promise<unknown>): Promise<number> => {
+      released.mockClear();
+      once.mockClear();
+      await run.catch(() => undefined);
+      once.mock.calls.forEach(([event, end]) => event === "exit" && (end as () => void)());
+      return released.mock.calls.length;
+    };
+    const more = { ...known, volumes: new Map([["pg9", "postgres-replica-dev-pg9-data"]]) };
+    expect(await afterwards(up())).toBe(1);
+    expect(await afterwards(up(more))).toBe(0);
+    expect(await afterwards(preview())).toBe(0);
+    // One that is refused deletes nothing.
+    survey.mockResolvedValue(seen({ found: [object("container", "c1"), object("container", "c9", "other")] }));
+    expect(await afterwards(up(more))).toBe(1);
+    once.mockRestore();
   });
 
   test("looks once when nobody had the lock", async () => {
