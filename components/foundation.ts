@@ -1,5 +1,4 @@
 import type * as command from "@pulumi/command";
-import type * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/cluster";
 import { provideImage } from "../core/image";
 import type { Identity } from "../core/names";
@@ -28,5 +27,5 @@ export function stackIdentity(cluster: Cluster, identity: Identity, engine: stri
  */
 export function stackImage(cluster: Cluster, configured: string, drift: readonly string[]): command.local.Command {
   const { script, environment } = provideImage(configured);
-  return local("image", { cluster, environment, logging: "stderr", drift }, { create: script }, {} satisfies pulumi.CustomResourceOptions);
+  return local("image", { cluster, environment, logging: "stderr", drift }, { create: script }, {});
 }

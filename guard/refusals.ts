@@ -83,14 +83,10 @@ const wanted = (config: StackConfig, object: Found): boolean =>
  * Nodes that run, carry this state's identity, and are not in it: the state has lost them, by a refresh on another engine or
  * because an older state was put back. One is what an interrupted run leaves when it replaces nodes one at a time.
  */
-export function lostFromState({ config, prior, survey }: Case): string | undefined {
-  const lost = survey.found.filter(
-    (object) =>
-      object.kind === "container" &&
-      object.state === "running" &&
-      isOwn(prior, object) &&
-      !isKnown(prior, object) &&
-      prior.complete.has(object.node),
+export function lostFromState(found: Case): string | undefined {
+  const { config, prior } = found;
+  const lost = debris(found).filter(
+    (object) => object.kind === "container" && object.state === "running" && prior.complete.has(object.node),
   );
   if (lost.length < 2) {
     return undefined;

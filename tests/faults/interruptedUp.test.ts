@@ -1,6 +1,6 @@
 import { docker } from "../../commands/docker";
 import { Checkout, freePorts, OWN_IMAGE } from "../integration/checkout";
-import { killTree } from "./processes";
+import { killWhen } from "./processes";
 
 jest.setTimeout(300_000);
 
@@ -26,7 +26,7 @@ describe("an up that was killed", () => {
           { name: "pg2", port: second },
         ],
       });
-      await killWhen(checkout, stack, marker);
+      await killUpWhen(checkout, stack, marker);
       const born = await backupBorn(stack);
       if (backupComplete) {
         expect(born).not.toBe("");
@@ -47,24 +47,8 @@ describe("an up that was killed", () => {
   });
 
   /** Starts `up` and kills it, with all below it, as soon as its output matches. */
-  async function killWhen(checkout: Checkout, stack: string, marker: RegExp): Promise<void> {
-    const child = checkout.command("up", ["--stack", stack]);
-    let seen = "";
-    await new Promise<void>((resolve, reject) => {
-      child.stdout?.on("data", (chunk: Buffer) => {
-        seen += chunk.toString();
-        if (marker.test(seen)) {
-          resolve();
-        }
-      });
-      void child.then((ended) =>
-        reject(new Error(`up ended with ${ended.exitCode} before ${String(marker)}\n${ended.stdout}\n${ended.stderr}`)),
-      );
-    });
-    killTree(child.pid ?? 0);
-    const ended = await child;
-    expect(ended.signal).toBe("SIGKILL");
-  }
+  const killUpWhen = (checkout: Checkout, stack: string, marker: RegExp): Promise<void> =>
+    killWhen(checkout.command("up", ["--stack", stack]), marker);
 
   /** Inode and birth of the standby's data, from its volume; empty when there is none. */
   async function backupBorn(stack: string): Promise<string> {

@@ -1,3 +1,4 @@
+import type { ExecaChildProcess } from "execa";
 import { readdirSync, readFileSync } from "fs";
 
 /** Every process below `pid`, itself included, deepest first. */
@@ -25,4 +26,22 @@ export function killTree(pid: number): void {
       // Gone already.
     }
   }
+}
+
+/** Kills a running `up`, with all below it, as soon as its output matches. Fails when it ends before, or was not killed. */
+export async function killWhen(child: ExecaChildProcess, marker: RegExp): Promise<void> {
+  let seen = "";
+  await new Promise<void>((resolve, reject) => {
+    child.stdout?.on("data", (chunk: Buffer) => {
+      seen += chunk.toString();
+      if (marker.test(seen)) {
+        resolve();
+      }
+    });
+    void child.then((ended) =>
+      reject(new Error(`up ended with ${ended.exitCode} before ${String(marker)}\n${ended.stdout}\n${ended.stderr}`)),
+    );
+  });
+  killTree(child.pid ?? 0);
+  expect((await child).signal).toBe("SIGKILL");
 }

@@ -8,7 +8,7 @@ import { docker, sqlIn } from "../../commands/docker";
 import { leftovers } from "../../commands/deploy";
 import { fileBackend, pulumiBin, pulumiHome } from "../../commands/workspace";
 import { containerName, lockName, volumeName } from "../../core/names";
-import { killTree } from "../faults/processes";
+import { killWhen } from "../faults/processes";
 import { copyTree, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
 import { removeLabelled } from "../integration/labelled";
 
@@ -153,21 +153,7 @@ export class PlainStack {
 
   /** Starts `pulumi up` and kills it, with all below it, as soon as its output matches. */
   public async killUpWhen(marker: RegExp): Promise<void> {
-    const child = this.start(["up", "--yes", "--skip-preview", "--stack", this.stack]);
-    let seen = "";
-    await new Promise<void>((resolve, reject) => {
-      child.stdout?.on("data", (chunk: Buffer) => {
-        seen += chunk.toString();
-        if (marker.test(seen)) {
-          resolve();
-        }
-      });
-      void child.then((ended) =>
-        reject(new Error(`up ended with ${ended.exitCode} before ${String(marker)}\n${ended.stdout}\n${ended.stderr}`)),
-      );
-    });
-    killTree(child.pid ?? 0);
-    expect((await child).signal).toBe("SIGKILL");
+    await killWhen(this.start(["up", "--yes", "--skip-preview", "--stack", this.stack]), marker);
   }
 
   /** Inode and birth of a node's data, from its volume, whether the node has a container or not; empty when there is none. */
