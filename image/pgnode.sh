@@ -824,6 +824,7 @@ promote() {
 streaming() {
     wait_ready
     deadline=$(($(now) + TIMEOUT))
+    PGNODE_SLOT=${PGNODE_SLOT:-$(own_setting primary_slot_name)}
     until [ "$(psql_local -c "SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND slot_name = '$PGNODE_SLOT')" </dev/null)" = t ]; do
         [ "$(now)" -lt "$deadline" ] ||
             die "node $PGNODE_NAME does not stream through slot $PGNODE_SLOT after $TIMEOUT s. Its log: docker logs $(hostname)"

@@ -7,6 +7,8 @@
 input=$(cat)
 deadline=$(($(now) + PGNODE_TIMEOUT))
 healed=
+# How long a primary that was away waits for its standbys at the most, in seconds. They try again every 5 s.
+FOLLOW_SECONDS=30
 
 role_of() { in_node "$1" role 2>/dev/null || true; }
 
@@ -58,6 +60,23 @@ attach() {
     done
 }
 
+# A primary whose container was replaced has its standbys back when they stream again: the next look finds all well.
+# One that is broken for a reason of its own does not fail this node's step.
+followed() {
+    seconds=$((PGNODE_TIMEOUT < FOLLOW_SECONDS ? PGNODE_TIMEOUT : FOLLOW_SECONDS))
+    end=$(($(now) + seconds))
+    for c in $NODE_CONTAINERS; do
+        [ "$c" != "$NODE_CONTAINER" ] && [ "$(state_of "$c")" = running ] || continue
+        while [ "$(role_of "$c")" = standby ] && ! PGNODE_TIMEOUT=2 PGNODE_SLOT='' in_node "$c" streaming -e PGNODE_SLOT 2>/dev/null; do
+            [ "$(now)" -lt "$end" ] || {
+                say "container $c does not stream from node $NODE_NAME after $seconds s. Run: npm run status"
+                break
+            }
+            sleep 0.1
+        done
+    done
+}
+
 case $(state_of "$NODE_CONTAINER") in
 exited | created | dead)
     # A node without data was not stopped to keep something.
@@ -84,6 +103,7 @@ while :; do
     primary)
         find_primary
         [ -z "$PRIMARY" ] || die "node $NODE_NAME is writable, and so is $PRIMARY: two writers. Run: npm run status"
+        followed
         exit 0
         ;;
     kept)

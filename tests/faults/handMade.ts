@@ -11,10 +11,8 @@ import { passfile } from "../../core/conninfo";
 import { labelFilter, labelsOf, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
 import { rolesSql } from "../../core/roles";
-import { Checkout, type Ran } from "../integration/checkout";
+import { Checkout, OWN_IMAGE, type Ran } from "../integration/checkout";
 
-/** Debian's image of PostgreSQL, as set-up makes it. */
-const IMAGE = "postgres-replica:17";
 const PASSWORD = "hand made";
 /** Where the programs of the server are in it. */
 const PROGRAMS = "/usr/lib/postgresql/17/bin";
@@ -112,7 +110,7 @@ export class HandMade {
     try {
       // Whatever is replaced stays beside it.
       const keep = Object.keys(files).map((path) => `[ ! -e "${path}" ] || mv "${path}" "${path}.real"`);
-      await this.docker("run", "--name", container, "--entrypoint", "sh", IMAGE, "-ec", keep.join("\n"));
+      await this.docker("run", "--name", container, "--entrypoint", "sh", OWN_IMAGE, "-ec", keep.join("\n"));
       for (const [path, text] of Object.entries(files)) {
         writeFileSync(join(folder, "program"), text, { mode: 0o755 });
         await this.docker("cp", join(folder, "program"), `${container}:${path}`);

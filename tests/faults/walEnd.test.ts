@@ -3,6 +3,7 @@ import { docker } from "../../commands/docker";
 import { nodeOf, NodeControl } from "../../commands/nodes";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { labelsOf, volumeName } from "../../core/names";
+import { OWN_IMAGE } from "../integration/checkout";
 
 jest.setTimeout(120_000);
 
@@ -10,7 +11,6 @@ jest.setTimeout(120_000);
  * Where a dead server's WAL ends: real servers write it, and say themselves how far; every case makes of it what a crash, a full
  * disk or a hand may leave, in a volume of its own, and asks as failover does.
  */
-const IMAGE = "postgres-replica:17";
 const STACK = `wal-${randomBytes(3).toString("hex")}`;
 const WORKSHOP = `postgres-replica-${STACK}-workshop`;
 
@@ -276,7 +276,21 @@ async function must(args: string[], input?: string): Promise<string> {
 beforeAll(async () => {
   const labels = Object.entries(labelsOf(STACK)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
   const mounts = volumes.flatMap((volume, i) => ["-v", `${volume}:${i < nodes.length ? `/c${i}` : "/work"}`]);
-  await must(["run", "-d", "--rm", "--name", WORKSHOP, "--network", "none", ...labels, ...mounts, "--entrypoint", "sleep", IMAGE, "600"]);
+  await must([
+    "run",
+    "-d",
+    "--rm",
+    "--name",
+    WORKSHOP,
+    "--network",
+    "none",
+    ...labels,
+    ...mounts,
+    "--entrypoint",
+    "sleep",
+    OWN_IMAGE,
+    "600",
+  ]);
   await must(["exec", WORKSHOP, "sh", "-c", `chown postgres /work ${nodes.map(({ name }) => `/${name}`).join(" ")}`]);
   const made = await must(["exec", "-i", "-u", "postgres", WORKSHOP, "sh"], MAKE);
   ends = new Map(made.split("\n").map((line) => line.split(" ") as [string, string]));
@@ -292,7 +306,7 @@ afterAll(async () => {
   await docker(["volume", "rm", ...volumes]);
 });
 
-const look = (name: string, image = IMAGE): ReturnType<NodeControl["walEnd"]> =>
+const look = (name: string, image = OWN_IMAGE): ReturnType<NodeControl["walEnd"]> =>
   new NodeControl(config(image), nodeOf(config(image), node(name))).walEnd();
 function answer({ of, end, timeline = 1, clean = false, standby = false, refused }: Case): object {
   return refused !== undefined

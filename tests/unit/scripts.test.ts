@@ -277,8 +277,22 @@ describe("a node is ready", () => {
   const SLOT = "SELECT pg_create_physical_replication_slot('pg_2', true) WHERE NOT EXISTS";
 
   test("when it is the one primary", async () => {
-    const ran = await ready({ one: STANDBY, two: PRIMARY });
+    const ran = await ready({ one: STREAMS, two: PRIMARY });
     expect([ran.code, ran.stderr, changes(ran)]).toEqual([0, "", []]);
+  });
+
+  test("when it is the one primary and the standbys, which were without it for a moment, stream again", async () => {
+    const again = 'case $action in streaming) [ -e "$FAKE/twice" ]; code=$?; : >"$FAKE/twice"; exit $code ;; esac';
+    const ran = await ready({ one: again, two: PRIMARY });
+    expect([ran.code, ran.stderr, changes(ran)]).toEqual([0, "", []]);
+    const looks = ran.calls.filter((call) => call.endsWith("one pgnode streaming"));
+    expect(looks).toEqual(Array(2).fill("exec -u postgres -e PGNODE_TIMEOUT -e PGNODE_SLOT one pgnode streaming"));
+  });
+
+  test("when it is the one primary, and a standby that stays away is said", async () => {
+    const ran = await ready({ one: STANDBY, two: PRIMARY }, { PGNODE_TIMEOUT: "1" });
+    const said = "pgnode: container one does not stream from node pg2 after 1 s. Run: npm run status\n";
+    expect([ran.code, ran.stderr, changes(ran)]).toEqual([0, said, []]);
   });
 
   test("but not beside another writer", async () => {
