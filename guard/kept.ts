@@ -25,6 +25,9 @@ export async function newestKept(config: StackConfig, survey: Survey): Promise<s
   );
   const known = kept.map(({ name, end }) => {
     if ("unreadable" in end) {
+      if (end.unreadable.includes("Nothing was changed")) {
+        throw new UserError(end.unreadable); // the node itself says what it is and what to do
+      }
       throw new UserError(
         `the data of node ${name} was kept, and cannot be read (${end.unreadable}), so nobody can tell which data is the newest. Nothing was changed. ` +
           `Rename or remove its volume ${volumeName(config.stack, name)} when the others may go on without it`,

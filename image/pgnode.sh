@@ -844,6 +844,8 @@ run)
     ;;
 wal-end)
     as_postgres "$@"
+    # What is not this node's, or not this version's, is not read as if it were.
+    [ ! -e "$DATA" ] || [ ! -e "$ROOT/name" ] || check_volume
     marks
     logical_slots
     wal_end

@@ -158,6 +158,8 @@ describe("bad input", () => {
     expect(lastError(ran)).toMatch(message);
     expect((await inVolume(listing)).stdout).toBe(before);
     expect(before).not.toBe("");
+    // Nobody but its owner takes it away.
+    expect((await docker(["volume", "rm", volume])).stderr).toBe("");
   });
 
   test("of two clusters among the kept volumes, the newer one goes on and the other is left as it is", async () => {
