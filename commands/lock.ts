@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from "child_process";
+import { type ChildProcess, spawn } from "child_process";
 import { randomUUID } from "crypto";
 import { currentDockerHost } from "../core/dockerHost";
 import { LOCK_LABELS, lockName } from "../core/names";
@@ -23,7 +23,7 @@ export interface Place {
 export interface StackLock {
   /** Never throws: a lock that stays behind is taken over when its holder is dead. */
   release(): Promise<void>;
-  /** The same at once, for a process that is about to exit. */
+  /** The same without being waited for, for a process that is about to exit: it is done a moment later. */
   releaseNow(): void;
 }
 
@@ -175,22 +175,24 @@ class Lock {
     }
   }
 
-  /** The same without waiting for an event: an exiting process has none any more. Never throws. */
+  /** The same by a process that outlives this one, which is about to exit and waits for nothing. Never throws. */
   public removeNow(id: string): void {
-    spawnSync("docker", ["rm", id], { stdio: "ignore", timeout: 10_000, env: { ...process.env, DOCKER_HOST: this.on.host } });
+    this.leave("docker", ["rm", id]);
+  }
+
+  /** Starts a program that works on the lock's engine and goes on when this process has ended. */
+  private leave(file: string, args: readonly string[]): ChildProcess {
+    const env = { ...process.env, DOCKER_HOST: this.on.host };
+    const child = spawn(file, args, { cwd: "/", detached: true, stdio: "ignore", env });
+    // Whoever wants the lock next finds that its holder is dead.
+    child.on("error", () => undefined);
+    child.unref();
+    return child;
   }
 
   /** Removes the lock as soon as its holder is dead, also when this process has long ended. Returns how to end that. */
   public watch(id: string, { pid, start, ttl }: Claim): () => void {
-    const watcher = spawn("sh", ["-c", WATCHER, "sh", String(pid), start, String(ttl), id], {
-      cwd: "/",
-      detached: true,
-      stdio: "ignore",
-      env: { ...process.env, DOCKER_HOST: this.on.host },
-    });
-    // Without a watcher the next one who wants the lock finds that its holder is dead.
-    watcher.on("error", () => undefined);
-    watcher.unref();
+    const watcher = this.leave("sh", ["-c", WATCHER, "sh", String(pid), start, String(ttl), id]);
     return () => {
       if (watcher.pid !== undefined && watcher.exitCode === null && watcher.signalCode === null) {
         try {

@@ -7,12 +7,9 @@ import { parse } from "yaml";
 import { CONFIG_NAMESPACE, parseConfig, type StackConfig } from "../core/config";
 import { PROJECT } from "../core/names";
 import { UserError } from "./errors";
+import { ROOT, STATE_DIR } from "./folders";
 
-/** The checkout. */
-export const ROOT = join(__dirname, "..");
-
-/** What belongs to this checkout alone and is never committed: state, passphrase, logs. */
-export const STATE_DIR = join(ROOT, ".state");
+export { ROOT, STATE_DIR };
 
 /** The versions that the toolchain builds and that package.json pins. */
 export const VERSIONS = { pulumi: "3.259.0", docker: "5.2.0", command: "1.2.1" } as const;

@@ -3,7 +3,7 @@ import { appendFileSync, mkdirSync } from "fs";
 import { join } from "path";
 import { createInterface } from "readline";
 import { UserError } from "../errors";
-import { STATE_DIR } from "../workspace";
+import { STATE_DIR } from "../folders";
 
 /** Where a step says what it is doing. */
 export type Report = (line: string) => void;
