@@ -1,7 +1,7 @@
 import * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
 import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
-import { stackIdentity, stackImage } from "./components/foundation";
+import { stackImage } from "./components/foundation";
 import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
 import { containerName, labelsOf, networkName, slotName } from "./core/names";
 
@@ -16,10 +16,8 @@ export = async () => {
   const replicationPassword = password(settings, "replicationPassword");
   const appPassword = password(settings, "appPassword");
 
-  const identity = stackIdentity(cluster, look.identity, look.engine);
+  const { identity, provider } = settings.foundation;
   const image = stackImage(cluster, settings.image, look.imageDrift);
-  // Without a context of its own the provider would take DOCKER_CONTEXT, and that before the host that was looked at.
-  const provider = new docker.Provider("docker", { host: cluster.dockerHost, context: "" });
   const labels = Object.entries(labelsOf(stack, undefined, look.identity)).map(([label, value]) => ({ label, value }));
   // Another label would replace the network, and every container with it.
   const net = new docker.Network(

@@ -1,16 +1,31 @@
 import type * as command from "@pulumi/command";
+import * as docker from "@pulumi/docker";
 import type { Cluster } from "../core/cluster";
 import { provideImage } from "../core/image";
-import type { Identity } from "../core/names";
+import type { Known } from "../guard/look";
 import { IDENTITY_NAME } from "../guard/prior";
 import { local } from "./localCommand";
 
 /** What comes before every Docker object. */
 
+/** What an existing stack begins with while it is still being looked at: Pulumi starts both plugins meanwhile. */
+export interface Foundation {
+  identity: command.local.Command;
+  provider: docker.Provider;
+}
+
+export function foundation(cluster: Cluster, known: Known): Foundation {
+  return {
+    identity: stackIdentity(cluster, known),
+    // Without a context of its own the provider would take DOCKER_CONTEXT, and that before the host that was looked at.
+    provider: new docker.Provider("docker", { host: known.dockerHost, context: "" }),
+  };
+}
+
 /**
  * Which state the stack belongs to, and on which engine it was begun. Recorded once; what the stack makes carries it.
  */
-export function stackIdentity(cluster: Cluster, identity: Identity, engine: string): command.local.Command {
+function stackIdentity(cluster: Cluster, { identity, engine }: Known): command.local.Command {
   return local(
     IDENTITY_NAME,
     { cluster, environment: { STACK_IDENTITY: identity.id, STACK_MADE_BY: identity.madeBy, STACK_ENGINE: engine } },

@@ -18,16 +18,18 @@ import { APP_ROLE, containerName, REPLICATION_ROLE, volumeName } from "../core/n
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/queries";
 import { shellWord } from "../core/quoting";
 import { UserError } from "../commands/errors";
-import { type Look, look } from "../guard/look";
+import { type Known, type Look, look } from "../guard/look";
 import { stoppedNodes } from "../guard/stopped";
 import { isNew, type PriorState, readPrior, type StateResource } from "../guard/prior";
+import { type Foundation, foundation } from "./foundation";
 import { generatedPassword } from "./localCommand";
 
-/** Everything that index.ts knows before it declares anything. */
+/** Everything that index.ts knows before it declares what the stack is made of. */
 export interface Settings extends StackConfig {
   cluster: Cluster;
   prior: PriorState;
   look: Look;
+  foundation: Foundation;
   plan: Plan;
   drift: Drift;
   /** Why the ready step of a stopped node runs, by node. */
@@ -56,15 +58,33 @@ export async function readSettings(): Promise<Settings> {
   try {
     const config = readConfig();
     const state = stateResources().then(readPrior);
-    const seen = await look(config, state, pulumi.runtime.isDryRun(), (line) => void pulumi.log.warn(line));
+    const clusterAt = ({ dockerHost, identity }: Known): Cluster => ({ ...clusterOf(config, dockerHost), identity });
+    let begun: Foundation | undefined;
+    const seen = await look(
+      config,
+      state,
+      pulumi.runtime.isDryRun(),
+      (line) => void pulumi.log.warn(line),
+      (known) => (begun = foundation(clusterAt(known), known)),
+    );
     const prior = await state;
-    const cluster = { ...clusterOf(config, seen.dockerHost), identity: seen.identity };
+    const cluster = clusterAt(seen);
     const drift = driftIn(config, cluster, prior, seen);
     const stopped = seen.survey === undefined ? undefined : stoppedNodes(config, seen.survey);
     for (const line of stopped?.report ?? []) {
       void pulumi.log.warn(line);
     }
-    return { ...config, cluster, prior, look: seen, plan: planOf(config, prior, seen), drift, toStart: stopped?.start ?? {} };
+    begun ??= foundation(cluster, seen);
+    return {
+      ...config,
+      cluster,
+      prior,
+      look: seen,
+      foundation: begun,
+      plan: planOf(config, prior, seen),
+      drift,
+      toStart: stopped?.start ?? {},
+    };
   } catch (error) {
     throw shown(error);
   }

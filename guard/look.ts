@@ -15,15 +15,19 @@ import { isNew, type PriorState } from "./prior";
 import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
 import { everyNode, type Survey, survey } from "./survey";
 
-/** What the program knows before it declares anything. */
-export interface Look {
-  /** What is on the engine; undefined when that does not answer. */
-  survey: Survey | undefined;
+/** Where a stack is, and whose. */
+export interface Known {
   /** The Docker host for the provider and for every command. */
   dockerHost: string;
   identity: Identity;
   /** The engine's ID, as it is recorded with a new identity. */
   engine: string;
+}
+
+/** What the program knows before it declares anything of the stack. */
+export interface Look extends Known {
+  /** What is on the engine; undefined when that does not answer. */
+  survey: Survey | undefined;
   /** That the image is gone from the engine that had it, in words; empty when it is there, or was not asked for. */
   imageDrift: string[];
   /** A new stack begins with the newest data that was kept, when there is any: that node. */
@@ -35,6 +39,7 @@ export interface Look {
  * the stack's lock, held as long as the `pulumi` above lives, and removes what its own interrupted run has left behind.
  *
  * @param dryRun Whether this is a preview: nothing is locked and nothing removed.
+ * @param known Called before the look, as soon as it is certain where the stack is and whose: not for a new one.
  * @throws UserError when it goes no further: one line. Nothing was changed.
  */
 export async function look(
@@ -42,6 +47,7 @@ export async function look(
   state: PriorState | Promise<PriorState>,
   dryRun: boolean,
   warn: (line: string) => void,
+  known: (place: Known) => void = () => undefined,
 ): Promise<Look> {
   // While the engine of Pulumi is asked what the state has. As a rule that changes neither whom to ask nor what.
   const current = config.nodes[0]?.dockerHost ?? currentDockerHost();
@@ -49,6 +55,9 @@ export async function look(
   early.catch(() => undefined);
   const prior = await state;
   const dockerHost = await chooseHost(config, prior, current);
+  if (prior.identity !== undefined && prior.dockerHost === dockerHost) {
+    known({ dockerHost, identity: prior.identity, engine: prior.identity.engine });
+  }
   const nodes = everyNode(config, prior);
   const place = { stack: config.stack, host: dockerHost };
   let waited = false;

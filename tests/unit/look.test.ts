@@ -88,6 +88,28 @@ describe("a preview", () => {
   });
 });
 
+describe("where the stack is, and whose", () => {
+  const toldAt = async (prior: PriorState): Promise<unknown[]> => {
+    const told: unknown[] = [];
+    survey.mockResolvedValue({ unreachable: "connection refused" });
+    await look(config, Promise.resolve(prior), false, warn, (place) => told.push(place)).catch(() => undefined);
+    return told;
+  };
+
+  test("is said before the engine has answered", async () => {
+    const place = { dockerHost: HOST, identity: known.identity, engine: "engine" };
+    expect(await toldAt({ ...known, dockerHost: HOST })).toEqual([place]);
+  });
+
+  test.each<[string, PriorState]>([
+    ["of a new stack", nothing],
+    ["of one that version 0.1.0 built: the engine may be another one", { ...nothing, empty: false, dockerHost: HOST }],
+    ["of one whose Docker host has another name now", { ...known, dockerHost: "unix:///there.sock" }],
+  ])("is not said %s: it may be refused yet", async (_what, prior) => {
+    expect(await toldAt(prior)).toEqual([]);
+  });
+});
+
 describe("up", () => {
   test("takes the stack's lock on its engine, then removes what its own interrupted run left behind", async () => {
     survey.mockResolvedValue(LEFT);

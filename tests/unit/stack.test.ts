@@ -121,7 +121,7 @@ describe("the settings of a stack", () => {
     const values = await Promise.all(outputs.map((output) => valueOf(output)));
     expect(await Promise.all(outputs.map((output) => pulumi.isSecret(output)))).toEqual([true, true, true]);
     expect(values[2]).toBe(SECRETS.appPassword);
-    expect(registered.map((r) => r.name).sort()).toEqual(["replicationPassword", "superuserPassword"]);
+    expect(registered.map((r) => r.name).sort()).toEqual(["docker", "identity", "replicationPassword", "superuserPassword"]);
   });
 });
 
