@@ -87,7 +87,7 @@ export interface BirthArgs {
   environment: Environment;
 }
 
-/** The variables and the standard input of birth.sh. */
+/** The variables and the standard input of birth.sh; the text of pgnode is to follow it. */
 export function birthInput(args: BirthArgs): { environment: Environment; stdin: pulumi.Output<string> } {
   const { cluster, node } = args;
   const environment = { PGNODE_NAME: node, ...args.environment };
@@ -103,8 +103,8 @@ export function birthInput(args: BirthArgs): { environment: Environment; stdin: 
       NODE_PASS: ["PGNODE_TIMEOUT", ...Object.keys(environment)].join(" "),
       ...environment,
     },
-    // The password comes in with the script: a container's environment is for everybody to inspect.
-    stdin: pulumi.secret(pulumi.output(args.passfile).apply((text) => `export PGNODE_PASSFILE=${shellWord(text)}\n${PGNODE_SCRIPT}`)),
+    // The password comes in before the script: a container's environment is for everybody to inspect.
+    stdin: pulumi.secret(pulumi.output(args.passfile).apply((text) => `export PGNODE_PASSFILE=${shellWord(text)}\n`)),
   };
 }
 
@@ -121,7 +121,7 @@ export function birthCommand(
   return local(
     name,
     { ...args, environment: { NODE_ACTION: args.action, ...environment } },
-    { create: HOST_SCRIPTS.birth, stdin },
+    { create: HOST_SCRIPTS.birth, stdin: pulumi.interpolate`${stdin}${PGNODE_SCRIPT}` },
     { ...opts, ignoreChanges: ["create", "stdin", "environment", "logging"] },
   );
 }

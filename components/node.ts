@@ -178,6 +178,8 @@ export class Node extends pulumi.ComponentResource {
           NODE_CONTAINER_ID: this.container.id,
           NODE_START: (args.startStopped ?? false) ? "yes" : "",
           NODE_CLONE: HOST_SCRIPTS.birth,
+          // The container has it already, and the state need not keep it once more.
+          NODE_PROGRAM: PGNODE_PATH,
           PGNODE_SLOT: slotName(node),
         },
         logging: "stderr",

@@ -3,7 +3,8 @@
 #
 # Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), NODE_START (not empty: start it
 # when it is stopped), PGNODE_SLOT,
-# NODE_CLONE (birth.sh), and what that needs. Standard input: as for birth.sh.
+# NODE_CLONE (birth.sh), NODE_PROGRAM (where pgnode is in the container), and what birth.sh needs. Standard input: the
+# password file as an `export` line.
 input=$(cat)
 deadline=$(($(now) + PGNODE_TIMEOUT))
 healed=
@@ -40,7 +41,8 @@ fill() {
     say "the volume of node $NODE_NAME is empty: cloning it from whoever is primary ($PRIMARY)"
     docker stop -t 60 "$NODE_CONTAINER" >/dev/null
     slot_on "$PRIMARY"
-    printf '%s\n' "$input" | NODE_ACTION=clone sh -c "$NODE_CLONE" || die "cloning node $NODE_NAME failed (see above)"
+    program=$(docker cp "$NODE_CONTAINER:$NODE_PROGRAM" - | tar -xO) && [ -n "$program" ] || die "pgnode cannot be read from container $NODE_CONTAINER"
+    printf '%s\n' "$input" "$program" | NODE_ACTION=clone sh -c "$NODE_CLONE" || die "cloning node $NODE_NAME failed (see above)"
     docker start "$NODE_CONTAINER" >/dev/null
     healed=yes
 }

@@ -31,6 +31,7 @@ case "$verb $all" in
   inspect*State.Status*) [ -n "$container" ] || exit 1; was state running ;;
   inspect*NetworkSettings*) was networks "net " ;;
   inspect*Hostname*) echo "host-$container" ;;
+  cp*) mkdir "$FAKE/cp"; echo program >"$FAKE/cp/pgnode"; tar -cC "$FAKE/cp" pgnode; rm -r "$FAKE/cp" ;;
   start*) becomes state running ;;
   stop*) becomes state exited ;;
 esac
@@ -269,10 +270,10 @@ describe("the birth of a node", () => {
 describe("a node is ready", () => {
   const environment = {
     ...{ NODE_NAME: "pg2", NODE_CONTAINER: "two", NODE_CONTAINERS: "one two", NODE_NETWORK: "net", PGNODE_SLOT: "pg_2" },
-    ...{ NODE_CLONE: 'cat >"$FAKE/stdin-clone"; docker run "$NODE_ACTION"; : >"$FAKE/cloned"' },
+    ...{ NODE_PROGRAM: "/bin/pgnode", NODE_CLONE: 'cat >"$FAKE/stdin-clone"; docker run "$NODE_ACTION"; : >"$FAKE/cloned"' },
   };
   const ready = (answers: Record<string, string>, more: Record<string, string> = {}): Promise<Ran> =>
-    run("ready", { ...environment, ...more }, answers, "export PGNODE_PASSFILE=x\nprogram");
+    run("ready", { ...environment, ...more }, answers, "export PGNODE_PASSFILE=x\n");
   const STREAMS = "case $action in streaming) exit 0 ;; esac";
   const SLOT = "SELECT pg_create_physical_replication_slot('pg_2', true) WHERE NOT EXISTS";
 
@@ -328,6 +329,7 @@ describe("a node is ready", () => {
     expect(changes(ran)).toEqual(["stop -t 60 two", "run clone", "start two"]);
     expect(ran.calls.findIndex((call) => call.endsWith("one pgnode sql"))).toBeLessThan(ran.calls.indexOf("run clone"));
     expect(ran.stdin("one")).toContain(SLOT);
+    expect(ran.calls).toContain("cp two:/bin/pgnode -");
     expect(ran.stdin("clone")).toBe("export PGNODE_PASSFILE=x\nprogram\n");
     expect(ran.stderr).toContain("the volume of node pg2 is empty: cloning it from whoever is primary (one)");
   });
