@@ -83,6 +83,9 @@ export function pulumiEnvironment(stack: string, env: NodeJS.ProcessEnv = proces
     PULUMI_BACKEND_URL: backend,
     PULUMI_STACK: stack,
     PULUMI_SKIP_UPDATE_CHECK: "true",
+    // A language host that does not know Pulumi.yaml's options (the one that is built where nothing can be downloaded)
+    // would check the program's types, which takes seconds: `npm run check` does that.
+    PULUMI_NODEJS_TRANSPILE_ONLY: "true",
     // The dev stack's config in git holds no salt: Pulumi finds it in the state.
     PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER: "true",
     // Set-up has put the plugins in place; without this, a machine that cannot download tries for seconds.
