@@ -34,8 +34,8 @@ export async function check(): Promise<number> {
 const PURE = ["unit", "property"];
 const REAL = ["integration", "plain", "faults"];
 export const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
-/** Many repetitions: only when it is asked for, `npm run test:soak`. */
-export const SOAK = "soak";
+/** Only when they are asked for: `npm run test:majors`, on servers of every tested major, and `npm run test:soak`, many repetitions. */
+export const ON_REQUEST: readonly string[] = ["majors", "soak"];
 
 interface Totals {
   numPassedTests: number;
@@ -48,7 +48,7 @@ interface Totals {
 export async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
   const runs = [
     { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=100%"] },
-    { projects: [...REAL, SOAK].filter((g) => groups.includes(g)), args: ["--runInBand"] },
+    { projects: [...REAL, ...ON_REQUEST].filter((g) => groups.includes(g)), args: ["--runInBand"] },
   ].filter((run) => run.projects.length > 0);
   const totals = { passed: 0, failed: 0, skipped: 0 };
   let code = 0;

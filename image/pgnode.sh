@@ -219,9 +219,10 @@ init() {
     fi
     rm -rf "$NEW"
     say "creating the cluster of node $PGNODE_NAME"
-    # No fsync file by file: adopt() syncs the whole before the cluster counts as made.
+    # No fsync file by file: adopt() syncs the whole before the cluster counts as made. Only with options that version 13
+    # has: --auth-host=scram-sha-256 makes initdb hash passwords that way where that is not the default, too.
     initdb -D "$NEW" --username=postgres --encoding=UTF8 --locale=C.UTF-8 --data-checksums --no-sync --no-clean \
-        --auth-local=peer --auth-host=scram-sha-256 --set=password_encryption=scram-sha-256 >"$ROOT/initdb.log" 2>&1 </dev/null || {
+        --auth-local=peer --auth-host=scram-sha-256 >"$ROOT/initdb.log" 2>&1 </dev/null || {
         cat "$ROOT/initdb.log" >&2
         rm -f "$ROOT/initdb.log"
         check_room initdb

@@ -1,6 +1,6 @@
 import { commandLine, runCommand } from "../commands/cli";
 import { UserError } from "../commands/errors";
-import { check, runTests, SOAK, TEST_GROUPS } from "../commands/quality";
+import { check, ON_REQUEST, runTests, TEST_GROUPS } from "../commands/quality";
 import { setup } from "../commands/setup";
 import { DEFAULTS } from "../core/config";
 
@@ -12,7 +12,7 @@ const program = commandLine(
   .option("-t, --test-name <pattern>", "only the tests whose name matches");
 
 void runCommand<{ stack: string; testName?: string }>(program, async (options, named) => {
-  const unknown = named.find((group) => ![...TEST_GROUPS, SOAK].includes(group));
+  const unknown = named.find((group) => ![...TEST_GROUPS, ...ON_REQUEST].includes(group));
   if (unknown !== undefined) {
     throw new UserError(`"${unknown}" is no group of tests; allowed are ${TEST_GROUPS.join(", ")}`);
   }

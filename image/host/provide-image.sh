@@ -5,7 +5,9 @@
 # An image that is there is left alone. Our own image is built; any other one is pulled.
 #
 # Environment: IMAGE (name and tag), IMAGE_RECIPE (the text of our Dockerfile; empty: not our image),
-# IMAGE_FINGERPRINT (of the recipe; what our image is labelled with), IMAGE_CHECK (not empty: only look).
+# IMAGE_FINGERPRINT (of the recipe; what our image is labelled with), IMAGE_CHECK (not empty: only look),
+# IMAGE_SUITE (Debian's release that our image stands on, default trixie), IMAGE_APT_OPTION (one of apt's for that release, such
+# as 'Acquire::Check-Valid-Until "false"').
 # Exit codes: 0 the image is there, 1 it is not. Then the last line on standard error begins with "image: ".
 #
 # Two runs may meet on one engine or one machine, and a run may be interrupted: an image gets its name
@@ -13,8 +15,9 @@
 set -eu
 
 LABEL=postgres-replica.recipe
-REGISTRY_BASE=debian:trixie-slim
-OWN_BASE=postgres-replica-base:trixie
+SUITE=${IMAGE_SUITE:-trixie}
+REGISTRY_BASE=debian:$SUITE-slim
+OWN_BASE=postgres-replica-base:$SUITE
 # Bounds of the steps, in seconds.
 ASK_SECONDS=30
 PULL_BASE_SECONDS=300
@@ -222,7 +225,8 @@ bootstrap() {
     code=0
     # shellcheck disable=SC2016 # the inner shell's variables
     run "$BOOTSTRAP_SECONDS" "mmdebstrap" sh -c '{ "$@" || : >"$0/incomplete"; } | docker import -' "$work" \
-        mmdebstrap --quiet --variant=minbase --include=ca-certificates trixie - ${mirror:+"$mirror"} || code=$?
+        mmdebstrap --quiet --variant=minbase --include=ca-certificates \
+        ${IMAGE_APT_OPTION:+"--aptopt=$IMAGE_APT_OPTION"} "$SUITE" - ${mirror:+"$mirror"} || code=$?
     output=
     if [ "$code" != 0 ] || [ -e "$work/incomplete" ]; then
         why=$(reason "$code")

@@ -13,8 +13,9 @@ import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
 import { rolesSql } from "../../core/roles";
 import { Checkout, OWN_IMAGE, type Ran } from "../integration/checkout";
 
+/** The password of every role at first. */
 const PASSWORD = "hand made";
-/** Where the programs of the server are in it. */
+/** Where the programs of the server are in our image. */
 const PROGRAMS = "/usr/lib/postgresql/17/bin";
 
 /**
@@ -30,8 +31,13 @@ export class HandMade {
   /**
    * @param nodes The first one is to be the primary.
    * @param config More of the stack's config.
+   * @param base What the nodes' image is made from; asked for by {@link begin}. @default our own image
    */
-  public constructor(nodes: readonly string[], config: Record<string, unknown> = {}) {
+  public constructor(
+    nodes: readonly string[],
+    config: Record<string, unknown> = {},
+    private readonly base: () => Promise<string> = () => Promise.resolve(OWN_IMAGE),
+  ) {
     const stack = `dev-hand-${randomBytes(3).toString("hex")}`;
     this.image = `postgres-replica-${stack}:made`;
     this.file = { nodes: nodes.map((name, i) => ({ name, port: 5432 + i })), image: this.image, ...config };
@@ -46,17 +52,33 @@ export class HandMade {
    */
   public async begin(programs: Readonly<Record<string, string>> = {}): Promise<void> {
     const { stack } = this.config;
+    const base = await this.base();
     const labels = Object.entries(labelsOf(stack)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
     await this.docker("network", "create", ...labels, networkName(stack));
-    await this.makeImage({ [PGNODE_PATH]: PGNODE_SCRIPT, ...programs });
+    await this.makeImage(base, { [PGNODE_PATH]: PGNODE_SCRIPT, ...programs });
     const first = this.config.first;
     await this.docker("volume", "create", ...labels, volumeName(stack, first));
     await this.inVolume(first, "init");
     await this.start(first);
-    const roles = rolesSql({ superuser: PASSWORD, replication: PASSWORD, app: PASSWORD, database: "app", monitoring: false });
     await this.docker("exec", "-u", "postgres", this.container(first), PGNODE_PATH, "ready");
-    // No standby is there yet that could confirm it.
-    await this.sql(first, `SET synchronous_commit = local;\n${roles}`);
+    await this.setPasswords(first, PASSWORD);
+  }
+
+  /** Makes the roles and the database, or gives the roles this password: what the program does on the primary. */
+  public async setPasswords(primary: string, password: string): Promise<void> {
+    const roles = rolesSql({ superuser: password, replication: password, app: password, database: "app", monitoring: false });
+    // No standby may be there yet that could confirm it.
+    await this.sql(primary, `SET synchronous_commit = local;\n${roles}`);
+  }
+
+  /** Gives the running node this password to connect with, and its configuration anew: what the program does on each node. */
+  public async configure(node: string, password: string): Promise<void> {
+    const env = { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, password), ...nodeEnvironment(clusterOf(this.config, "here"), node) };
+    const names = Object.keys(env).flatMap((name) => ["-e", name]);
+    const ran = await docker(["exec", "-u", "postgres", ...names, this.container(node), PGNODE_PATH, "configure"], { env });
+    if (ran.exitCode !== 0) {
+      throw new Error(`pgnode configure on ${node}: ${ran.stderr}`);
+    }
   }
 
   /** Clones the node from the first one and starts it as a standby. */
@@ -104,13 +126,13 @@ export class HandMade {
     }
   }
 
-  private async makeImage(files: Readonly<Record<string, string>>): Promise<void> {
+  private async makeImage(base: string, files: Readonly<Record<string, string>>): Promise<void> {
     const folder = mkdtempSync(join(tmpdir(), "hand-made-"));
     const container = this.image.replace(":", "-");
     try {
       // Whatever is replaced stays beside it.
       const keep = Object.keys(files).map((path) => `[ ! -e "${path}" ] || mv "${path}" "${path}.real"`);
-      await this.docker("run", "--name", container, "--entrypoint", "sh", OWN_IMAGE, "-ec", keep.join("\n"));
+      await this.docker("run", "--name", container, "--entrypoint", "sh", base, "-ec", keep.join("\n"));
       for (const [path, text] of Object.entries(files)) {
         writeFileSync(join(folder, "program"), text, { mode: 0o755 });
         await this.docker("cp", join(folder, "program"), `${container}:${path}`);

@@ -226,6 +226,15 @@ describe("our own image", () => {
     expect(run({ programs }).calls).toContain("mmdebstrap --quiet --variant=minbase --include=ca-certificates trixie -");
   });
 
+  test("stands on another release of Debian when it is told one, made with the option of apt that it is told", () => {
+    const more = { IMAGE_SUITE: "forky", IMAGE_APT_OPTION: 'Acquire::Check-Valid-Until "false"' };
+    const ran = run({ programs: DEBIAN, environment: more });
+    const option = '--aptopt=Acquire::Check-Valid-Until "false"';
+    expect(ran.calls).toContain(`mmdebstrap --quiet --variant=minbase --include=ca-certificates ${option} forky - http://mirror/debian`);
+    expect(ran.images).toEqual([OURS, "postgres-replica-base:forky"].sort());
+    expect(ran.calls).toContain("pull debian:forky-slim");
+  });
+
   test("waits while somebody else has the machine's packages", () => {
     const busy = `if [ ! -e "$FAKE/free" ]; then : >"$FAKE/free"; echo "E: Could not get lock /var/lib/apt/lists/lock" >&2; exit 100; fi\n`;
     const ran = run({ programs: { ...DEBIAN, "apt-get": busy + DEBIAN["apt-get"], sleep: "exec /bin/sleep 0.1" } });

@@ -1,0 +1,13 @@
+"use strict";
+const { projects } = require("./jest.config.cjs");
+
+/** The groups that need no Docker as one, because Stryker does not tell projects apart: only tests of core/ alone, which are quick. */
+module.exports = {
+  rootDir: __dirname,
+  testEnvironment: "node",
+  transform: projects[0].transform,
+  testMatch: [
+    "<rootDir>/tests/property/*.test.ts",
+    "<rootDir>/tests/unit/{alerts,bytes,config,conninfo,drift,election,image,lsn,names,reason,settings,sql,topology}.test.ts",
+  ],
+};
