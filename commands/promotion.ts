@@ -270,7 +270,9 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       );
     }
     if (performance.now() - moved > BOUNDS.rejoin * 1000) {
-      throw new UserError(`node ${name} does not stream, and has shown no progress for ${BOUNDS.rejoin} s. Its log: docker logs ${node.container}`);
+      throw new UserError(
+        `node ${name} does not stream, and has shown no progress for ${BOUNDS.rejoin} s. Its log: docker logs ${node.container}`,
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }

@@ -18,7 +18,12 @@ import { readStackConfig } from "./workspace";
 export async function rejoin(stack: string, name: string, how: { anew?: boolean; dropOld?: boolean } = {}): Promise<number> {
   const config = readStackConfig(stack);
   // What may take long comes after the lock: it stands in nobody's way.
-  const rest = await exclusively(config, "rejoin", () => prepare(config, name, how.anew === true || how.dropOld === true, how.dropOld === true), BOUNDS.lock);
+  const rest = await exclusively(
+    config,
+    "rejoin",
+    () => prepare(config, name, how.anew === true || how.dropOld === true, how.dropOld === true),
+    BOUNDS.lock,
+  );
   await rest();
   return 0;
 }

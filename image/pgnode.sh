@@ -33,7 +33,7 @@
 #   fenced      put there by failover and switchover: never come up writable, rejoin first
 #   reclone     put there by rejoin: what is in data/ is of no use, clone anew
 #   drop-old    put there by rejoin, beside reclone: remove data/ before the clone, not after it
-#   clone.full  how many KiB were there for a clone that ran out of them: the next one needs more
+#   clone.full  how many KiB a clone had that ran out of them: the next one needs more
 #   rejoin-once put there by rejoin: rejoin this once, whatever automaticRejoin says
 #   kept        put there by init: the newest data of a stack that was destroyed; promote it once, when nobody is primary
 #   rewinding   a pg_rewind is under way; if it was interrupted, only a clone helps
@@ -300,8 +300,10 @@ while_moving() {
 # check_room WHAT: dies when the disk is full, without leaving anything half made.
 check_room() {
     [ "$(free_room)" -lt "$LEAST_ROOM" ] || return 0
+    # What it had in the end: others may have taken up what was there at its beginning.
+    had=$(($(size_of "$NEW") + $(free_room)))
     rm -rf "$NEW"
-    [ -z "${AVAILABLE:-}" ] || echo "$AVAILABLE" >"$ROOT/clone.full"
+    [ -z "${AVAILABLE:-}" ] || echo "$had" >"$ROOT/clone.full"
     die "$1 of node $PGNODE_NAME failed: No space left on device. What was half made is removed, nothing else was changed. Free space on the Docker host (docker system df), then try again"
 }
 
@@ -415,6 +417,7 @@ base_backup() {
         mv "$DATA" "$NEW"
         rm -rf "$NEW"
     fi
+    renew_slot "$1" "$2"
     # A sender of an interrupted backup may hold the slot for a moment. Of two names in a conninfo the last one counts.
     until while_moving pg_basebackup -D "$NEW" -d "$1 application_name=$(clone_name)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean; do
         check_room "the base backup"
@@ -425,10 +428,16 @@ base_backup() {
         say "the base backup of node $PGNODE_NAME failed; trying again in 1 s (attempt $attempt of 5)"
         attempt=$((attempt + 1))
         sleep 1
+        renew_slot "$1" "$2"
     done
     [ -f "$NEW/standby.signal" ] || die "the base backup of node $PGNODE_NAME has no standby.signal"
     check_room "the base backup"
     adopt
+}
+
+# renew_slot CONNINFO SLOT: a clone needs no WAL from before it began. A slot that is lost would let it not stream at all.
+renew_slot() {
+    timeout 20 psql -XAtq -d "$1 replication=true dbname=postgres" -c "DROP_REPLICATION_SLOT $2" -c "CREATE_REPLICATION_SLOT $2 PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
 }
 
 # A value of this node's own settings.

@@ -81,7 +81,20 @@ export class HandMade {
     await this.docker(
       ...["run", "-d", "--name", this.container(node), "--hostname", node, "--network", networkName(stack), "--network-alias", node],
       ...[...labels, "-v", `${volumeName(stack, node)}:${NODE_ROOT}`, "-e", `PGNODE_NAME=${node}`, "-e", `PGNODE_STACK=${stack}`],
-      ...["--user", "0:0", "--stop-signal", "SIGINT", "--health-cmd", `${PGNODE_PATH} healthy`, "--health-interval", "5s", "--entrypoint", PGNODE_PATH, this.image, "run"],
+      ...[
+        "--user",
+        "0:0",
+        "--stop-signal",
+        "SIGINT",
+        "--health-cmd",
+        `${PGNODE_PATH} healthy`,
+        "--health-interval",
+        "5s",
+        "--entrypoint",
+        PGNODE_PATH,
+        this.image,
+        "run",
+      ],
     );
   }
 
@@ -184,7 +197,7 @@ export class HandMade {
   }
 
   /** Waits for a condition. */
-  public async until(what: string, condition: () => Promise<boolean>, seconds = 90): Promise<void> {
+  public async until(what: string, condition: () => Promise<boolean>, seconds = 40): Promise<void> {
     const deadline = performance.now() + seconds * 1000;
     while (!(await condition())) {
       if (performance.now() > deadline) {
