@@ -222,7 +222,7 @@ cannot_clone() {
 
 # check_fits CONNINFO: whether a clone has room, before anything is removed or written. Sets AVAILABLE, in KiB.
 check_fits() {
-    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$1 dbname=postgres application_name=$(clone_name)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
+    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$1 dbname=postgres $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
     spaces=$(echo "$found" | sed -n 2p)
     [ -z "$spaces" ] ||
         cannot_clone "the primary has tablespaces ($spaces), and a node's volume holds nothing but its data directory. Nothing was changed. On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE"
@@ -403,7 +403,10 @@ clone() {
 # The name under which a clone connects. No node can have it, because a node's name has no dot: the clone's WAL stream uses
 # a slot and reports what it has written, which under a node's name would confirm synchronous commits, with data that
 # counts for nothing until the clone is complete. The dot comes first, because PostgreSQL cuts names off at 63 bytes.
-clone_name() { echo "clone.$PGNODE_NAME"; }
+# The primary notices within seconds when this end has vanished: until then it would keep WAL for it.
+clone_session() {
+    echo "application_name=clone.$PGNODE_NAME options='-c tcp_user_timeout=15000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2'"
+}
 
 # base_backup CONNINFO SLOT [OPTION]: a copy of the primary takes the place of data/, when it is complete.
 base_backup() {
@@ -419,7 +422,7 @@ base_backup() {
     fi
     renew_slot "$1" "$2"
     # A sender of an interrupted backup may hold the slot for a moment. Of two names in a conninfo the last one counts.
-    until while_moving pg_basebackup -D "$NEW" -d "$1 application_name=$(clone_name)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean; do
+    until while_moving pg_basebackup -D "$NEW" -d "$1 $(clone_session)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean; do
         check_room "the base backup"
         rm -rf "$NEW"
         [ -z "$STALLED" ] ||
@@ -584,7 +587,7 @@ rewind() {
     has_wal_since "$parted" "$1" || return 1
     keep_wal_before "$parted"
     touch "$ROOT/rewinding"
-    while_moving pg_rewind -D "$DATA" --source-server="$1 application_name=$(clone_name)" -P >&2 || return 1
+    while_moving pg_rewind -D "$DATA" --source-server="$1 $(clone_session)" -P >&2 || return 1
     give_wal_back
     write_files "$DATA"
 }
@@ -687,7 +690,7 @@ run() {
 settle() {
     set +e
     until [ "$(PGCONNECT_TIMEOUT=5 psql_local -c "SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')" </dev/null 2>/dev/null)" = t ]; do
-        timeout 60 psql -XAtq -d "$(own_setting primary_conninfo) dbname=postgres application_name=$(clone_name)" -c 'SELECT pg_sleep(5)' </dev/null >/dev/null 2>&1
+        timeout 60 psql -XAtq -d "$(own_setting primary_conninfo) dbname=postgres $(clone_session)" -c 'SELECT pg_sleep(5)' </dev/null >/dev/null 2>&1
         sleep 2
     done
     # What makes it a cluster goes first, so that nobody takes what is left for one.

@@ -197,7 +197,7 @@ export class HandMade {
   }
 
   /** Waits for a condition. */
-  public async until(what: string, condition: () => Promise<boolean>, seconds = 40): Promise<void> {
+  public async until(what: string, condition: () => Promise<boolean>, seconds = 90): Promise<void> {
     const deadline = performance.now() + seconds * 1000;
     while (!(await condition())) {
       if (performance.now() > deadline) {

@@ -48,7 +48,7 @@ describe("a clone", () => {
   const copying = (): Promise<void> =>
     nodes.until("the clone to have begun", async () => (await volume.sh("ls /v/data.new/base 2>/dev/null || true")) !== "");
   const cap = (): Promise<string> => nodes.sql("pg1", "SHOW max_slot_wal_keep_size");
-  const capIsBack = (): Promise<void> => nodes.until("max_slot_wal_keep_size to be put back", async () => (await cap()) === "32MB", 30);
+  const capIsBack = (): Promise<void> => nodes.until("max_slot_wal_keep_size to be put back", async () => (await cap()) === "32MB", 60);
   const capIsRaised = (): Promise<void> => nodes.until("max_slot_wal_keep_size to be raised", async () => (await cap()) !== "32MB", 30);
   /** More WAL than a slot may hold back. */
   const write = (): Promise<string> =>
@@ -119,6 +119,7 @@ describe("a clone", () => {
     await volume.free();
     await nodes.docker("restart", "-t", "1", nodes.container("pg2"));
     await streams();
+    await nodes.until("the old data to be removed", async () => !(await volume.content()).includes("data.old"));
   });
 
   test("beside old data that leaves no room is refused by rejoin, with the way out; the old data stays", async () => {
