@@ -147,7 +147,8 @@ write_files() {
     # Last, because the last one counts; see tend().
     grep -q "^include_if_exists = 'clone.conf'" "$1/postgresql.conf" ||
         printf "include_if_exists = 'clone.conf'\n" >>"$1/postgresql.conf"
-    rm -f "$1/clone.conf"
+    # Empty and not gone: the server would log that at every start.
+    (umask 077 && : >"$1/clone.conf")
     # What pg_basebackup -R noted is in node.conf, which names every node; auto.conf would win over it.
     if grep -q '^primary_' "$1/postgresql.auto.conf" 2>/dev/null; then
         replace_with "$(sed '/^primary_conninfo/d;/^primary_slot_name/d' "$1/postgresql.auto.conf")" "$1/postgresql.auto.conf"
@@ -1045,7 +1046,7 @@ tend() {
     fi
     [ "$want" != "$2" ] || return 0
     if [ "$want" = "$1" ]; then
-        rm -f "$DATA/clone.conf"
+        : >"$DATA/clone.conf"
     else
         replace_with "max_slot_wal_keep_size = '${want}MB'" "$DATA/clone.conf"
     fi
