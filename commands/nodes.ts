@@ -14,8 +14,8 @@ import { createSlotSql } from "../core/slots";
 import { docker, isGone, logLines, sqlIn } from "./docker";
 import { firstLine, UserError } from "./errors";
 
-/** How long a base backup may take. */
-export const CLONE_HOURS = 12;
+/** How long a clone may print nothing. It says each minute how far it is, and gives up itself when nothing moves; the disk's sync at its end is silent. */
+const CLONE_SILENCE_SECONDS = 1_800;
 /** How long a checkpoint may take: all that is in memory goes to the disk. */
 const CHECKPOINT_SECONDS = 600;
 /** How long the look into a volume may print nothing. It says what it reads next, and gives up itself before that. */
@@ -31,7 +31,7 @@ export function nodeOf(config: StackConfig, name: string): NodeConfig {
 }
 
 /** What is put into the volume of a stopped node for its next start; see the head of image/pgnode.sh. */
-export type Mark = "fenced" | "reclone" | "rejoin-once";
+export type Mark = "fenced" | "reclone" | "rejoin-once" | "drop-old";
 
 /** One node's container, and what failover, switchover and rejoin do to it. */
 export class NodeControl {
@@ -229,9 +229,12 @@ export class NodeControl {
       network: networkName(stack),
       // Without the stack's labels: it is none of its objects, and gone when it has ended.
       options: ["--name", `${this.container}-clone`],
-      timeout: CLONE_HOURS * 3_600_000,
+      silence: CLONE_SILENCE_SECONDS * 1000,
       progress: true,
-      env: { ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster) },
+      env: {
+        ...{ ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster), PGNODE_STACK: stack },
+        ...(process.env["PGNODE_STALL_SECONDS"] === undefined ? {} : { PGNODE_STALL_SECONDS: process.env["PGNODE_STALL_SECONDS"] }),
+      },
       // It comes in with the script: a container's environment is for everybody to inspect.
       secret: `export PGNODE_PASSFILE=${shellWord(await primary.passfile())}\n`,
     });
@@ -343,6 +346,11 @@ export class NodeControl {
   /** What the node's log gives as the reason why it is not well; empty when it gives none. */
   public async reason(): Promise<string> {
     return reasonIn(await logLines(this.container, 30, this.on));
+  }
+
+  /** The last line of the node's log. */
+  public async lastLine(): Promise<string> {
+    return (await logLines(this.container, 1, this.on)).at(-1) ?? "";
   }
 
   /** The last thing that the node's own program has said since it was started; else the log's last line. */

@@ -3,17 +3,17 @@ import { join } from "path";
 import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
 import { REPLICATION_ROLE } from "../core/names";
-import { needsClone } from "../core/reason";
+import { cannotClone, needsClone } from "../core/reason";
 import { assess, type Observation, type Status } from "../core/topology";
 import { UserError } from "./errors";
 import { acquireLock } from "./lock";
-import { CLONE_HOURS, NodeControl } from "./nodes";
+import { NodeControl } from "./nodes";
 import { observe } from "./observe";
 import { STATE_DIR } from "./workspace";
 
 /** What failover, switchover and rejoin have in common. */
 
-/** How long the parts of a failover or switchover may take, in seconds. */
+/** How long the parts of a failover or switchover may take, in seconds; `rejoin` is how long one may show no progress. */
 export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 15, lock: 120, shutdown: 60, rejoin: 1_800 } as const;
 
 /** What a failover or switchover did. */
@@ -225,22 +225,35 @@ export function refuseChangedPassword(stack: string, primary: Observation): void
  */
 export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
   const { name } = node.node;
-  const begin = performance.now();
-  let seconds: number = BOUNDS.rejoin;
+  let moved = performance.now();
+  let progress = "";
   let told = "";
   let cloned = false;
   await node.start();
   // Docker counts its own restarts, and forgets them only when the node was not running at all.
   let restarts = await node.restarts();
-  while (!streams(assess(config.stack, await observe(config)), name)) {
+  for (;;) {
+    const observed = await observe(config);
+    if (streams(assess(config.stack, observed), name)) {
+      return;
+    }
     const words = await node.lastWords();
     if (words !== told && words !== "" && !/ UTC \[\d+\] /.test(words)) {
       told = words;
       say(`${name}: ${words}`);
-      // How long a clone takes is up to the size of the data.
-      seconds = isCloning(words) ? CLONE_HOURS * 3_600 : seconds;
+    }
+    // How long it takes is up to the size of the data: what ends the wait is that nothing moves.
+    const server = observed.find((o) => o.name === name)?.server;
+    const now = [words, await node.lastLine(), server?.lsn, server?.replayLsn].join("\n");
+    if (now !== progress) {
+      progress = now;
+      moved = performance.now();
     }
     const reason = await node.reason();
+    if (cannotClone(reason)) {
+      await node.fence(0);
+      throw new UserError(`${reason}. Node ${name} is stopped until then`);
+    }
     if (needsClone(reason) && !cloned) {
       cloned = true;
       say(`${name} cannot go on (${reason}): cloning it anew`);
@@ -256,8 +269,10 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
         `node ${name} does not come up: ${reason || words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,
       );
     }
-    if (performance.now() - begin > seconds * 1000) {
-      throw new UserError(`waited ${seconds} s for node ${name} to stream again. Its log: docker logs ${node.container}`);
+    if (performance.now() - moved > BOUNDS.rejoin * 1000) {
+      throw new UserError(
+        `node ${name} does not stream, and has shown no progress for ${BOUNDS.rejoin} s. Its log: docker logs ${node.container}`,
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }

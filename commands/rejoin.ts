@@ -2,7 +2,7 @@ import type { StackConfig } from "../core/config";
 import { slotName } from "../core/names";
 import { hasNoCluster, needsClone } from "../core/reason";
 import { dropSlotSql } from "../core/slots";
-import { assess, type Observation } from "../core/topology";
+import { assess, LEAVE_TABLESPACES, type Observation, tablespaces } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, NodeControl } from "./nodes";
 import { diagnose } from "./observe";
@@ -12,18 +12,24 @@ import { readStackConfig } from "./workspace";
 /**
  * `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code.
  *
- * @param anew Clone it, whatever it has.
+ * @param how.anew Clone it, whatever it has. @default false
+ * @param how.dropOld Clone it, and remove what it has before that instead of after it, on a disk that cannot hold both. @default false
  */
-export async function rejoin(stack: string, name: string, anew = false): Promise<number> {
+export async function rejoin(stack: string, name: string, how: { anew?: boolean; dropOld?: boolean } = {}): Promise<number> {
   const config = readStackConfig(stack);
   // What may take long comes after the lock: it stands in nobody's way.
-  const rest = await exclusively(config, "rejoin", () => prepare(config, name, anew), BOUNDS.lock);
+  const rest = await exclusively(
+    config,
+    "rejoin",
+    () => prepare(config, name, how.anew === true || how.dropOld === true, how.dropOld === true),
+    BOUNDS.lock,
+  );
   await rest();
   return 0;
 }
 
 /** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
-async function prepare(config: StackConfig, name: string, anew: boolean): Promise<() => Promise<void>> {
+async function prepare(config: StackConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
   const { stack } = config;
   const control = new NodeControl(config, nodeOf(config, name));
   const observed = await diagnose(config);
@@ -61,6 +67,9 @@ async function prepare(config: StackConfig, name: string, anew: boolean): Promis
     say(`node ${name} is being cloned already; waiting for that`);
     return () => bringBackAndSay(config, control, primary.name);
   }
+  if (anew || lost || hasNoCluster(node.reason) || needsClone(node.reason)) {
+    refuseTablespaces(name, primary);
+  }
   say(`stopping ${name}`);
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
@@ -73,6 +82,10 @@ async function prepare(config: StackConfig, name: string, anew: boolean): Promis
     const why = lost ? " (its slot is lost)" : needsClone(reason) ? ` (${reason})` : "";
     say(`cloning ${name} anew from ${primary.name}${why}`);
     await control.mark("reclone");
+  }
+  if (dropOld && !empty) {
+    say(`what is in the volume of ${name} is removed before the clone`);
+    await control.mark("drop-old");
   }
   if (lost) {
     await source.sql(dropSlotSql(slotName(name)), 20_000);
@@ -87,6 +100,14 @@ async function prepare(config: StackConfig, name: string, anew: boolean): Promis
     await source.checkpointTimeline();
     await bringBackAndSay(config, control, primary.name);
   };
+}
+
+/** A clone cannot have tablespaces: they lie outside of a node's volume. @throws UserError, before the node is stopped. */
+function refuseTablespaces(name: string, primary: Observation): void {
+  const found = primary.server?.tablespaces ?? [];
+  if (found.length > 0) {
+    throw new UserError(`node ${name} cannot be cloned: ${tablespaces(primary.name, found)}. Nothing was changed. ${LEAVE_TABLESPACES}`);
+  }
 }
 
 /** Starts the node, waits until it streams, and says so. */

@@ -100,7 +100,7 @@ export function birthInput(args: BirthArgs): { environment: Environment; stdin: 
       NODE_IMAGE: cluster.image,
       NODE_VOLUME: args.volume,
       NODE_NETWORK: args.network ?? "",
-      NODE_PASS: ["PGNODE_TIMEOUT", ...Object.keys(environment)].join(" "),
+      NODE_PASS: ["PGNODE_TIMEOUT", "PGNODE_STALL_SECONDS", ...Object.keys(environment)].join(" "),
       ...environment,
     },
     // The password comes in before the script: a container's environment is for everybody to inspect.

@@ -1,6 +1,6 @@
 import { bytesText } from "./bytes";
 import { slotName } from "./names";
-import { changedPasswords, nearlyFull, type Observation, type Status } from "./topology";
+import { changedPasswords, nearlyFull, type Observation, type Status, tablespaces } from "./topology";
 
 /** One reason to wake somebody. */
 export interface Alert {
@@ -19,7 +19,8 @@ export interface Alert {
     | "slot-lost"
     | "replay-paused"
     | "disk-nearly-full"
-    | "password-changed";
+    | "password-changed"
+    | "tablespaces";
   message: string;
 }
 
@@ -51,6 +52,9 @@ export function alertsOf(status: Status, observed: readonly Observation[], limit
   const [writer] = primaries;
   if (writer !== undefined && primary.changedPasswords.length > 0) {
     alerts.push({ node: writer.name, kind: "password-changed", message: `${writer.name}: ${changedPasswords(writer)}` });
+  }
+  if (writer !== undefined && primary.tablespaces.length > 0) {
+    alerts.push({ node: writer.name, kind: "tablespaces", message: tablespaces(writer.name, primary.tablespaces) });
   }
   for (const node of status.nodes) {
     const { server, reason } = observed.find((o) => o.name === node.name) ?? { server: null, reason: "" };

@@ -45,3 +45,8 @@ export function needsClone(reason: string): boolean {
 export function hasNoCluster(reason: string): boolean {
   return reason.includes("has no cluster in its volume");
 }
+
+/** Whether a node says that it cannot be cloned as things are: no room, or a primary with tablespaces. Nothing was changed. */
+export function cannotClone(reason: string): boolean {
+  return /^node \S+ cannot be cloned: /.test(reason);
+}

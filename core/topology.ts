@@ -27,6 +27,8 @@ export interface ServerReport {
   replayPaused: boolean | null;
   /** Roles whose password is not the one that the stack has set; see core/roles.ts. */
   changedPasswords: string[];
+  /** Its tablespaces beside the data directory, each with where it is. */
+  tablespaces: string[];
 }
 
 /** One row, one column, JSON: a {@link ServerReport}; then a line of `df`. It works on a primary and on a standby. */
@@ -55,7 +57,9 @@ SELECT json_build_object(
   'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, 'walStatus', wal_status,
       'retainedBytes', pg_wal_lsn_diff(lsn, restart_lsn))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'),
   'replayPaused', CASE WHEN standby THEN pg_is_wal_replay_paused() END,
-  'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'))
+  'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'),
+  'tablespaces', coalesce((SELECT json_agg(spcname || ' in ' || pg_tablespace_location(oid) ORDER BY spcname)
+      FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'))
 FROM here;
 \\! df -P -k ${NODE_ROOT} | tail -n 1
 `;
@@ -234,6 +238,10 @@ function problemsOf(
   if (primary !== undefined && (primary.server?.changedPasswords.length ?? 0) > 0) {
     problems.push({ node: primary.name, what: changedPasswords(primary), fix: up });
   }
+  const outside = primary?.server?.tablespaces ?? [];
+  if (primary !== undefined && outside.length > 0) {
+    problems.push({ node: primary.name, what: tablespaces(primary.name, outside), fix: LEAVE_TABLESPACES });
+  }
   if (primaries.length === 0) {
     problems.push({
       node: "",
@@ -244,6 +252,15 @@ function problemsOf(
     });
   }
   return problems;
+}
+
+/** What to do about tablespaces; see {@link tablespaces}. */
+export const LEAVE_TABLESPACES =
+  "On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE";
+
+/** What to say of tablespaces that a primary has. */
+export function tablespaces(primary: string, found: readonly string[]): string {
+  return `${primary} has tablespaces (${found.join(", ")}), and a node's volume holds nothing but its data directory: they are lost with the container, and no node can be cloned`;
 }
 
 /** What to say of roles whose password somebody has changed by hand. */

@@ -10,7 +10,6 @@ import { acquireLock, lockHolder, pulumiProcess } from "../commands/lock";
 import { removeDebris } from "./debris";
 import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../commands/setup/image";
-import { CLONE_HOURS } from "../commands/nodes";
 import { isNew, type PriorState } from "./prior";
 import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
 import { everyNode, type Survey, survey } from "./survey";
@@ -152,10 +151,13 @@ async function judged(
 /** How long `up` waits for a failover, switchover, rejoin or another `up`, in seconds. */
 const LOCK_SECONDS = 120;
 
+/** How long the lock of a run counts that nobody here can look after, in hours. */
+const LEASE_HOURS = 12;
+
 function lockOptions(say: (line: string) => void): Parameters<typeof acquireLock>[2] {
   const holderPid = pulumiProcess();
   // A base backup may take long; another machine cannot see whether this one lives.
-  return { seconds: LOCK_SECONDS, say, ttl: CLONE_HOURS * 3_600, ...(holderPid === undefined ? {} : { holderPid }) };
+  return { seconds: LOCK_SECONDS, say, ttl: LEASE_HOURS * 3_600, ...(holderPid === undefined ? {} : { holderPid }) };
 }
 
 /** Random, and by whom: only words that need no quoting anywhere. */

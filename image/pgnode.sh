@@ -14,23 +14,26 @@
 #   pgnode role       primary or standby; fails when the server does not answer      (docker exec)
 #   pgnode promote    make this standby the primary                                 (docker exec)
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
-#   pgnode healthy    whether the server answers over TCP                           (health check)
+#   pgnode healthy    whether the server answers over TCP; a primary tends its slots (health check)
 #
 # Environment: PGNODE_NAME, PGNODE_STACK, PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SOURCE (conninfo
 # of the current primary), PGNODE_EXISTS (init: not empty when there is a cluster, so that none is made), PGNODE_KEPT
-# (init: not empty when the volume holds the newest data that was kept), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120).
+# (init: not empty when the volume holds the newest data that was kept), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120),
+# PGNODE_STALL_SECONDS (how long a copy may move no byte, default 300).
 # Exit codes: 0 done, 1 failed, 75 this node is a standby (sql).
 #
 # The volume holds
 #   data/       the cluster; it appears by one rename, when it is complete
 #   data.new/   a cluster that is being made; an interrupted init or clone leaves nothing to trust
-#   data.old/   what a clone has taken the place of, until the clone is in place
+#   data.old/   what a clone has taken the place of; removed when the clone streams
 #   own/        this node's node.conf and pg_hba.conf: pg_rewind copies the other node's over those in data/
 #   name        whose volume it is
 #   passfile    the replication role's password
 #   started     the server has run here before
 #   fenced      put there by failover and switchover: never come up writable, rejoin first
 #   reclone     put there by rejoin: what is in data/ is of no use, clone anew
+#   drop-old    put there by rejoin, beside reclone: remove data/ before the clone, not after it
+#   clone.full  how many KiB a clone had that ran out of them: the next one needs more
 #   rejoin-once put there by rejoin: rejoin this once, whatever automaticRejoin says
 #   kept        put there by init: the newest data of a stack that was destroyed; promote it once, when nobody is primary
 #   rewinding   a pg_rewind is under way; if it was interrupted, only a clone helps
@@ -45,7 +48,9 @@ TIMEOUT=${PGNODE_TIMEOUT:-120}
 # How long a node that was primary waits for peers that do not answer, and for a primary to rejoin, in seconds.
 PEER_SECONDS=5
 REJOIN_SECONDS=60
-REWIND_SECONDS=1800
+# How long a base backup, a pg_rewind and its recovery may read and write nothing, in seconds. However long they take
+# altogether: that is up to the size of the data.
+STALL_SECONDS=${PGNODE_STALL_SECONDS:-300}
 # How long a rejoin waits for the first checkpoint of a new primary before it clones, in seconds.
 CHECKPOINT_SECONDS=60
 # How long a node with an empty volume stays before it ends, and Docker starts it anew, in seconds.
@@ -95,9 +100,14 @@ as_postgres() {
     [ ! -e "$DATA" ] || [ "$(stat -c %U "$DATA")" = postgres ] || chown -R postgres: "$ROOT"
     chmod 700 "$ROOT"
     # docker cp leaves the marks to root.
-    for mark in fenced reclone rejoin-once; do
+    for mark in fenced reclone rejoin-once drop-old; do
         [ ! -e "$ROOT/$mark" ] || chown postgres: "$ROOT/$mark"
     done
+    become_postgres "$@"
+}
+
+become_postgres() {
+    [ "$(id -u)" = 0 ] || return 0
     if command -v gosu >/dev/null 2>&1; then
         exec gosu postgres sh "$0" "$@"
     elif command -v setpriv >/dev/null 2>&1; then
@@ -134,6 +144,11 @@ write_files() {
     done
     grep -q "^include_if_exists = 'node.conf'" "$1/postgresql.conf" ||
         printf "\n# postgres-replica's settings\ninclude_if_exists = 'node.conf'\n" >>"$1/postgresql.conf"
+    # Last, because the last one counts; see tend().
+    grep -q "^include_if_exists = 'clone.conf'" "$1/postgresql.conf" ||
+        printf "include_if_exists = 'clone.conf'\n" >>"$1/postgresql.conf"
+    # Empty and not gone: the server would log that at every start.
+    (umask 077 && : >"$1/clone.conf")
     # What pg_basebackup -R noted is in node.conf, which names every node; auto.conf would win over it.
     if grep -q '^primary_' "$1/postgresql.auto.conf" 2>/dev/null; then
         replace_with "$(sed '/^primary_conninfo/d;/^primary_slot_name/d' "$1/postgresql.auto.conf")" "$1/postgresql.auto.conf"
@@ -150,10 +165,146 @@ free_room() {
     echo "$4"
 }
 
+# What stays free beside a clone, in KiB: below that, status calls a disk nearly full.
+reserve() {
+    # shellcheck disable=SC2046
+    set -- $(df -P -k "$ROOT" | tail -n 1)
+    kept=$(($2 / 20))
+    [ "$kept" -le 1048576 ] || kept=1048576
+    [ "$kept" -ge "$LEAST_ROOM" ] || kept=$LEAST_ROOM
+    echo "$kept"
+}
+
+# Which file system the volume is on, on whichever Docker host: the server tells it in its setting pgnode.disk, so that a
+# clone knows whether it takes the primary's own room.
+disk() { echo "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || true):$(stat -c %d "$ROOT")"; }
+
+# size_of PATH: what is in there, in KiB.
+size_of() {
+    if [ -e "$1" ]; then
+        # A server may remove its files meanwhile.
+        set -- $(du -sk "$1" 2>/dev/null || true)
+        echo "${1:-0}"
+    else
+        echo 0
+    fi
+}
+
+megabytes() { echo $((($1 + 1023) / 1024)); }
+
+# What a clone copies, by the functions that pg_rewind uses too, so that the role needs no further right: KiB of data, KiB
+# of WAL that comes along or is made by the standby, the primary's disk. Then its tablespaces, in one line.
+SIZE_SQL="WITH RECURSIVE entry(path, size, isdir) AS (
+        SELECT '.', 0::bigint, true
+        UNION ALL
+        SELECT e.path || '/' || name, s.size, s.isdir
+        FROM entry AS e, pg_ls_dir(e.path, true, false) AS name, pg_stat_file(e.path || '/' || name, true) AS s
+        WHERE e.isdir AND name NOT LIKE 'pgsql_tmp%')
+    SELECT coalesce(sum(size) FILTER (WHERE path NOT LIKE './pg_wal/%'), 0)::bigint / 1024,
+        least(coalesce(sum(size) FILTER (WHERE path LIKE './pg_wal/%'), 0)::bigint / 1024,
+            (SELECT sum(setting::bigint) * 1024 FROM pg_settings WHERE name IN ('max_wal_size', 'wal_keep_size'))),
+        coalesce(nullif(current_setting('pgnode.disk', true), ''), 'unknown')
+    FROM entry WHERE NOT isdir"
+TABLESPACES_SQL="SELECT string_agg(spcname || ' in ' || pg_tablespace_location(oid), ', ' ORDER BY spcname)
+    FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'"
+
+# cannot_clone WHY: ends, and changes nothing. A node waits before that: Docker starts it anew, and what stood in the way
+# may be gone then.
+PATIENT=
+cannot_clone() {
+    say "node $PGNODE_NAME cannot be cloned: $*"
+    if [ -n "$PATIENT" ]; then
+        trap 'exit 1' INT TERM
+        sleep "$EMPTY_SECONDS" &
+        wait
+    fi
+    exit 1
+}
+
+# check_fits CONNINFO: whether a clone has room, before anything is removed or written. Sets AVAILABLE, in KiB.
+check_fits() {
+    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$1 dbname=postgres $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
+    spaces=$(echo "$found" | sed -n 2p)
+    [ -z "$spaces" ] ||
+        cannot_clone "the primary has tablespaces ($spaces), and a node's volume holds nothing but its data directory. Nothing was changed. On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE"
+    # shellcheck disable=SC2046
+    set -- $(echo "$found" | sed -n 1p)
+    # What an interrupted clone has left goes first.
+    AVAILABLE=$(($(free_room) + $(size_of "$NEW")))
+    [ ! -e "$DATA" ] || AVAILABLE=$((AVAILABLE + $(size_of "$ROOT/data.old")))
+    old=$(size_of "$DATA")
+    [ ! -e "$ROOT/drop-old" ] || AVAILABLE=$((AVAILABLE + old)) old=0
+    if [ $# -lt 3 ]; then
+        say "the primary does not tell its size: whether a clone of node $PGNODE_NAME fits is not known"
+        return 0
+    fi
+    spare=$(reserve)
+    shared=
+    if [ "$3" = "$(disk)" ]; then
+        spare=$((spare * 2)) shared=", of which the primary, whose data is on the same disk, needs half"
+    fi
+    need=$(($1 + $2 + spare))
+    parts="data $(megabytes "$1") MB, WAL $(megabytes "$2") MB, reserve $(megabytes "$spare") MB$shared"
+    full=$(cat "$ROOT/clone.full" 2>/dev/null || echo 0)
+    if [ "$need" -le "$full" ]; then
+        need=$((full + spare)) parts="with $(megabytes "$full") MB the last try ran out of space"
+    fi
+    [ "$AVAILABLE" -lt "$need" ] || return 0
+    ways="Free space on the Docker host (docker system df)"
+    if [ "$((AVAILABLE + old))" -ge "$need" ]; then
+        ways="$ways, or give up the node's old data ($(megabytes "$old") MB) before the clone instead of after it: npm run rejoin -- $PGNODE_NAME --drop-old-data$STACK_OPTION"
+    fi
+    cannot_clone "No space left on device: it needs $(megabytes "$need") MB ($parts), and its volume has $(megabytes "$AVAILABLE") MB. Nothing was changed. $ways"
+}
+
+# How much the process $1 and the copy that it makes have moved. The WAL of a base backup is another process's business.
+moved_by() {
+    if [ -r "/proc/$1/io" ]; then
+        sed -n '1,2p' "/proc/$1/io" 2>/dev/null || true
+        size_of "$NEW/pg_wal"
+    else
+        size_of "$NEW"
+        size_of "$DATA"
+    fi
+}
+
+# while_moving COMMAND...: runs it for as long as it moves bytes.
+while_moving() {
+    "$@" </dev/null &
+    child=$!
+    last='' since=$(now) told=$(now) begun=$(now) STALLED=
+    while kill -0 "$child" 2>/dev/null; do
+        moved=$(moved_by "$child")
+        if [ "$moved" != "$last" ]; then
+            last=$moved since=$(now)
+        elif [ $(($(now) - since)) -ge "$STALL_SECONDS" ]; then
+            say "$1 of node $PGNODE_NAME has moved no byte for $STALL_SECONDS s: ended"
+            STALLED=yes
+            kill "$child" 2>/dev/null || true
+            sleep 2
+            kill -9 "$child" 2>/dev/null || true
+            break
+        fi
+        if [ $(($(now) - begun)) -lt 10 ]; then
+            sleep 0.2
+        elif [ ! -e "$NEW" ] || [ $(($(now) - told)) -lt 60 ]; then
+            sleep 1
+        else
+            # Whoever waits for it sees that it goes on.
+            say "cloning node $PGNODE_NAME: $(megabytes "$(size_of "$NEW")") MB are here"
+            told=$(now)
+        fi
+    done
+    wait "$child"
+}
+
 # check_room WHAT: dies when the disk is full, without leaving anything half made.
 check_room() {
     [ "$(free_room)" -lt "$LEAST_ROOM" ] || return 0
+    # What it had in the end: others may have taken up what was there at its beginning.
+    had=$(($(size_of "$NEW") + $(free_room)))
     rm -rf "$NEW"
+    [ -z "${AVAILABLE:-}" ] || echo "$had" >"$ROOT/clone.full"
     die "$1 of node $PGNODE_NAME failed: No space left on device. What was half made is removed, nothing else was changed. Free space on the Docker host (docker system df), then try again"
 }
 
@@ -175,6 +326,7 @@ check_volume() {
             case $entry in
             "$ROOT/*" | "$ROOT/.[!.]*" | "$NEW" | "$OWN" | "$ROOT"/passfile* | "$ROOT/name" | "$ROOT/initdb.log" | "$ROOT/lost+found") ;;
             "$ROOT/started" | "$ROOT/kept" | "$ROOT/fenced" | "$ROOT/reclone" | "$ROOT/rejoin-once" | "$ROOT/rewinding" | "$ROOT/wal.kept") ;;
+            "$ROOT/drop-old" | "$ROOT/clone.full") ;;
             *) die "the volume of node $PGNODE_NAME holds files that are not ours (${entry#"$ROOT"/}). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
@@ -198,7 +350,7 @@ adopt() {
         mv "$DATA" "$ROOT/data.old"
     fi
     mv "$NEW" "$DATA"
-    rm -rf "$ROOT/data.old"
+    rm -f "$ROOT/clone.full"
 }
 
 init() {
@@ -253,24 +405,44 @@ clone() {
 # The name under which a clone connects. No node can have it, because a node's name has no dot: the clone's WAL stream uses
 # a slot and reports what it has written, which under a node's name would confirm synchronous commits, with data that
 # counts for nothing until the clone is complete. The dot comes first, because PostgreSQL cuts names off at 63 bytes.
-clone_name() { echo "clone.$PGNODE_NAME"; }
+# The primary notices within seconds when this end has vanished: until then it would keep WAL for it.
+clone_session() {
+    echo "application_name=clone.$PGNODE_NAME options='-c tcp_user_timeout=15000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2'"
+}
 
 # base_backup CONNINFO SLOT [OPTION]: a copy of the primary takes the place of data/, when it is complete.
 base_backup() {
     attempt=1
+    check_fits "$1"
     rm -rf "$NEW"
+    [ ! -e "$DATA" ] || rm -rf "$ROOT/data.old"
+    if [ -e "$ROOT/drop-old" ] && [ -e "$DATA" ]; then
+        say "giving up the old data of node $PGNODE_NAME"
+        # By a rename: what is under this name is never trusted.
+        mv "$DATA" "$NEW"
+        rm -rf "$NEW"
+    fi
+    renew_slot "$1" "$2"
     # A sender of an interrupted backup may hold the slot for a moment. Of two names in a conninfo the last one counts.
-    until pg_basebackup -D "$NEW" -d "$1 application_name=$(clone_name)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean </dev/null; do
+    until while_moving pg_basebackup -D "$NEW" -d "$1 $(clone_session)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean; do
         check_room "the base backup"
         rm -rf "$NEW"
+        [ -z "$STALLED" ] ||
+            die "the base backup of node $PGNODE_NAME stood still for $STALL_SECONDS s: the primary sends nothing. What was half made is removed, nothing else was changed. See: npm run status --$STACK_OPTION"
         [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times"
         say "the base backup of node $PGNODE_NAME failed; trying again in 1 s (attempt $attempt of 5)"
         attempt=$((attempt + 1))
         sleep 1
+        renew_slot "$1" "$2"
     done
     [ -f "$NEW/standby.signal" ] || die "the base backup of node $PGNODE_NAME has no standby.signal"
     check_room "the base backup"
     adopt
+}
+
+# renew_slot CONNINFO SLOT: a clone needs no WAL from before it began. A slot that is lost would let it not stream at all.
+renew_slot() {
+    timeout 20 psql -XAtq -d "$1 replication=true dbname=postgres" -c "DROP_REPLICATION_SLOT $2" -c "CREATE_REPLICATION_SLOT $2 PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
 }
 
 # A value of this node's own settings.
@@ -386,6 +558,8 @@ rejoin() {
         base_backup "$source" "$slot"
     fi
     rm -rf "$ROOT/wal.kept"
+    # Without its company drop-old means nothing, so it goes first.
+    rm -f "$ROOT/drop-old"
     rm -f "$ROOT/rewinding" "$ROOT/reclone" "$ROOT/fenced" "$ROOT/rejoin-once" "$ROOT/kept"
     say "node $PGNODE_NAME rejoins as a standby of ${PRIMARY%:*}"
 }
@@ -407,7 +581,7 @@ rewind() {
     # an interruption leaves a cluster that only a clone can mend.
     write_files "$DATA"
     recover_alone || return 1
-    plan=$(LC_ALL=C timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" --dry-run </dev/null 2>&1) || {
+    plan=$(LC_ALL=C while_moving pg_rewind -D "$DATA" --source-server="$1" --dry-run 2>&1) || {
         echo "$plan" >&2
         return 1
     }
@@ -415,7 +589,7 @@ rewind() {
     has_wal_since "$parted" "$1" || return 1
     keep_wal_before "$parted"
     touch "$ROOT/rewinding"
-    timeout "$REWIND_SECONDS" pg_rewind -D "$DATA" --source-server="$1" -P </dev/null >&2 || return 1
+    while_moving pg_rewind -D "$DATA" --source-server="$1 $(clone_session)" -P >&2 || return 1
     give_wal_back
     write_files "$DATA"
 }
@@ -476,10 +650,11 @@ recover_alone() {
     esac
     say "recovering node $PGNODE_NAME from its crash, for itself alone"
     rm -f "$DATA/postmaster.pid"
-    timeout "$REWIND_SECONDS" postgres --single -F -D "$DATA" -c wal_keep_size=2000000MB template1 </dev/null >/dev/null
+    while_moving postgres --single -F -D "$DATA" -c wal_keep_size=2000000MB template1 >/dev/null
 }
 
 run() {
+    PATIENT=yes
     [ -f "$DATA/PG_VERSION" ] || {
         # A clone that was interrupted between its two renames.
         [ -e "$DATA" ] || [ ! -f "$ROOT/data.old/PG_VERSION" ] || mv "$ROOT/data.old" "$DATA"
@@ -489,7 +664,8 @@ run() {
         [ -e "$ROOT/reclone" ] ||
             die "the data folder of node $PGNODE_NAME has lost its PG_VERSION: it is damaged. Nothing was changed. To replace it by a clone, run: npm run rejoin -- $PGNODE_NAME --clone$STACK_OPTION"
     else
-        [ -f "$DATA/PG_VERSION" ] || {
+        # A rejoin that has given up the old data goes on where it was.
+        [ -f "$DATA/PG_VERSION" ] || { [ -e "$ROOT/reclone" ] && [ -e "$ROOT/drop-old" ]; } || {
             say "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
             # Not at once: Docker would start it again and again, and of a container between two starts Pulumi's provider
             # notes down that it publishes no port.
@@ -506,7 +682,23 @@ run() {
     write_files "$DATA"
     touch "$ROOT/started"
     rm -f "$OWN/unapplied"
-    exec postgres -D "$DATA"
+    [ ! -e "$DATA/standby.signal" ] && [ ! -e "$ROOT/data.old" ] || settle &
+    exec postgres -D "$DATA" -c "pgnode.disk=$(disk)"
+}
+
+# What a standby does beside its server: until it streams, it keeps a session on the primary by which that one
+# knows whom it keeps WAL for; see tend(). Then it removes the data that the clone has taken the place of. Interrupted, it
+# is done by the next start. It ends with 0: the server is its parent, and would take a crash of it for one of its own.
+settle() {
+    set +e
+    until [ "$(PGCONNECT_TIMEOUT=5 psql_local -c "SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')" </dev/null 2>/dev/null)" = t ]; do
+        timeout 60 psql -XAtq -d "$(own_setting primary_conninfo) dbname=postgres $(clone_session)" -c 'SELECT pg_sleep(5)' </dev/null >/dev/null 2>&1
+        sleep 2
+    done
+    # What makes it a cluster goes first, so that nobody takes what is left for one.
+    rm -f "$ROOT/data.old/PG_VERSION" "$ROOT/data.old/global/pg_control"
+    rm -rf "$ROOT/data.old"
+    exit 0
 }
 
 # number LSN: a position as a decimal number.
@@ -647,7 +839,8 @@ find_end() {
 # Where the WAL of a stopped node ends: TIMELINE LSN CLEAN(yes or no) KIND(writable or standby). Fails when that cannot be read.
 wal_end() {
     # A node whose first clone is not complete holds nothing.
-    if [ ! -e "$DATA" ] && [ ! -e "$ROOT/data.old" ] && [ ! -e "$ROOT/started" ]; then
+    # The same goes for one that has given up its data for a clone.
+    if [ ! -e "$DATA" ] && [ ! -e "$ROOT/data.old" ] && { [ ! -e "$ROOT/started" ] || [ -e "$ROOT/drop-old" ]; }; then
         echo "0 0/0 yes standby"
         return 0
     fi
@@ -686,7 +879,7 @@ wal_end() {
 
 # The marks that this stopped node has, so that whoever marks it next knows which ones are not its own.
 marks() {
-    for mark in fenced reclone rejoin-once; do
+    for mark in fenced reclone rejoin-once drop-old; do
         [ ! -e "$ROOT/$mark" ] || echo "mark $mark"
     done
 }
@@ -709,8 +902,8 @@ logical_slots() {
 unfence() {
     for mark; do
         case $mark in
-        fenced | reclone | rejoin-once) rm -f "$ROOT/$mark" ;;
-        *) die "\"$mark\" is no mark: fenced, reclone or rejoin-once" ;;
+        fenced | reclone | rejoin-once | drop-old) rm -f "$ROOT/$mark" ;;
+        *) die "\"$mark\" is no mark: fenced, reclone, rejoin-once or drop-old" ;;
         esac
     done
 }
@@ -833,6 +1026,34 @@ streaming() {
     done
 }
 
+# What a primary does at each health check: while a node of its stack clones or catches up, a slot may hold back as much WAL
+# as the disk has room for, less the reserve, instead of max_slot_wal_keep_size. It asks anew each time, so whoever needed
+# that may be gone in any way: the setting goes back. No file of this is one that the stack compares.
+tend() {
+    cap=$(own_setting max_slot_wal_keep_size)
+    # shellcheck disable=SC2046
+    set -- $(psql_local -F ' ' -c "SELECT CASE WHEN '$cap' ~ '^-?[0-9]+\$' THEN '$cap'::text::bigint ELSE pg_size_bytes('$cap') / 1048576 END,
+        (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
+        NOT pg_is_in_recovery() AND (EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'replica_user' AND application_name LIKE 'clone.%')
+            OR EXISTS (SELECT FROM pg_stat_replication WHERE state = 'catchup')),
+        (SELECT coalesce(sum(size), 0) / 1024 FROM pg_ls_waldir())::bigint" </dev/null)
+    [ $# = 4 ] && [ "$1" -ge 0 ] || return 0
+    want=$1
+    if [ "$3" = t ]; then
+        most=$((($4 + $(free_room) - $(reserve)) / 1024))
+        [ "$most" -le "$want" ] || want=$most
+        # Not for every file that comes and goes on that disk.
+        [ "$2" -le "$1" ] || [ "$want" -lt $(($2 - $2 / 8)) ] || want=$2
+    fi
+    [ "$want" != "$2" ] || return 0
+    if [ "$want" = "$1" ]; then
+        : >"$DATA/clone.conf"
+    else
+        replace_with "max_slot_wal_keep_size = '${want}MB'" "$DATA/clone.conf"
+    fi
+    psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
+}
+
 case ${1:-} in
 init | clone)
     require_postgres
@@ -858,6 +1079,11 @@ unfence)
     ;;
 ready) wait_ready ;;
 configure | sql | streaming | role | promote) "$1" ;;
-healthy) exec pg_isready -q -h 127.0.0.1 -p 5432 ;;
+healthy)
+    pg_isready -q -h 127.0.0.1 -p 5432 || exit 1
+    become_postgres "$@"
+    # Whether the server is well does not depend on that.
+    [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 tend >/dev/null 2>&1 || true
+    ;;
 *) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence MARK...|healthy" ;;
 esac

@@ -1,68 +1,10 @@
-import { docker, sqlIn } from "../../commands/docker";
-import { containerName, labelsOf, volumeName } from "../../core/names";
+import { sqlIn } from "../../commands/docker";
+import { containerName } from "../../core/names";
 import type { Status } from "../../core/topology";
-import { Checkout, freePorts, OWN_IMAGE } from "../integration/checkout";
+import { Checkout, freePorts } from "../integration/checkout";
+import { SmallVolume } from "./smallVolume";
 
 jest.setTimeout(300_000);
-
-const SIZE_MIB = 256;
-
-/** A volume of a stack that is small, in memory, and can be filled up. */
-class SmallVolume {
-  private readonly keeper: string;
-
-  public constructor(
-    stack: string,
-    node: string,
-    private readonly volume = volumeName(stack, node),
-    private readonly labels = labelsOf(stack, node),
-  ) {
-    this.keeper = `${volume}-keeper`;
-  }
-
-  /** Makes it. A file system in memory lasts as long as a container holds it. */
-  public async make(): Promise<void> {
-    const labels = Object.entries(this.labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
-    const options = ["type=tmpfs", "device=tmpfs", `o=size=${SIZE_MIB}m`].flatMap((option) => ["--opt", option]);
-    await must("volume", "create", ...labels, ...options, this.volume);
-    await must("run", "-d", "--init", "--name", this.keeper, "-v", `${this.volume}:/v`, "--entrypoint", "sleep", OWN_IMAGE, "1800");
-    await this.sh("mkdir /v/lost+found");
-  }
-
-  /** Leaves only so much free. */
-  public async fill(freeMiB: number): Promise<void> {
-    await this.free();
-    const [blocks = 0, size = 0] = (await this.sh("stat -f -c '%a %S' /v")).split(" ").map(Number);
-    const free = (blocks * size) / 1024 / 1024;
-    await this.sh(`head -c ${(free - freeMiB) * 1024 * 1024} /dev/zero >/v/lost+found/ballast`);
-  }
-
-  public async free(): Promise<void> {
-    await this.sh("rm -f /v/lost+found/ballast");
-  }
-
-  /** What is in it. */
-  public async content(): Promise<string[]> {
-    return (await this.sh("ls /v")).split("\n");
-  }
-
-  /** Lets go of it, so that the stack can remove it. */
-  public async release(): Promise<void> {
-    await docker(["rm", "-f", this.keeper]);
-  }
-
-  private async sh(script: string): Promise<string> {
-    return must("exec", this.keeper, "sh", "-c", script);
-  }
-}
-
-async function must(...args: string[]): Promise<string> {
-  const ran = await docker(args);
-  if (ran.exitCode !== 0) {
-    throw new Error(`docker ${args.join(" ")}: ${ran.stderr}`);
-  }
-  return ran.stdout.trim();
-}
 
 /** Cases 10 and 16: disks that are full, and have room again. One story, test by test. */
 describe("a disk that is full", () => {
@@ -104,13 +46,13 @@ describe("a disk that is full", () => {
     await first.free();
   });
 
-  test("under the base backup: one clear line, nothing half made, and no second try of what cannot work", async () => {
+  test("that a clone does not fit on: one clear line, before anything is copied", async () => {
     await second.fill(20);
     const ran = await checkout.run("up", ["--stack", stack]);
     expect([ran.exitCode, lastError(ran.stderr)]).toEqual([
       1,
       expect.stringMatching(
-        /^error: the base backup of node pg2 failed: No space left on device\. .*Free space on the Docker host/,
+        /^error: node pg2 cannot be cloned: No space left on device: it needs \d+ MB .* its volume has \d+ MB\. Nothing was changed\. Free space on the Docker host/,
       ) as string,
     ]);
     expect(`${ran.stdout}${ran.stderr}`).not.toContain("attempt 2");

@@ -103,7 +103,20 @@ export class HandMade {
     await this.docker(
       ...["run", "-d", "--name", this.container(node), "--hostname", node, "--network", networkName(stack), "--network-alias", node],
       ...[...labels, "-v", `${volumeName(stack, node)}:${NODE_ROOT}`, "-e", `PGNODE_NAME=${node}`, "-e", `PGNODE_STACK=${stack}`],
-      ...["--user", "0:0", "--stop-signal", "SIGINT", "--entrypoint", PGNODE_PATH, this.image, "run"],
+      ...[
+        "--user",
+        "0:0",
+        "--stop-signal",
+        "SIGINT",
+        "--health-cmd",
+        `${PGNODE_PATH} healthy`,
+        "--health-interval",
+        "5s",
+        "--entrypoint",
+        PGNODE_PATH,
+        this.image,
+        "run",
+      ],
     );
   }
 

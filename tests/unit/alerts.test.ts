@@ -142,6 +142,15 @@ describe("somebody is woken", () => {
     ]);
   });
 
+  test("when the primary has tablespaces, which no volume holds", () => {
+    const [alert, ...more] = alertsFor(primary("pg1", ["pg2"], { tablespaces: ["big in /mnt/big"] }), standby("pg2"));
+    expect([alert?.kind, alert?.message, more]).toEqual([
+      "tablespaces",
+      expect.stringMatching(/^pg1 has tablespaces \(big in \/mnt\/big\), .* no node can be cloned$/) as string,
+      [],
+    ]);
+  });
+
   test("and told the reason that the log gives", () => {
     const away = { ...standby("pg2"), reason: "password authentication failed" };
     expect(alertsFor(primary("pg1", ["pg2"], { replicas: [] }), away).map((a) => a.message)).toContain(
