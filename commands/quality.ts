@@ -30,7 +30,10 @@ export async function check(): Promise<number> {
   return ok ? 0 : 1;
 }
 
-/** The groups of tests, and how each is run: the real stacks one after the other, they share one Docker engine. */
+/**
+ * The groups of tests, and how each is run: of the real stacks two beside each other, because they wait more than they work,
+ * and each has names, ports and a backend of its own.
+ */
 const PURE = ["unit", "property"];
 const REAL = ["integration", "plain", "faults"];
 export const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
@@ -48,7 +51,8 @@ interface Totals {
 export async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
   const runs = [
     { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=100%"] },
-    { projects: [...REAL, ...ON_REQUEST].filter((g) => groups.includes(g)), args: ["--runInBand"] },
+    { projects: REAL.filter((g) => groups.includes(g)), args: ["--maxWorkers=2"] },
+    { projects: ON_REQUEST.filter((g) => groups.includes(g)), args: ["--runInBand"] },
   ].filter((run) => run.projects.length > 0);
   const totals = { passed: 0, failed: 0, skipped: 0 };
   let code = 0;

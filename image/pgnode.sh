@@ -119,7 +119,8 @@ become_postgres() {
 }
 
 # What the stack itself writes does not wait for a synchronous standby, which may not be built yet.
-psql_local() { PGOPTIONS='-c synchronous_commit=local' psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
+# BOUND: a program before psql that ends it in time.
+psql_local() { PGOPTIONS='-c synchronous_commit=local' ${BOUND:-} psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
 
 # replace_with TEXT FILE: the file becomes the text, whole or not at all, readable by postgres alone.
 # Sets CHANGED when that made a difference.
@@ -285,8 +286,8 @@ while_moving() {
             kill -9 "$child" 2>/dev/null || true
             break
         fi
-        if [ $(($(now) - begun)) -lt 10 ]; then
-            sleep 0.2
+        if [ $(($(now) - begun)) -lt 3 ]; then
+            sleep 0.05
         elif [ ! -e "$NEW" ] || [ $(($(now) - told)) -lt 60 ]; then
             sleep 1
         else
@@ -1083,7 +1084,7 @@ healthy)
     pg_isready -q -h 127.0.0.1 -p 5432 || exit 1
     become_postgres "$@"
     # Whether the server is well does not depend on that.
-    [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 tend >/dev/null 2>&1 || true
+    [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || true
     ;;
 *) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence MARK...|healthy" ;;
 esac
