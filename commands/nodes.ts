@@ -132,20 +132,36 @@ export class NodeControl {
     if (!this.earlierMarks.has(name)) {
       this.ownMarks.add(name);
     }
-    const folder = mkdtempSync(join(tmpdir(), "postgres-replica-mark-"));
-    let result: Awaited<ReturnType<typeof docker>>;
-    try {
-      writeFileSync(join(folder, name), "");
-      result = await docker(["cp", join(folder, name), `${this.container}:${NODE_ROOT}/${name}`], { ...this.on, timeout: 20_000 });
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
+    let result = await this.put(name, "");
     if (isGone(result.stderr) && name === "fenced" && (await this.hasVolume())) {
       // The next up makes a container on that volume.
       result = await this.inVolume("fence", { image: imageName(this.config.image), network: "none", timeout: 30_000 });
     }
     if (result.exitCode !== 0 && !isGone(result.stderr)) {
       throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /**
+   * Gives the stopped node the password file of another one: its own may be of before a rotation.
+   * @param text See {@link passfile}.
+   * @throws UserError
+   */
+  public async takePassfile(text: string): Promise<void> {
+    const result = await this.put("passfile", text);
+    if (result.exitCode !== 0) {
+      throw new UserError(`the password file cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** Makes a file of the stopped node's volume. The node gives it to postgres when it starts. */
+  private async put(name: string, text: string): ReturnType<typeof docker> {
+    const folder = mkdtempSync(join(tmpdir(), "postgres-replica-put-"));
+    try {
+      writeFileSync(join(folder, name), text, { mode: 0o600 });
+      return await docker(["cp", join(folder, name), `${this.container}:${NODE_ROOT}/${name}`], { ...this.on, timeout: 20_000 });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
   }
 
@@ -245,7 +261,7 @@ export class NodeControl {
   }
 
   /** The text of the password file with which standbys connect; every node has the same. */
-  private async passfile(): Promise<string> {
+  public async passfile(): Promise<string> {
     const result = await docker(["exec", "-u", "postgres", this.container, "cat", `${NODE_ROOT}/passfile`], {
       ...this.on,
       timeout: 10_000,

@@ -3,7 +3,7 @@ import { join } from "path";
 import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
 import { REPLICATION_ROLE } from "../core/names";
-import { cannotClone, needsClone } from "../core/reason";
+import { cannotClone, isRefused, needsClone } from "../core/reason";
 import { assess, type Observation, type Status } from "../core/topology";
 import { UserError } from "./errors";
 import { acquireLock } from "./lock";
@@ -14,7 +14,7 @@ import { STATE_DIR } from "./workspace";
 /** What failover, switchover and rejoin have in common. */
 
 /** How long the parts of a failover or switchover may take, in seconds; `rejoin` is how long one may show no progress. */
-export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 15, lock: 120, shutdown: 60, rejoin: 1_800 } as const;
+export const BOUNDS = { promote: 60, write: 60, confirm: 20, drain: 15, lock: 120, shutdown: 60, refused: 20, rejoin: 1_800 } as const;
 
 /** What a failover or switchover did. */
 export interface Report {
@@ -232,6 +232,8 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
   await node.start();
   // Docker counts its own restarts, and forgets them only when the node was not running at all.
   let restarts = await node.restarts();
+  let refused = Infinity;
+  let ended = 0;
   for (;;) {
     const observed = await observe(config);
     if (streams(assess(config.stack, observed), name)) {
@@ -254,6 +256,13 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       await node.fence(0);
       throw new UserError(`${reason}. Node ${name} is stopped until then`);
     }
+    // The node has the primary's password file by now. A moment later the log may still be about the one before.
+    refused = isRefused(reason) ? Math.min(refused, performance.now()) : Infinity;
+    if (performance.now() - refused > BOUNDS.refused * 1000) {
+      throw new UserError(
+        `node ${name} does not stream: the primary refuses its login (${reason}). Run: npm run up -- --stack ${config.stack}`,
+      );
+    }
     if (needsClone(reason) && !cloned) {
       cloned = true;
       say(`${name} cannot go on (${reason}): cloning it anew`);
@@ -263,7 +272,9 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       await node.start();
       restarts = await node.restarts();
     }
-    if ((await node.restarts()) - restarts >= 3) {
+    // Where Docker starts it again, it is "restarting" between two starts.
+    ended = observed.find((o) => o.name === name)?.containerState === "exited" ? ended + 1 : 0;
+    if ((await node.restarts()) - restarts >= 3 || ended >= 5) {
       await node.fence(0);
       throw new UserError(
         `node ${name} does not come up: ${reason || words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,

@@ -70,11 +70,14 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
   if (anew || lost || hasNoCluster(node.reason) || needsClone(node.reason)) {
     refuseTablespaces(name, primary);
   }
+  const source = new NodeControl(config, nodeOf(config, primary.name));
+  const passfile = await source.passfile();
   say(`stopping ${name}`);
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }
-  const source = new NodeControl(config, nodeOf(config, primary.name));
+  // A password may have been rotated while the node was down.
+  await control.takePassfile(passfile);
   // Between two restarts the log says nothing yet; now that the node is stopped it has said all.
   const reason = (await control.reason()) || node.reason;
   const empty = hasNoCluster(reason);

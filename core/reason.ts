@@ -50,3 +50,8 @@ export function hasNoCluster(reason: string): boolean {
 export function cannotClone(reason: string): boolean {
   return /^node \S+ cannot be cloned: /.test(reason);
 }
+
+/** Whether a standby says that its primary refuses its login. Waiting does not change that. */
+export function isRefused(reason: string): boolean {
+  return /password authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects/.test(reason);
+}

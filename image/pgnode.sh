@@ -28,7 +28,7 @@
 #   data.old/   what a clone has taken the place of; removed when the clone streams
 #   own/        this node's node.conf and pg_hba.conf: pg_rewind copies the other node's over those in data/
 #   name        whose volume it is
-#   passfile    the replication role's password
+#   passfile    the replication role's password; passfile.before is the one before the last rotation
 #   started     the server has run here before
 #   fenced      put there by failover and switchover: never come up writable, rejoin first
 #   reclone     put there by rejoin: what is in data/ is of no use, clone anew
@@ -100,7 +100,7 @@ as_postgres() {
     [ ! -e "$DATA" ] || [ "$(stat -c %U "$DATA")" = postgres ] || chown -R postgres: "$ROOT"
     chmod 700 "$ROOT"
     # docker cp leaves the marks to root.
-    for mark in fenced reclone rejoin-once drop-old; do
+    for mark in fenced reclone rejoin-once drop-old passfile; do
         [ ! -e "$ROOT/$mark" ] || chown postgres: "$ROOT/$mark"
     done
     become_postgres "$@"
@@ -134,12 +134,21 @@ replace_with() {
     CHANGED=yes
 }
 
+# The password file becomes $1. A peer that has not replayed the rotation yet knows only the password before it.
+write_passfile() {
+    if [ -f "$ROOT/passfile" ] && [ "$(cat "$ROOT/passfile")" != "$1" ]; then
+        (umask 077 && cp "$ROOT/passfile" "$ROOT/passfile.new")
+        mv -f "$ROOT/passfile.new" "$ROOT/passfile.before"
+    fi
+    replace_with "$1" "$ROOT/passfile"
+}
+
 # Takes the configuration from the environment, as far as it is there, and puts it into cluster $1.
 write_files() {
     mkdir -p "$OWN"
     [ -z "${PGNODE_CONF:-}" ] || replace_with "$PGNODE_CONF" "$OWN/node.conf"
     [ -z "${PGNODE_HBA:-}" ] || replace_with "$PGNODE_HBA" "$OWN/pg_hba.conf"
-    [ -z "${PGNODE_PASSFILE:-}" ] || replace_with "$PGNODE_PASSFILE" "$ROOT/passfile"
+    [ -z "${PGNODE_PASSFILE:-}" ] || write_passfile "$PGNODE_PASSFILE"
     for file in node.conf pg_hba.conf; do
         [ ! -f "$OWN/$file" ] || replace_with "$(cat "$OWN/$file")" "$1/$file"
     done
@@ -389,7 +398,7 @@ init() {
 
 clone() {
     check_volume
-    replace_with "$PGNODE_PASSFILE" "$ROOT/passfile"
+    write_passfile "$PGNODE_PASSFILE"
     if [ -e "$DATA" ]; then
         theirs=$(psql -XAtq -d "$PGNODE_SOURCE replication=true dbname=postgres" -c IDENTIFY_SYSTEM </dev/null | cut -d '|' -f 1)
         [ -n "$theirs" ] || die "node $PGNODE_NAME cannot reach the primary to compare clusters"
@@ -449,19 +458,32 @@ renew_slot() {
 # A value of this node's own settings.
 own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 
-# ask HOST:PORT: "primary TIMELINE" or "standby TIMELINE"; nothing when it does not answer. The timeline of a
-# standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
+# ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
+# there and does not let this node in; nothing when it does not answer. The timeline of a standby is the one that it
+# replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
 ask() {
-    PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
-        -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres replication=database passfile=$ROOT/passfile" \
-        -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>/dev/null |
-        sed -n '1s/^[0-9]* \([0-9]*\) .*/\1/;1h;2{G;s/\n/ /;p;}'
+    for file in passfile passfile.before; do
+        [ -f "$ROOT/$file" ] || continue
+        told=$(PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
+            -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres replication=database passfile=$ROOT/$file" \
+            -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>/dev/null |
+            sed -n '1s/^\([0-9]*\) \([0-9]*\) .*/\2 \1/;1h;2{G;s/\n/ /;p;}')
+        if [ -n "$told" ]; then
+            echo "$told"
+            return 0
+        fi
+    done
+    # It needs no login.
+    ! pg_isready -q -t 2 -h "${1%:*}" -p "${1##*:}" || echo refused
 }
 
-# Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any
-# peer, SILENT how many do not answer.
+# Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any peer, SILENT how
+# many do not answer, REFUSED those that do not let this node in, FOREIGN the primary of another cluster. A node that is to
+# be cloned in any case has no cluster to compare.
 look_around() {
-    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0
+    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 REFUSED='' FOREIGN=''
+    system=
+    [ -e "$ROOT/reclone" ] || [ ! -f "$DATA/PG_VERSION" ] || system=$(control 'Database system identifier' 2>/dev/null)
     for peer in $(own_setting pgnode.members); do
         [ "${peer%%=*}" != "$PGNODE_NAME" ] || continue
         answer=$(ask "${peer#*=}")
@@ -469,12 +491,31 @@ look_around() {
             SILENT=$((SILENT + 1))
             continue
         fi
-        timeline=${answer#* }
+        if [ "$answer" = refused ]; then
+            REFUSED="$REFUSED${REFUSED:+ and }${peer%%=*}"
+            continue
+        fi
+        timeline=${answer#* } theirs=${answer##* }
+        timeline=${timeline% *}
+        if [ -n "$system" ] && [ "$theirs" != "$system" ]; then
+            case $answer in primary*) FOREIGN="${peer%%=*} is the primary of another cluster (system identifier $theirs, this node's is $system)" ;; esac
+            continue
+        fi
         [ "$timeline" -le "$NEWEST" ] || NEWEST=$timeline
-        if [ "${answer% *}" = primary ] && [ "$timeline" -ge "$PRIMARY_TIMELINE" ]; then
+        if [ "${answer%% *}" = primary ] && [ "$timeline" -ge "$PRIMARY_TIMELINE" ]; then
             PRIMARY=${peer#*=} PRIMARY_TIMELINE=$timeline
         fi
     done
+}
+
+# Who may be the primary, and cannot be asked, is no reason to be one.
+stay_down_when_refused() {
+    [ -z "$REFUSED" ] ||
+        die "node $PGNODE_NAME stays down: $REFUSED may be the primary and refuses its login, so its password file is not the stack's. To bring it the primary's, run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION. When no node is primary, run npm run failover --$STACK_OPTION before"
+}
+stay_down_beside_foreigner() {
+    [ -z "$FOREIGN" ] ||
+        die "node $PGNODE_NAME stays down: $FOREIGN. Nothing was changed. To replace its data by a clone of that one, run: npm run rejoin -- $PGNODE_NAME --clone$STACK_OPTION"
 }
 
 # One writer, always: before a node comes up writable it asks its peers.
@@ -503,7 +544,10 @@ guard() {
     deadline=$(($(now) + PEER_SECONDS))
     while :; do
         look_around
-        if [ -n "$PRIMARY" ] && [ "$PRIMARY_TIMELINE" -ge "$mine" ]; then
+        stay_down_beside_foreigner
+        [ -z "$PRIMARY" ] || [ "$PRIMARY_TIMELINE" -ne "$mine" ] ||
+            die "${PRIMARY%:*} is primary on timeline $mine, and so was this node: both have written, and which one is right is nobody's to guess. Node $PGNODE_NAME stays down, so that there is one writer. To give up its data, run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+        if [ -n "$PRIMARY" ] && [ "$PRIMARY_TIMELINE" -gt "$mine" ]; then
             say "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, this node was on timeline $mine: rejoining as a standby"
             rejoin
             return 0
@@ -516,9 +560,10 @@ guard() {
             rejoin
             return 0
         fi
-        [ "$SILENT" -gt 0 ] && [ "$(now)" -lt "$deadline" ] || return 0
+        { [ "$SILENT" -gt 0 ] || [ -n "$REFUSED" ]; } && [ "$(now)" -lt "$deadline" ] || break
         sleep 0.2
     done
+    stay_down_when_refused
 }
 
 # How to connect to HOST:PORT as the replication role.
@@ -535,9 +580,13 @@ rejoin() {
     touch "$ROOT/fenced"
     [ "$(own_setting pgnode.rejoin)" != off ] || [ -e "$ROOT/rejoin-once" ] ||
         die "node $PGNODE_NAME has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
-    deadline=$(($(now) + REJOIN_SECONDS))
+    begun=$(now)
+    deadline=$((begun + REJOIN_SECONDS))
     look_around
     until [ -n "$PRIMARY" ]; do
+        stay_down_beside_foreigner
+        # That does not pass by waiting.
+        [ "$(now)" -lt $((begun + PEER_SECONDS)) ] || stay_down_when_refused
         [ "$(now)" -lt "$deadline" ] ||
             die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status --$STACK_OPTION, then npm run failover --$STACK_OPTION. When this node is to be the primary again, see docs/operations.md: a node must not be the primary"
         sleep 0.5
@@ -692,7 +741,14 @@ run() {
 # is done by the next start. It ends with 0: the server is its parent, and would take a crash of it for one of its own.
 settle() {
     set +e
+    BOUND='timeout 10'
+    begun=$(now)
     until [ "$(PGCONNECT_TIMEOUT=5 psql_local -c "SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')" </dev/null 2>/dev/null)" = t ]; do
+        # As a rule it streams at once.
+        if [ $(($(now) - begun)) -lt 3 ]; then
+            sleep 0.3
+            continue
+        fi
         timeout 60 psql -XAtq -d "$(own_setting primary_conninfo) dbname=postgres $(clone_session)" -c 'SELECT pg_sleep(5)' </dev/null >/dev/null 2>&1
         sleep 2
     done

@@ -139,6 +139,13 @@ export class HandMade {
     }
   }
 
+  /** Runs a shell script in the data folder of a node that is down, as postgres. */
+  public inData(node: string, script: string): Promise<string> {
+    const volume = `${volumeName(this.config.stack, node)}:${NODE_ROOT}`;
+    const run = ["run", "--rm", "--network", "none", "-u", "postgres", "-w", `${NODE_ROOT}/data`, "-v", volume];
+    return this.docker(...run, "--entrypoint", "sh", this.image, "-ec", script);
+  }
+
   private async makeImage(base: string, files: Readonly<Record<string, string>>): Promise<void> {
     const folder = mkdtempSync(join(tmpdir(), "hand-made-"));
     const container = this.image.replace(":", "-");

@@ -1,0 +1,111 @@
+import { HandMade } from "./handMade";
+
+jest.setTimeout(300_000);
+
+/**
+ * A node that could come up writable, and others that may be the primary: those that refuse its login, that were writable
+ * on the same timeline, or that hold another cluster. Nobody guesses; `rejoin` decides. One story, test by test.
+ */
+describe("a node that was primary, or could have been", () => {
+  const nodes = new HandMade(["pg1", "pg2", "pg3"]);
+  beforeAll(async () => {
+    await nodes.begin();
+    await nodes.join("pg2");
+  });
+  afterAll(() => nodes.remove());
+
+  const start = (node: string): Promise<string> => nodes.docker("start", nodes.container(node));
+  const recovers = (node: string): Promise<string> => nodes.sql(node, "SELECT pg_is_in_recovery()").catch(() => "");
+  const streams = (node: string): Promise<void> =>
+    nodes.until(`${node} to stream`, async () => (await nodes.receiver(node)) === "streaming");
+  const isWritable = (node: string): Promise<void> => nodes.until(`${node} to be writable`, async () => (await recovers(node)) === "f");
+  /** Starts a node, which ends by itself; returns the last that it says. It has never accepted a connection. */
+  async function staysDown(node: string): Promise<string> {
+    await start(node);
+    await nodes.until(`${node} to end`, async () => {
+      expect(await recovers(node)).toBe("");
+      return (await nodes.docker("inspect", "-f", "{{.State.Status}}", nodes.container(node))) === "exited";
+    });
+    return (await nodes.log(node)).trimEnd().split("\n").at(-1) ?? "";
+  }
+  const birth = async (node: string): Promise<string> =>
+    nodes.inData(node, "stat -c '%i %w' PG_VERSION; /usr/lib/postgresql/*/bin/pg_controldata . | grep -E 'identifier|TimeLineID'");
+  async function rotate(primary: string, password: string): Promise<void> {
+    await nodes.setPasswords(primary, password);
+    await nodes.configure(primary, password);
+  }
+
+  test("stays down when the new primary refuses its password: it was rotated meanwhile", async () => {
+    await nodes.docker("kill", nodes.container("pg1"));
+    await nodes.sql("pg2", "SELECT pg_promote()");
+    await rotate("pg2", "second");
+    expect(await staysDown("pg1")).toMatch(
+      /^pgnode: node pg1 stays down: pg2 may be the primary and refuses its login, .* npm run rejoin -- pg1 --stack /,
+    );
+  });
+
+  test("comes back by rejoin, which brings the primary's password file, and streams after a restart too", async () => {
+    await nodes.must("rejoin", "pg1");
+    await streams("pg1");
+    await nodes.docker("restart", nodes.container("pg1"));
+    await streams("pg1");
+  });
+
+  test("so does a standby that was down while the password was rotated", async () => {
+    await nodes.docker("stop", nodes.container("pg1"));
+    await rotate("pg2", "third");
+    await start("pg1");
+    await nodes.until("pg1 to be refused", async () => (await nodes.log("pg1")).includes("password authentication failed"));
+    const secret = await nodes.must("rejoin", "pg1");
+    expect(secret.stdout + secret.stderr + (await nodes.log("pg1"))).not.toMatch(/third/);
+    await streams("pg1");
+  });
+
+  test("comes up as the primary when its standby has not replayed the rotation: the password before it opens that door", async () => {
+    await nodes.sql("pg1", "SELECT pg_wal_replay_pause()");
+    await rotate("pg2", "fourth");
+    await nodes.docker("restart", nodes.container("pg2"));
+    await isWritable("pg2");
+    await nodes.sql("pg1", "SELECT pg_wal_replay_resume()");
+    await nodes.configure("pg1", "fourth");
+    await streams("pg1");
+  });
+
+  test("stays down beside a primary of its own timeline, and keeps what it has", async () => {
+    // Two copies of one timeline: nobody else is there while each of them is promoted.
+    await nodes.docker("kill", nodes.container("pg2"));
+    await nodes.sql("pg1", "SELECT pg_promote()");
+    await nodes.sql("pg1", "CREATE TABLE one AS SELECT 1 AS one; CHECKPOINT");
+    await nodes.docker("stop", nodes.container("pg1"));
+    await nodes.inData("pg2", "touch standby.signal");
+    await start("pg2");
+    await nodes.until("pg2 to answer", async () => (await recovers("pg2")) === "t");
+    await nodes.sql("pg2", "SELECT pg_promote()");
+    await nodes.sql("pg2", "CREATE TABLE two AS SELECT 2 AS two; CHECKPOINT");
+    const before = await birth("pg1");
+    expect(await staysDown("pg1")).toMatch(
+      /^pgnode: pg2 is primary on timeline 3, and so was this node: .* Node pg1 stays down, .* npm run rejoin -- pg1 --stack /,
+    );
+    expect(await birth("pg1")).toBe(before);
+  });
+
+  test("gives up its data for that when rejoin is run", async () => {
+    await nodes.must("rejoin", "pg1");
+    await streams("pg1");
+    expect(await nodes.sql("pg1", "SELECT two, to_regclass('one') IS NULL FROM two")).toBe("2|t");
+  });
+
+  test("stays down beside a primary of another cluster; a plain rejoin changes nothing, and --clone takes that one's", async () => {
+    await nodes.docker("stop", nodes.container("pg1"));
+    await nodes.inData("pg1", "cd .. && rm -rf data && /usr/lib/postgresql/*/bin/initdb -D data -U postgres >/dev/null");
+    const before = await birth("pg1");
+    const foreign = /pg2 is the primary of another cluster \(system identifier \d+, this node's is \d+\)\. Nothing was changed/;
+    expect(await staysDown("pg1")).toMatch(foreign);
+    const refused = await nodes.run("rejoin", ["pg1"]);
+    expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringMatching(foreign) as string]);
+    expect(await birth("pg1")).toBe(before);
+    await nodes.must("rejoin", "pg1", "--clone");
+    await streams("pg1");
+    expect(await nodes.sql("pg1", "SELECT two FROM two")).toBe("2");
+  });
+});
