@@ -136,7 +136,7 @@ replace_with() {
 
 # The password file becomes $1. A peer that has not replayed the rotation yet knows only the password before it.
 write_passfile() {
-    if [ -f "$ROOT/passfile" ] && [ "$(cat "$ROOT/passfile")" != "$1" ]; then
+    if [ -f "$ROOT/passfile" ] && [ "$(cat "$ROOT/passfile")" != "$(printf '%s\n' "$1")" ]; then
         (umask 077 && cp "$ROOT/passfile" "$ROOT/passfile.new")
         mv -f "$ROOT/passfile.new" "$ROOT/passfile.before"
     fi
