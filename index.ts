@@ -66,12 +66,13 @@ export = async () => {
       { dependsOn },
     );
   // Where a primary answers, its roles come first: a standby that is replaced or restarted has to log in with this
-  // run's password, and would be waited for in vain.
+  // run's password, and would be waited for in vain. The sample comes first too: it asks every node whether it is the
+  // primary, and one that is just being replaced cannot tell.
   const standing = plan.led ? databaseAfter([identity, image]) : undefined;
 
   // The nodes that are there come one after the other, standbys first and the primary last, so that never two of them
   // are replaced at once. A new stack begins with its first node.
-  let well: pulumi.Resource[] = [...(standing?.source.ready ?? [])];
+  let well: pulumi.Resource[] = [...(standing?.made ?? [])];
   for (const node of plan.standing) {
     const { config, ready } = begins(node, well).node;
     well = [config, ready];

@@ -33,15 +33,14 @@ export interface DatabaseArgs {
 export class Database extends pulumi.ComponentResource {
   /** What standbys need to know. */
   public readonly source: ReplicationSource;
+  /** All that runs SQL on the primary. */
+  public readonly made: pulumi.Resource[];
 
   public constructor(name: string, args: DatabaseArgs, opts: pulumi.ComponentResourceOptions & { dependsOn: pulumi.Resource[] }) {
     super("postgres-replica:index:Database", name, {}, opts);
 
     const roles = this.createRoles(name, args, opts.dependsOn);
-    if (args.sampleDatabase ?? false) {
-      this.loadSample(name, args, roles);
-    }
-
+    this.made = (args.sampleDatabase ?? false) ? [roles, this.loadSample(name, args, roles)] : [roles];
     this.source = sourceOf(args.cluster, [roles]);
     this.registerOutputs({});
   }

@@ -176,7 +176,7 @@ export class PlainStack {
   public async must(...args: string[]): Promise<Ran> {
     const ran = await this.pulumi(args);
     if (ran.exitCode !== 0) {
-      throw new Error(`pulumi ${args.join(" ")} ended with ${ran.exitCode}\n${ran.stdout}\n${ran.stderr}`);
+      throw new Error(`pulumi ${args.join(" ")} ended with ${ran.exitCode}\n${reason(ran)}`);
     }
     return ran;
   }
@@ -346,4 +346,10 @@ export class PlainStack {
     }
     return [];
   }
+}
+
+/** Why Pulumi failed, first: a long output may be cut off where it is shown. */
+function reason({ stdout, stderr }: Ran): string {
+  const [why = ""] = /^ *Diagnostics:$[^]*?(?=^ *(?:Outputs|Resources):$)/m.exec(stdout) ?? [];
+  return [why, stderr, stdout].filter((part) => part !== "").join("\n");
 }

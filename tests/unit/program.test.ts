@@ -726,6 +726,8 @@ describe("a stack that stands", () => {
     expect(crossed).toEqual([]);
     // A standby that is replaced has to log in with this run's password; what needs a primary waits until that is back.
     expect(program.waitsFor(`${other}-container`, "database-roles")).toBe(true);
+    // It asks every node whether it is the primary: one that is being replaced cannot tell.
+    expect(program.waitsFor(`${other}-container`, "database-sample")).toBe(true);
     expect(program.waitsFor(`${other}-slot-create`, `${writer}-ready`)).toBe(true);
   });
 

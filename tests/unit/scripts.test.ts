@@ -50,6 +50,11 @@ const ABSENT = says("Error response from daemon: No such container: x", 1);
 const STOPPED = says("Error response from daemon: container 1a2b is not running", 1);
 const RESTARTING = says("Error response from daemon: Container 1a2b is restarting, wait until the container is running", 1);
 const PAUSED = says("Error response from daemon: container 1a2b is paused, unpause the container before exec", 1);
+const GOING = says(
+  "OCI runtime exec failed: exec failed: unable to start container process: error executing setns process: exit status 1: unknown",
+  1,
+);
+const KILLED = says("", 137);
 const BROKEN = says("ERROR:  permission denied", 3);
 const state = (word: string): string => `case $all in *State.Status*) was state ${word}; exit 0 ;; esac`;
 
@@ -119,6 +124,8 @@ describe("SQL for whoever is primary", () => {
     ["is stopped", STOPPED],
     ["cannot start", RESTARTING],
     ["is paused", PAUSED],
+    ["is just being stopped", GOING],
+    ["is killed meanwhile", KILLED],
   ])("goes to the next container when the first one %s", async (_what, answer) => {
     const ran = await onPrimary({ one: answer, two: PRIMARY });
     expect(ran.code).toBe(0);
@@ -164,6 +171,21 @@ describe("SQL for whoever is primary", () => {
     );
     expect(codes).toEqual([0, 0]);
     expect(await run("drop", last, { one: BROKEN, two: ABSENT })).toMatchObject({ code: 1, stderr: "ERROR:  permission denied\n" });
+  });
+
+  test("asks a container once more that went away while it was asked, and may have been the primary", async () => {
+    const once = (then: string): string =>
+      `case $action in sql) if [ -e "$FAKE/asked" ]; then ${then}; fi; touch "$FAKE/asked" ;; esac\n${GOING}`;
+    const back = await onPrimary({ one: once("exit 0"), two: STANDBY });
+    expect([back.code, asked(back)]).toEqual([0, ["one", "two", "one"]]);
+    const last = { ...SQL, NODE_NONE_OK: "yes" };
+    const gone = await run("drop", last, {
+      one: once('echo "Error response from daemon: No such container: one" >&2; exit 1'),
+      two: ABSENT,
+    });
+    expect(gone.code).toBe(0);
+    const stays = await run("drop", { ...last, NODE_CONTAINERS: "one", PGNODE_TIMEOUT: "1" }, { one: KILLED });
+    expect([stays.code, stays.stderr]).toEqual([1, "pgnode: no primary among one. container one went away while it was asked.\n"]);
   });
 
   test("is not on docker's command line", async () => {
