@@ -1,5 +1,5 @@
 import type { StackConfig } from "../core/config";
-import { bytesAtRisk, candidates, objections, type Unreadable, type WalEnd } from "../core/election";
+import { bytesAtRisk, candidates, isFed, objections, type Unreadable, type WalEnd } from "../core/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
 import type { Observation } from "../core/topology";
 import { UserError } from "./errors";
@@ -160,10 +160,11 @@ async function judge(
 ): Promise<Verdict> {
   const { after, candidate, ends } = await fenceAll(config, nodes, gone, fenced);
   refuseAnother(config.stack, journal, candidate, after);
-  const fed = after.filter((node) => node.server?.receiver?.status === "streaming");
+  const fed = after.filter((node) => isFed(node, after));
   if (fed.length > 0) {
+    const from = fed.map(({ name, server }) => `${name} still receives WAL from ${server?.receiver?.from ?? "somewhere"}`);
     throw new UserError(
-      `failover refused: ${names(fed)} still receives WAL after ${BOUNDS.drain} s, so a primary lives somewhere. Find it (SELECT sender_host FROM pg_stat_wal_receiver) and stop it, then run failover again`,
+      `failover refused: ${from.join(", ")} after ${BOUNDS.drain} s, so a primary lives somewhere. Stop that one, then run failover again`,
     );
   }
   const readable = ends.map((end) => ("unreadable" in end ? null : end));
@@ -298,8 +299,7 @@ async function observeDrained(config: StackConfig): Promise<Observation[]> {
   const deadline = performance.now() + BOUNDS.drain * 1000;
   for (;;) {
     const observed = await observe(config);
-    const settled = ({ server }: Observation): boolean =>
-      server === null || (server.receiver?.status !== "streaming" && server.localWalRead);
+    const settled = (node: Observation): boolean => node.server === null || (!isFed(node, observed) && node.server.localWalRead);
     if (observed.every(settled) || performance.now() > deadline) {
       return observed;
     }

@@ -4,7 +4,7 @@ import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
 import { REPLICATION_ROLE } from "../core/names";
 import { cannotClone, isRefused, needsClone } from "../core/reason";
-import { assess, type Observation, type Status } from "../core/topology";
+import { assess, type Observation, type Status, undelay } from "../core/topology";
 import { UserError } from "./errors";
 import { acquireLock } from "./lock";
 import { NodeControl } from "./nodes";
@@ -233,6 +233,7 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
   // Docker counts its own restarts, and forgets them only when the node was not running at all.
   let restarts = await node.restarts();
   let refused = Infinity;
+  let late = Infinity;
   let ended = 0;
   for (;;) {
     const observed = await observe(config);
@@ -245,7 +246,8 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       say(`${name}: ${words}`);
     }
     // How long it takes is up to the size of the data: what ends the wait is that nothing moves.
-    const server = observed.find((o) => o.name === name)?.server;
+    const own = observed.find((o) => o.name === name);
+    const server = own?.server;
     const now = [words, await node.lastLine(), server?.lsn, server?.replayLsn].join("\n");
     if (now !== progress) {
       progress = now;
@@ -263,6 +265,12 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
         `node ${name} does not stream: the primary refuses its login (${reason}). Run: npm run up -- --stack ${config.stack}`,
       );
     }
+    late = server?.applyDelay != null && !server.localWalRead ? Math.min(late, performance.now()) : Infinity;
+    if (own !== undefined && performance.now() - late > BOUNDS.refused * 1000) {
+      throw new UserError(
+        `node ${name} is a standby again, and does not stream before it has replayed the WAL that it has, which is late because recovery_min_apply_delay is ${server?.applyDelay}. To have that at once, run: ${undelay(own)}`,
+      );
+    }
     if (needsClone(reason) && !cloned) {
       cloned = true;
       say(`${name} cannot go on (${reason}): cloning it anew`);
@@ -273,7 +281,7 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       restarts = await node.restarts();
     }
     // Where Docker starts it again, it is "restarting" between two starts.
-    ended = observed.find((o) => o.name === name)?.containerState === "exited" ? ended + 1 : 0;
+    ended = own?.containerState === "exited" ? ended + 1 : 0;
     if ((await node.restarts()) - restarts >= 3 || ended >= 5) {
       await node.fence(0);
       throw new UserError(

@@ -54,7 +54,14 @@ export class Database extends pulumi.ComponentResource {
       );
     return sqlCommand(
       `${name}-roles`,
-      { cluster: args.cluster, containers: containersOf(args.cluster), sql: pulumi.secret(sql), drift: args.drift?.roles ?? [] },
+      {
+        cluster: args.cluster,
+        containers: containersOf(args.cluster),
+        sql: pulumi.secret(sql),
+        drift: args.drift?.roles ?? [],
+        // Where standbys are synchronous, whether they have confirmed it.
+        logging: "stderr",
+      },
       { parent: this, dependsOn, aliases: formerly(args.cluster, "roles") },
     );
   }

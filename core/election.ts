@@ -1,6 +1,6 @@
 import type { SynchronousConfig } from "./config";
 import { lsnDiff } from "./lsn";
-import type { Observation } from "./topology";
+import { type Observation, undelay } from "./topology";
 
 /** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
 export interface WalEnd {
@@ -26,7 +26,10 @@ export interface Unreadable {
 /** Bytes that a promotion gives up; null when that cannot be known. */
 export type BytesAtRisk = number | null;
 
-/** The standbys that answer, the most advanced first: by timeline, then by what they have received. */
+/**
+ * The standbys that answer, the most advanced first: by timeline, then by what they have received, then by what they have
+ * replayed, because one that replays late on purpose takes longer to become primary.
+ */
 export function candidates(observed: readonly Observation[]): Observation[] {
   return observed
     .filter((node) => node.server?.inRecovery === true)
@@ -35,9 +38,25 @@ export function candidates(observed: readonly Observation[]): Observation[] {
       if (left === null || right === null) {
         return 0;
       }
-      const ahead = lsnDiff(right.lsn, left.lsn);
-      return right.timeline - left.timeline || (ahead > 0n ? 1 : ahead < 0n ? -1 : 0);
+      const received = lsnDiff(right.lsn, left.lsn);
+      const replayed = lsnDiff(right.replayLsn ?? "0/0", left.replayLsn ?? "0/0");
+      return right.timeline - left.timeline || sign(received) || sign(replayed);
     });
+}
+
+const sign = (bytes: bigint): number => (bytes > 0n ? 1 : bytes < 0n ? -1 : 0);
+
+/**
+ * Whether WAL that the others do not know of may still reach this node. It may not from another standby of the stack
+ * (a cascade that somebody has made by hand), once it has all that this one has received.
+ */
+export function isFed(node: Observation, observed: readonly Observation[]): boolean {
+  const { server } = node;
+  if (server?.receiver?.status !== "streaming") {
+    return false;
+  }
+  const upstream = candidates(observed).find(({ name }) => name === server.receiver?.from)?.server;
+  return upstream == null || upstream.timeline !== server.timeline || lsnDiff(upstream.lsn, server.lsn) > 0n;
 }
 
 /**
@@ -89,9 +108,15 @@ export function objections(args: {
   const { atRisk, candidate, observed, synchronous } = args;
   const found: string[] = [];
   const reading = candidates(observed).filter((node) => node.server?.localWalRead === false);
-  if (reading.length > 0) {
-    const nodes = reading.map((node) => node.name).join(", ");
-    found.push(`${nodes} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`);
+  const late = reading.filter((node) => node.server?.applyDelay != null);
+  for (const node of late) {
+    found.push(
+      `${node.name} still reads WAL of its own, late because recovery_min_apply_delay is ${node.server?.applyDelay}, and nobody knows how much of it there is; let it (${undelay(node)}) and run this again`,
+    );
+  }
+  if (reading.length > late.length) {
+    const nodes = reading.filter((node) => !late.includes(node)).map((node) => node.name);
+    found.push(`${nodes.join(", ")} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`);
   }
   if (atRisk === null) {
     const why =

@@ -18,13 +18,15 @@ export interface ServerReport {
   localWalRead: boolean;
   /** Standby: seconds since the last replayed commit, 0 when all that is received is replayed. */
   lagSeconds: number | null;
-  /** Standby: the receiver's state and slot; null when it does not receive. */
-  receiver: { status: string; slot: string | null } | null;
+  /** Standby: the receiver's state, its slot, and the host that it receives from; null when it does not receive. */
+  receiver: { status: string; slot: string | null; from: string | null } | null;
   /** The standbys that stream from this server. */
   replicas: { name: string; state: string; lagBytes: number | null; lagSeconds: number | null; syncState: string }[];
   slots: { name: string; active: boolean; walStatus: string | null; retainedBytes: number | null }[];
   /** Standby: whether somebody has paused the replay; it receives WAL and shows nothing new. Null on a primary. */
   replayPaused: boolean | null;
+  /** Standby: how much later than the primary it replays on purpose (`recovery_min_apply_delay`), with its unit; null when not at all. */
+  applyDelay: string | null;
   /** Roles whose password is not the one that the stack has set; see core/roles.ts. */
   changedPasswords: string[];
   /** Its tablespaces beside the data directory, each with where it is. */
@@ -51,12 +53,13 @@ SELECT json_build_object(
   'lagSeconds', CASE WHEN NOT standby THEN NULL
       WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
       ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END,
-  'receiver', (SELECT json_build_object('status', status, 'slot', slot_name) FROM pg_stat_wal_receiver),
+  'receiver', (SELECT json_build_object('status', status, 'slot', slot_name, 'from', sender_host) FROM pg_stat_wal_receiver),
   'replicas', coalesce((SELECT json_agg(json_build_object('name', application_name, 'state', state,
       'lagBytes', pg_wal_lsn_diff(lsn, replay_lsn), 'lagSeconds', extract(epoch FROM replay_lag), 'syncState', sync_state)) FROM pg_stat_replication), '[]'),
   'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, 'walStatus', wal_status,
       'retainedBytes', pg_wal_lsn_diff(lsn, restart_lsn))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'),
   'replayPaused', CASE WHEN standby THEN pg_is_wal_replay_paused() END,
+  'applyDelay', CASE WHEN standby THEN nullif(current_setting('recovery_min_apply_delay'), '0') END,
   'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'),
   'tablespaces', coalesce((SELECT json_agg(spcname || ' in ' || pg_tablespace_location(oid) ORDER BY spcname)
       FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'))
@@ -269,6 +272,16 @@ export function changedPasswords(primary: Observation): string {
   return `the password of ${roles.join(" and ")} is not the one that the stack has set`;
 }
 
+/** Whether a standby has WAL that it has not replayed, as far as it can know that. */
+function hasToReplay({ server }: Observation): boolean {
+  return server !== null && (!server.localWalRead || server.replayLsn !== server.lsn);
+}
+
+/** The command that lets a standby replay what it has now, whatever decides that it is late. */
+export function undelay(node: Observation): string {
+  return `docker exec -u postgres ${node.container} psql -c "ALTER SYSTEM SET recovery_min_apply_delay = 0" -c "SELECT pg_reload_conf()"`;
+}
+
 /** The command for a node whose log gives a reason; without one, the log itself. */
 function fixOf(stack: string, node: Observation): string {
   if (needsClone(node.reason) || hasNoCluster(node.reason)) {
@@ -286,7 +299,14 @@ function fixOf(stack: string, node: Observation): string {
 function standbyProblems(stack: string, node: Observation, primary: Observation, report: (what: string, fix: string) => number): void {
   const slot = primary.server?.slots.find((s) => s.name === slotName(node.name));
   const replica = primary.server?.replicas.find((r) => r.name === node.name);
-  if (replica?.state !== "streaming") {
+  const { applyDelay, receiver } = node.server ?? {};
+  const delayed = applyDelay == null ? "" : `, because recovery_min_apply_delay is ${applyDelay}`;
+  const from = receiver?.status === "streaming" ? receiver.from : null;
+  if (replica === undefined && from !== null && from !== primary.name) {
+    report(`it streams from ${from}, not from ${primary.name}`, `npm run up -- --stack ${stack}`);
+  } else if (replica?.state !== "streaming" && delayed !== "" && hasToReplay(node)) {
+    report(`it does not stream from ${primary.name} before it has replayed the WAL that it has, which is late${delayed}`, undelay(node));
+  } else if (replica?.state !== "streaming") {
     const because = replica !== undefined || node.reason === "" ? "" : `: ${node.reason}`;
     report(`it does not stream from ${primary.name} (${replica?.state ?? "not connected"})${because}`, fixOf(stack, node));
   } else if (node.server?.replayPaused === true) {
@@ -295,7 +315,7 @@ function standbyProblems(stack: string, node: Observation, primary: Observation,
       `docker exec -u postgres ${node.container} psql -c "SELECT pg_wal_replay_resume()"`,
     );
   } else if (replica.lagBytes !== null && replica.lagBytes > DEFAULT_LAG_THRESHOLD_BYTES) {
-    report(`it is ${replica.lagBytes} bytes behind ${primary.name}`, "watch whether it catches up: run status again");
+    report(`it is ${replica.lagBytes} bytes behind ${primary.name}${delayed}`, "watch whether it catches up: run status again");
   }
   if (slot === undefined) {
     report(

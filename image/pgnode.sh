@@ -48,6 +48,10 @@ TIMEOUT=${PGNODE_TIMEOUT:-120}
 # How long a node that was primary waits for peers that do not answer, and for a primary to rejoin, in seconds.
 PEER_SECONDS=5
 REJOIN_SECONDS=60
+# How long it waits at a time for a peer that is there and recovers from a crash: that one may be the primary.
+STARTING_SECONDS=60
+# How long what the stack has written may take to be confirmed by synchronous standbys that stream, in seconds.
+CONFIRM_SECONDS=10
 # How long a base backup, a pg_rewind and its recovery may read and write nothing, in seconds. However long they take
 # altogether: that is up to the size of the data.
 STALL_SECONDS=${PGNODE_STALL_SECONDS:-300}
@@ -459,15 +463,24 @@ renew_slot() {
 own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 
 # ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
-# there and does not let this node in; nothing when it does not answer. The timeline of a standby is the one that it
-# replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
+# there and does not let this node in; "starting" when it is there and lets nobody in yet or any more; nothing when it does
+# not answer. The timeline of a standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
 ask() {
     for file in passfile passfile.before; do
         [ -f "$ROOT/$file" ] || continue
         told=$(PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
             -d "host=${1%:*} port=${1##*:} user=replica_user dbname=postgres replication=database passfile=$ROOT/$file" \
-            -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>/dev/null |
-            sed -n '1s/^\([0-9]*\) \([0-9]*\) .*/\2 \1/;1h;2{G;s/\n/ /;p;}')
+            -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>&1 |
+            sed -n 's/^\([0-9][0-9]*\) \([0-9][0-9]*\) .*/\2 \1/;t first
+                /^primary$/b role
+                /^standby$/b role
+                # A standby that cannot be read yet says that it is not yet accepting connections.
+                s/.*the database system is \(starting up\|in recovery mode\|shutting down\).*/starting/p
+                b
+                :first
+                h;b
+                :role
+                G;s/\n/ /;p')
         if [ -n "$told" ]; then
             echo "$told"
             return 0
@@ -478,10 +491,10 @@ ask() {
 }
 
 # Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any peer, SILENT how
-# many do not answer, REFUSED those that do not let this node in, FOREIGN the primary of another cluster. A node that is to
+# many do not answer, STARTING those that are starting or stopping, REFUSED those that do not let this node in, FOREIGN the primary of another cluster. A node that is to
 # be cloned in any case has no cluster to compare.
 look_around() {
-    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 REFUSED='' FOREIGN=''
+    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 STARTING='' REFUSED='' FOREIGN=''
     system=
     [ -e "$ROOT/reclone" ] || [ ! -f "$DATA/PG_VERSION" ] || system=$(control 'Database system identifier' 2>/dev/null)
     for peer in $(own_setting pgnode.members); do
@@ -491,10 +504,16 @@ look_around() {
             SILENT=$((SILENT + 1))
             continue
         fi
-        if [ "$answer" = refused ]; then
+        case $answer in
+        refused)
             REFUSED="$REFUSED${REFUSED:+ and }${peer%%=*}"
             continue
-        fi
+            ;;
+        starting)
+            STARTING="$STARTING${STARTING:+ and }${peer%%=*}"
+            continue
+            ;;
+        esac
         timeline=${answer#* } theirs=${answer##* }
         timeline=${timeline% *}
         if [ -n "$system" ] && [ "$theirs" != "$system" ]; then
@@ -541,7 +560,9 @@ guard() {
     # The very first start: there is nobody to ask yet.
     [ -e "$ROOT/started" ] || return 0
     mine=$(own_timeline)
-    deadline=$(($(now) + PEER_SECONDS))
+    begun=$(now)
+    deadline=$((begun + PEER_SECONDS))
+    waits_for=
     while :; do
         look_around
         stay_down_beside_foreigner
@@ -560,7 +581,16 @@ guard() {
             rejoin
             return 0
         fi
-        { [ "$SILENT" -gt 0 ] || [ -n "$REFUSED" ]; } && [ "$(now)" -lt "$deadline" ] || break
+        if [ -n "$STARTING" ]; then
+            # A primary that recovers from a crash. Not for ever at a time: Docker starts this node anew, and it looks again.
+            [ "$waits_for" = "$STARTING" ] || say "node $PGNODE_NAME waits for $STARTING, which is there, is starting or stopping, and may be the primary"
+            waits_for=$STARTING
+            [ "$(now)" -lt $((begun + STARTING_SECONDS)) ] ||
+                die "node $PGNODE_NAME stays down: $STARTING may be the primary, and has let nobody in for $STARTING_SECONDS s. When it is to be this node, stop the other one (docker stop), then start this one"
+            # It may be gone for a moment now, to come up.
+            deadline=$(($(now) + PEER_SECONDS))
+        fi
+        { [ "$SILENT" -gt 0 ] || [ -n "$REFUSED$STARTING" ]; } && [ "$(now)" -lt "$deadline" ] || break
         sleep 0.2
     done
     stay_down_when_refused
@@ -979,8 +1009,30 @@ wait_ready() {
 
 sql() {
     wait_ready
-    [ "$(psql_local -c 'SELECT pg_is_in_recovery()' </dev/null)" = f ] || exit $NOT_PRIMARY
+    state=$(psql_local -c "SELECT pg_is_in_recovery(), current_setting('synchronous_standby_names') <> ''" </dev/null)
+    [ "${state%|*}" = f ] || exit $NOT_PRIMARY
     psql_local -f -
+    [ "${state#*|}" = f ] || confirm
+}
+
+# Where standbys are synchronous, what was just written waits for them, like any commit, as long as enough of them stream.
+# Says so when it is not confirmed.
+confirm() {
+    written=$(psql_local -c 'SELECT pg_current_wal_flush_lsn()' </dev/null)
+    deadline=$(($(now) + CONFIRM_SECONDS))
+    while :; do
+        # How many have to, how many could, and how many have.
+        # shellcheck disable=SC2046
+        set -- $(psql_local -F ' ' -c "SELECT coalesce((regexp_match(current_setting('synchronous_standby_names'), '([0-9]+) *[(]'))[1]::int, 1),
+            count(*), count(*) FILTER (WHERE flush_lsn >= '$written') FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')" </dev/null)
+        [ $# = 3 ] || die "the server of node $PGNODE_NAME went away while its standbys confirmed what was written. Run up again"
+        [ "$3" -lt "$1" ] || return 0
+        [ "$2" -ge "$1" ] && [ "$(now)" -lt "$deadline" ] || break
+        sleep 0.2
+    done
+    # A new stack has none yet.
+    [ "$(psql_local -c 'SELECT count(*) FROM pg_replication_slots' </dev/null)" != 0 ] || return 0
+    say "what up has written on node $PGNODE_NAME (roles, passwords) is confirmed by $3 of $1 synchronous standbys, $2 of which stream: until they have it, a failover brings back what was before. See: npm run status --$STACK_OPTION"
 }
 
 # The settings of node.conf that ALTER SYSTEM has set as well. Not pgnode's own, which the server does not use.
@@ -1077,8 +1129,10 @@ streaming() {
     deadline=$(($(now) + TIMEOUT))
     PGNODE_SLOT=${PGNODE_SLOT:-$(own_setting primary_slot_name)}
     until [ "$(psql_local -c "SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND slot_name = '$PGNODE_SLOT')" </dev/null)" = t ]; do
-        [ "$(now)" -lt "$deadline" ] ||
-            die "node $PGNODE_NAME does not stream through slot $PGNODE_SLOT after $TIMEOUT s. Its log: docker logs $(hostname)"
+        [ "$(now)" -lt "$deadline" ] || {
+            late=$(psql_local -c "SELECT ', because it replays late (recovery_min_apply_delay is ' || nullif(current_setting('recovery_min_apply_delay'), '0') || '), and streams when it has replayed the WAL that it has'" </dev/null)
+            die "node $PGNODE_NAME does not stream through slot $PGNODE_SLOT after $TIMEOUT s$late. Its log: docker logs $(hostname)"
+        }
         sleep 0.1
     done
 }

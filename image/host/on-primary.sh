@@ -10,7 +10,10 @@ ask_all() {
     for c in $NODE_CONTAINERS; do
         code=0
         out=$(printf '%s\n' "$PGNODE_SQL" | in_node "$c" sql -i 2>&1) || code=$?
-        [ "$code" != 0 ] || exit 0
+        if [ "$code" = 0 ]; then
+            echo "$out" | grep '^pgnode: ' >&2 || true
+            exit 0
+        fi
         # 75 is a standby; a container that is not there, or not running, cannot be the primary.
         case "$code $out" in
         75*) ;;

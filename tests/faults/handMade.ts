@@ -180,6 +180,16 @@ export class HandMade {
     return result.stdout.trim();
   }
 
+  /** Sends a signal to a process of the node's server, named as in its title: `walreceiver`, `startup`. */
+  public async signal(node: string, name: "STOP" | "CONT" | "KILL", title: string): Promise<void> {
+    const processes = await this.docker("exec", this.container(node), "ps", "-eo", "pid=,args=");
+    const pids = processes.split("\n").filter((line) => line.includes(`postgres: ${title}`));
+    if (pids.length === 0) {
+      throw new Error(`node ${node} has no process ${title}:\n${processes}`);
+    }
+    await this.docker("exec", this.container(node), "sh", "-c", `kill -${name} ${pids.map((line) => parseInt(line, 10)).join(" ")}`);
+  }
+
   /** What the node has logged. */
   public async log(node: string): Promise<string> {
     const { stdout, stderr } = await docker(["logs", this.container(node)]);

@@ -1,4 +1,5 @@
-import { HandMade } from "./handMade";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
+import { HandMade, program } from "./handMade";
 
 jest.setTimeout(300_000);
 
@@ -107,5 +108,75 @@ describe("a node that was primary, or could have been", () => {
     await nodes.must("rejoin", "pg1", "--clone");
     await streams("pg1");
     expect(await nodes.sql("pg1", "SELECT two FROM two")).toBe("2");
+  });
+});
+
+/**
+ * A server whose recovery stands still at its very start, as long as the file hold is in its volume: its first three children, of
+ * which one recovers, are stopped. It is process 1 itself, and answers those who connect.
+ */
+const HELD = `#!/bin/sh
+[ "$1" != -D ] || [ ! -e /var/lib/pgnode/hold ] || {
+    held=' 1 '
+    while [ "$(echo $held | wc -w)" -lt 4 ]; do
+        for process in /proc/[0-9]*; do
+            pid=\${process#/proc/} comm=
+            read -r comm <"$process/comm" || continue
+            [ "$comm" = postgres.real ] || continue
+            case $held in *" $pid "*) continue ;; esac
+            kill -STOP "$pid" && held="$held$pid "
+        done
+    done
+} 2>/dev/null &
+exec "$0.real" "$@"
+`;
+
+/** How long a node waits at a time for one that recovers, in seconds; longer than for one that does not answer. */
+const STARTING_SECONDS = 9;
+
+describe("a node that was primary, beside one that recovers from a crash", () => {
+  const nodes = new HandMade(["pg1", "pg2"]);
+  beforeAll(async () => {
+    const impatient = PGNODE_SCRIPT.replace(/^STARTING_SECONDS=\d+$/m, `STARTING_SECONDS=${STARTING_SECONDS}`);
+    expect(impatient).not.toBe(PGNODE_SCRIPT);
+    await nodes.begin({ [program("postgres")]: HELD, [PGNODE_PATH]: impatient });
+    await nodes.join("pg2");
+    await nodes.docker("kill", nodes.container("pg1"));
+    await nodes.sql("pg2", "SELECT pg_promote()");
+    await nodes.sql("pg2", "CREATE TABLE newer AS SELECT 1 AS one");
+    await nodes.docker("exec", nodes.container("pg2"), "touch", "/var/lib/pgnode/hold");
+    // More than a moment's recovery.
+    await nodes.sql("pg2", "CHECKPOINT; CREATE TABLE much AS SELECT repeat('x', 1000) FROM generate_series(1, 50000)");
+    await nodes.docker("kill", nodes.container("pg2"));
+    await nodes.docker("start", nodes.container("pg2"));
+    await nodes.until("pg2 to stand still", async () => (await held()).length === 3);
+  });
+  afterAll(() => nodes.remove());
+
+  /** The processes of pg2 that are stopped. */
+  const held = async (): Promise<string[]> =>
+    (await nodes.docker("exec", nodes.container("pg2"), "sh", "-c", "ps -eo pid=,stat= | awk '$2 ~ /^T/ { print $1 }'"))
+      .split("\n")
+      .filter(Boolean);
+  const answers = (node: string): Promise<string> => nodes.sql(node, "SELECT 1").catch(() => "");
+
+  test("does not come up writable: that one may be the primary", async () => {
+    await nodes.docker("start", nodes.container("pg1"));
+    await nodes.until("pg1 to end", async () => {
+      expect(await answers("pg1")).toBe("");
+      return (await nodes.docker("inspect", "-f", "{{.State.Status}}", nodes.container("pg1"))) === "exited";
+    });
+    expect(await nodes.log("pg1")).toMatch(
+      /node pg1 waits for pg2, which is there, .*\n(.*\n)*pgnode: node pg1 stays down: pg2 may be the primary, and has let nobody in for 9 s/,
+    );
+  });
+
+  test("rejoins it when it has recovered", async () => {
+    await nodes.docker("start", nodes.container("pg1"));
+    await nodes.until("pg1 to wait again", async () => (await nodes.log("pg1")).split("waits for pg2").length === 3);
+    await nodes.docker("exec", nodes.container("pg2"), "rm", "/var/lib/pgnode/hold");
+    await nodes.docker("exec", nodes.container("pg2"), "sh", "-c", `kill -CONT ${(await held()).join(" ")}`);
+    await nodes.until("pg1 to stream", async () => (await nodes.receiver("pg1")) === "streaming");
+    expect(await nodes.sql("pg1", "SELECT one FROM newer")).toBe("1");
   });
 });

@@ -1,3 +1,5 @@
+import execa from "execa";
+import type { Problem, Status } from "../../core/topology";
 import { HandMade, program } from "./handMade";
 
 jest.setTimeout(300_000);
@@ -190,5 +192,97 @@ describe("a standby whose data folder is damaged beyond a name", () => {
     );
     await nodes.must("rejoin", "pg2", "--clone");
     expect(await nodes.receiver("pg2")).toBe("streaming");
+  });
+});
+
+/** What the stack did not set up that way, on three nodes. One story, test by test. */
+describe("a standby that somebody has made different by hand", () => {
+  const nodes = new HandMade(["pg1", "pg2", "pg3"]);
+  beforeAll(async () => {
+    await nodes.begin();
+    await nodes.join("pg2");
+    await nodes.join("pg3");
+  });
+  afterAll(() => nodes.remove());
+
+  const set = async (node: string, name: string, value: string): Promise<void> => {
+    await nodes.sql(node, `ALTER SYSTEM SET ${name} = '${value}'`);
+    await nodes.sql(node, "SELECT pg_reload_conf()");
+  };
+  const problems = async (): Promise<Problem[]> => (JSON.parse((await nodes.run("status", ["--json"])).stdout) as Status).problems;
+
+  test("by a cascade is seen", async () => {
+    await nodes.sql("pg2", "SELECT pg_create_physical_replication_slot('pg3', true)");
+    await set("pg3", "primary_conninfo", "host=pg2 user=replica_user application_name=pg3 passfile=/var/lib/pgnode/passfile");
+    const sender = "SELECT sender_host FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+    await nodes.until("pg3 to stream from pg2", async () => (await nodes.sql("pg3", sender)) === "pg2");
+    expect(await problems()).toEqual([
+      { node: "pg3", what: "it streams from pg2, not from pg1", fix: `npm run up -- --stack ${nodes.config.stack}` },
+    ]);
+  });
+
+  test("by a cascade does not keep failover from promoting the one that it streams from, and follows it", async () => {
+    await nodes.sql("pg1", "CREATE TABLE last AS SELECT 1 AS one");
+    await nodes.docker("kill", nodes.container("pg1"));
+    const { stdout } = await nodes.must("failover", "--json");
+    expect(JSON.parse(stdout)).toMatchObject({ promoted: "pg2", fenced: ["pg1"], bytesLost: 0 });
+    await nodes.sql("pg2", "CREATE TABLE later AS SELECT 2 AS two");
+    await nodes.until("pg3 to follow", async () => (await nodes.sql("pg3", "SELECT two FROM later").catch(() => "")) === "2");
+    await nodes.must("rejoin", "pg1");
+  });
+
+  test("by a delay, and started since, is named with what to run, by status and by a failover, which is refused", async () => {
+    await set("pg3", "recovery_min_apply_delay", "1h");
+    await nodes.sql("pg2", "CREATE TABLE late AS SELECT 3 AS three");
+    await nodes.docker("restart", nodes.container("pg3"));
+    await nodes.until("pg3 to answer", async () => (await nodes.sql("pg3", "SELECT 1").catch(() => "")) === "1");
+    const letIt = `docker exec -u postgres ${nodes.container("pg3")} psql -c "ALTER SYSTEM SET recovery_min_apply_delay = 0" -c "SELECT pg_reload_conf()"`;
+    expect(await problems()).toEqual([
+      {
+        node: "pg3",
+        what: "it does not stream from pg2 before it has replayed the WAL that it has, which is late, because recovery_min_apply_delay is 1h",
+        fix: letIt,
+      },
+    ]);
+    await nodes.docker("kill", nodes.container("pg2"));
+    const refused = await nodes.run("failover");
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      1,
+      expect.stringContaining(
+        `pg3 still reads WAL of its own, late because recovery_min_apply_delay is 1h, and nobody knows how much of it there is; let it (${letIt}) and run this again`,
+      ),
+    ]);
+    await execa("sh", ["-c", letIt]);
+    expect(JSON.parse((await nodes.must("failover", "--json")).stdout)).toMatchObject({ fenced: ["pg2"], bytesLost: 0 });
+    await nodes.must("rejoin", "pg2");
+    expect(await nodes.sql("pg2", "SELECT three FROM late")).toBe("3");
+  });
+
+  test("by a delay is not the one that becomes primary when another has as much", async () => {
+    const { primary } = JSON.parse((await nodes.run("status", ["--json"])).stdout) as Status;
+    const [late, other] = ["pg1", "pg2", "pg3"].filter((name) => name !== primary) as [string, string];
+    await set(late, "recovery_min_apply_delay", "1h");
+    await nodes.sql(primary ?? "", "CREATE TABLE latest AS SELECT 4 AS four");
+    await nodes.until("both to have it", async () => (await problems()).length === 0);
+    await nodes.docker("kill", nodes.container(primary ?? ""));
+    expect(JSON.parse((await nodes.must("failover", "--json")).stdout)).toMatchObject({ promoted: other, bytesLost: 0 });
+  });
+
+  test("by a delay, and made a standby again, is said to be late, and streams when it need not be", async () => {
+    // It has received what it has not replayed, and asks the new primary for nothing before it has.
+    let late = "";
+    await nodes.until("it to be late", async () => {
+      late = (await problems()).find(({ what }) => what.includes("recovery_min_apply_delay"))?.node ?? "";
+      return late !== "";
+    });
+    const ran = await nodes.run("rejoin", [late]);
+    expect([ran.exitCode, ran.stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /^error: node pg\d is a standby again, and does not stream before .* recovery_min_apply_delay is 1h\. To have that at once, run: /m,
+      ),
+    ]);
+    await execa("sh", ["-c", /run: (.*)$/m.exec(ran.stderr)?.[1] ?? ""]);
+    await nodes.until("it to stream", async () => (await nodes.receiver(late)) === "streaming");
   });
 });

@@ -1,4 +1,4 @@
-import { bytesAtRisk, candidates, objections, type WalEnd } from "../../core/election";
+import { bytesAtRisk, candidates, isFed, objections, type WalEnd } from "../../core/election";
 import type { Observation } from "../../core/topology";
 import { primary, silent, standby } from "./observations";
 
@@ -10,6 +10,32 @@ const end = (lsn: string, changes: Partial<WalEnd> = {}): WalEnd => ({
   writable: true,
   history: {},
   ...changes,
+});
+
+describe("a standby is fed", () => {
+  const from = (name: string | null, changes = {}): Observation =>
+    standby("pg3", { receiver: { status: "streaming", slot: "pg3", from: name }, ...changes });
+  const pg2 = standby("pg2", { receiver: null });
+  const fed = (node: Observation, ...others: Observation[]): boolean => isFed(node, [silent("pg1", "exited"), ...others, node]);
+
+  test("by whoever is not a standby of the stack that answers", () => {
+    expect(fed(from("10.0.0.5"), pg2)).toBe(true);
+    expect(fed(from(null), pg2)).toBe(true);
+    expect(fed(from("pg1"), pg2)).toBe(true);
+    expect(fed(from("pg1"), primary("pg1", ["pg3"]))).toBe(true);
+  });
+
+  test("by another standby of the stack, as long as that one has more than it", () => {
+    expect(fed(from("pg2", { lsn: "0/4FFFFFF" }), pg2)).toBe(true);
+    expect(fed(from("pg2", { timeline: 2 }), pg2)).toBe(true);
+    expect(fed(from("pg2"), pg2)).toBe(false);
+  });
+
+  test("by nobody when it does not receive", () => {
+    expect(fed(standby("pg3", { receiver: null }), pg2)).toBe(false);
+    expect(fed(standby("pg3", { receiver: { status: "waiting", slot: null, from: "pg1" } }), pg2)).toBe(false);
+    expect(fed(silent("pg3", "running"), pg2)).toBe(false);
+  });
 });
 
 describe("the candidates for a promotion", () => {
@@ -33,6 +59,14 @@ describe("the candidates for a promotion", () => {
     expect(order(standby("pg2", { lsn: "0/FFFFFFFF" }), standby("pg3", { lsn: "1/0" }))).toEqual(["pg3", "pg2"]);
     expect(order(standby("pg2", { lsn: "9/0" }), standby("pg3", { lsn: "10/0" }))).toEqual(["pg3", "pg2"]);
     expect(order(standby("pg2", { lsn: "FFFFFFFF/FFFFFFFE" }), standby("pg3", { lsn: "FFFFFFFF/FFFFFFFF" }))).toEqual(["pg3", "pg2"]);
+  });
+
+  test("are sorted by what they have replayed where they have received the same: one that replays late takes longer", () => {
+    const late = standby("pg2", { replayLsn: "0/4000000" });
+    expect(order(late, standby("pg3"))).toEqual(["pg3", "pg2"]);
+    expect(order(standby("pg3"), late)).toEqual(["pg3", "pg2"]);
+    expect(order(standby("pg2", { replayLsn: null }), standby("pg3", { replayLsn: "0/1" }))).toEqual(["pg3", "pg2"]);
+    expect(order(standby("pg2", { lsn: "0/5000001", replayLsn: "0/1" }), standby("pg3"))).toEqual(["pg2", "pg3"]);
   });
 
   test("are sorted by timeline first: a longer WAL of an abandoned history counts for nothing", () => {
@@ -152,7 +186,21 @@ describe("the objections to a promotion", () => {
 
   test("are that a standby still reads WAL of its own: it may have received more than it shows", () => {
     const observed = [silent("pg1", "exited"), candidate, standby("pg3", { localWalRead: false })];
-    expect(judge({ observed })).toEqual([expect.stringMatching(/^pg3 still reads WAL of its own/)]);
+    expect(judge({ observed })).toEqual([
+      "pg3 still reads WAL of its own, and nobody knows how much of it there is; wait and run this again",
+    ]);
+  });
+
+  test("are that a standby still reads WAL of its own because it is to do so late: what to run comes with it", () => {
+    const late = standby("pg3", { localWalRead: false, applyDelay: "10min" });
+    const observed = [silent("pg1", "exited"), candidate, late, standby("pg4", { localWalRead: false })];
+    expect(judge({ observed })).toEqual([
+      expect.stringMatching(
+        /^pg3 still reads WAL of its own, late because recovery_min_apply_delay is 10min, .*docker exec -u postgres postgres-replica-dev-pg3 psql -c "ALTER SYSTEM SET recovery_min_apply_delay = 0"/,
+      ),
+      expect.stringMatching(/^pg4 still reads WAL of its own, and nobody .* wait and run this again$/),
+    ]);
+    expect(judge({ observed: observed.slice(0, 3) })).toHaveLength(1);
   });
 
   describe("on a synchronous stack", () => {

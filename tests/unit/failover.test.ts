@@ -304,7 +304,7 @@ describe("failover promotes nobody", () => {
     try {
       seen(silent("pg1", "exited"), standby("pg2"), receiving("pg3"));
       expect(await refusal(["fence pg1", "read pg1"], options)).toMatch(
-        /^failover refused: pg3 still receives WAL after 15 s, so a primary lives/,
+        /^failover refused: pg3 still receives WAL from pg1 after 15 s, so a primary lives/,
       );
     } finally {
       clock.mockRestore();

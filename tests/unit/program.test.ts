@@ -381,8 +381,8 @@ describe("secrets", () => {
     expect(passwordOf('"app"')).toBe(PASSWORDS.appPassword);
   });
 
-  test("what commands print is secret, and only long steps show their progress", () => {
-    const long = ["image", "pg2-basebackup", "pg1-config", "pg2-config", "pg1-ready", "pg2-ready"];
+  test("what commands print is secret, and only long steps, and what waits for standbys, show theirs", () => {
+    const long = ["image", "database-roles", "pg2-basebackup", "pg1-config", "pg2-config", "pg1-ready", "pg2-ready"];
     for (const command of dev.ofType(COMMAND)) {
       expect([command.name, command.secretOutputs.sort()]).toEqual([command.name, ["stderr", "stdout"]]);
       expect([command.name, dev.input(command.name, "logging")]).toEqual([command.name, long.includes(command.name) ? "stderr" : "none"]);

@@ -175,6 +175,40 @@ describe("a standby", () => {
     expect(exitCodeOf(status)).toBe(1);
   });
 
+  test("that streams from another one than the primary is told apart from one that does not stream", () => {
+    const cascading = standby("pg3", { receiver: { status: "streaming", slot: "pg3", from: "pg2" } });
+    const status = look(primary("pg1", ["pg2", "pg3"], { replicas: [replica("pg2")] }), standby("pg2"), cascading);
+    expect(problemsOf(status, "pg3")).toEqual([
+      { node: "pg3", what: "it streams from pg2, not from pg1", fix: "npm run up -- --stack dev" },
+    ]);
+  });
+
+  test("that is late on purpose, and has to replay its own WAL before it streams, says so, and how to have it now", () => {
+    const late = standby("pg2", { receiver: null, localWalRead: false, applyDelay: "10min" });
+    expect(problemsOf(look(primary("pg1", ["pg2"], { replicas: [] }), late), "pg2")).toEqual([
+      {
+        node: "pg2",
+        what: "it does not stream from pg1 before it has replayed the WAL that it has, which is late, because recovery_min_apply_delay is 10min",
+        fix: `docker exec -u postgres postgres-replica-dev-pg2 psql -c "ALTER SYSTEM SET recovery_min_apply_delay = 0" -c "SELECT pg_reload_conf()"`,
+      },
+    ]);
+    const left = standby("pg2", { receiver: null, replayLsn: "0/4000000", applyDelay: "10min" });
+    expect(problemsOf(look(primary("pg1", ["pg2"], { replicas: [] }), left), "pg2")[0]?.what).toMatch(/which is late/);
+    const reads = standby("pg2", { receiver: null, applyDelay: "10min" });
+    expect(problemsOf(look(primary("pg1", ["pg2"], { replicas: [] }), reads), "pg2")[0]?.what).toBe(
+      "it does not stream from pg1 (not connected)",
+    );
+  });
+
+  test("that is late on purpose, and streams, is no problem up to the threshold; beyond, the reason is given", () => {
+    const of = (lagBytes: number): string[] =>
+      look(primary("pg1", ["pg2"], { replicas: [replica("pg2", { lagBytes })] }), standby("pg2", { applyDelay: "10min" })).problems.map(
+        (p) => p.what,
+      );
+    expect(of(16 * MIB)).toEqual([]);
+    expect(of(16 * MIB + 1)).toEqual(["it is 16777217 bytes behind pg1, because recovery_min_apply_delay is 10min"]);
+  });
+
   test("that is catching up does not stream yet", () => {
     expect(problemsOf(withReplica({ state: "catchup" }), "pg2")[0]?.what).toBe("it does not stream from pg1 (catchup)");
   });
