@@ -41,6 +41,8 @@ export async function benchUp(trials: number, json: boolean): Promise<void> {
     await action();
     seconds[step].push(Number(process.hrtime.bigint() - start) / 1e9);
   };
+  const name = `byhand-${randomBytes(3).toString("hex")}`;
+  const byHand = (...args: string[]): Promise<unknown> => execa(join(__dirname, "byHand.sh"), args, { env: { IMAGE: OWN_IMAGE } });
   const checkout = await Checkout.make();
   try {
     const ports = await freePorts(9);
@@ -73,8 +75,6 @@ export async function benchUp(trials: number, json: boolean): Promise<void> {
     writeFileSync(join(empty, "index.js"), 'require("@pulumi/pulumi");\n');
     await run(empty, ["stack", "init", "dev-empty"]);
     for (let trial = 0; trial <= trials; trial++) {
-      const name = `byhand-${randomBytes(3).toString("hex")}`;
-      const byHand = (...args: string[]): Promise<unknown> => execa(join(__dirname, "byHand.sh"), args, { env: { IMAGE: OWN_IMAGE } });
       await time("by hand: up", () => byHand("up", name, String(ports[0]), String(ports[1])));
       await time("pulumi up of an empty program, unchanged", () => pulumi("dev-empty", "up", empty));
       await time("by hand: down", () => byHand("down", name));
@@ -90,6 +90,7 @@ export async function benchUp(trials: number, json: boolean): Promise<void> {
       console.error(`trial ${trial} of ${trials} done`);
     }
   } finally {
+    await byHand("down", name).catch(() => undefined); // as a rule it is down already
     await checkout.remove();
   }
   report(seconds, trials, json);
