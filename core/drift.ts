@@ -4,7 +4,7 @@ import { APP_ROLE, NODE_ROOT, slotName } from "./names";
 import { shellWord, sqlLiteral } from "./quoting";
 import { ROLES } from "./roles";
 import { SAMPLE_TABLES } from "./sample";
-import type { Observation } from "./topology";
+import { isPrimary, type Observation } from "./topology";
 
 /**
  * Drift that Pulumi cannot see: what a person has changed inside the nodes. The servers are asked for facts in the
@@ -173,8 +173,8 @@ export function driftOf(args: {
     sample: [],
     slots: Object.fromEntries(observed.map(({ name }) => [name, []])),
   };
-  const [primary, another] = observed.filter((node) => node.server?.inRecovery === false);
-  if (!primary?.server || another !== undefined) {
+  const [primary, another] = observed.filter(isPrimary);
+  if (primary === undefined || another !== undefined) {
     return drift;
   }
   for (const name of missingSlots(observed, primary.server.slots)) {
