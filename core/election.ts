@@ -1,6 +1,6 @@
 import type { SynchronousConfig } from "./config";
 import { lsnDiff } from "./lsn";
-import type { Observation } from "./topology";
+import { type Answering, isStandby, type Observation } from "./topology";
 
 /** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
 export interface WalEnd {
@@ -27,17 +27,11 @@ export interface Unreadable {
 export type BytesAtRisk = number | null;
 
 /** The standbys that answer, the most advanced first: by timeline, then by what they have received. */
-export function candidates(observed: readonly Observation[]): Observation[] {
-  return observed
-    .filter((node) => node.server?.inRecovery === true)
-    .sort((a, b) => {
-      const [left, right] = [a.server, b.server];
-      if (left === null || right === null) {
-        return 0;
-      }
-      const ahead = lsnDiff(right.lsn, left.lsn);
-      return right.timeline - left.timeline || (ahead > 0n ? 1 : ahead < 0n ? -1 : 0);
-    });
+export function candidates(observed: readonly Observation[]): Answering[] {
+  return observed.filter(isStandby).sort(({ server: left }, { server: right }) => {
+    const ahead = lsnDiff(right.lsn, left.lsn);
+    return right.timeline - left.timeline || (ahead > 0n ? 1 : ahead < 0n ? -1 : 0);
+  });
 }
 
 /**
@@ -48,13 +42,14 @@ export function candidates(observed: readonly Observation[]): Observation[] {
  */
 export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | null)[]): BytesAtRisk {
   const { server } = candidate;
+  const known = ends.filter((end) => end !== null);
   // What a standby holds came from whoever could write, so it is that node's data that tells.
-  if (server === null || ends.includes(null) || !ends.some((end) => end?.writable === true && end.timeline >= server.timeline)) {
+  if (server === null || known.length < ends.length || !known.some((end) => end.writable && end.timeline >= server.timeline)) {
     return null;
   }
   let most = 0n;
-  for (const end of ends) {
-    if (end === null || end.timeline < server.timeline) {
+  for (const end of known) {
+    if (end.timeline < server.timeline) {
       continue; // a node that had been left behind earlier holds nothing that anybody waits for
     }
     let from = server.lsn;
@@ -88,7 +83,7 @@ export function objections(args: {
 }): string[] {
   const { atRisk, candidate, observed, synchronous } = args;
   const found: string[] = [];
-  const reading = candidates(observed).filter((node) => node.server?.localWalRead === false);
+  const reading = candidates(observed).filter((node) => !node.server.localWalRead);
   if (reading.length > 0) {
     const nodes = reading.map((node) => node.name).join(", ");
     found.push(`${nodes} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`);

@@ -112,6 +112,11 @@ export function isPrimary(node: Observation): node is Answering {
   return node.server?.inRecovery === false;
 }
 
+/** Whether a node says that it is a standby. */
+export function isStandby(node: Observation): node is Answering {
+  return node.server?.inRecovery === true;
+}
+
 export type Role = "primary" | "standby" | "down" | "unknown";
 
 /** One node, as `status --json` prints it. */
