@@ -4,6 +4,7 @@ const at = (text: string): string => `2026-11-23 22:00:00.000 UTC [57] ${text}`;
 
 describe("the reason in a log", () => {
   test("is what pgnode said, when that was the last word", () => {
+    expect(reasonIn(["pgnode: one", "pgnode: two", "pgnode: three "])).toBe("three");
     expect(reasonIn([at("FATAL:  could not write to file"), "pgnode: node pg1 has no cluster in its volume. Run up"])).toBe(
       "node pg1 has no cluster in its volume. Run up",
     );
@@ -45,7 +46,8 @@ describe("the reason in a log", () => {
 
   test("is one line: what goes on with a tab is added, also when the log begins in the middle of it", () => {
     expect(reasonIn(["\tFATAL:  alone"])).toBe("alone");
-    expect(reasonIn([at("FATAL:  one"), "\t  two  ", "\tthree"])).toBe("one; two; three");
+    expect(reasonIn(["\tpgnode: alone"])).toBe("alone");
+    expect(reasonIn([at("FATAL:  one"), "\t  two  ", "\tthree\r"])).toBe("one; two; three");
   });
 
   test.each([

@@ -1,6 +1,6 @@
 import { CONFIG_KEYS } from "../../core/config";
 import { defaultParameters, hbaConf, nodeConf, type NodeSettings, RESERVED_PARAMETERS, synchronousStandbyNames } from "../../core/settings";
-import { hbaMethod, parseConf, parseConninfo, parseHba } from "./grammars";
+import { hbaMethod, type HbaRule, parseConf, parseConninfo, parseHba } from "./grammars";
 
 const members = ["pg1", "pg2", "db-c"].map((name) => ({ name, host: name, port: 5432 }));
 const settings = (changes: Partial<NodeSettings> = {}): NodeSettings => ({
@@ -134,17 +134,17 @@ describe("synchronous replication", () => {
 });
 
 describe("who may connect", () => {
-  const rules = parseHba(hbaConf(["10.0.0.0/8", "samenet"]));
+  const rules = (): HbaRule[] => parseHba(hbaConf(["10.0.0.0/8", "samenet"]));
   const NEAR = ["127.0.0.1/32", "::1/128", "10.0.0.0/8", "samenet"];
 
   test("nobody without a password but the node's own administrator on its socket", () => {
-    const passwordless = rules.filter((rule) => !["scram-sha-256", "reject"].includes(rule.method));
+    const passwordless = rules().filter((rule) => !["scram-sha-256", "reject"].includes(rule.method));
     expect(passwordless).toEqual([{ type: "local", database: "all", user: "postgres", address: "", method: "peer" }]);
-    expect(hbaMethod(rules, { type: "local", database: "app", user: "app" })).toBe("scram-sha-256");
+    expect(hbaMethod(rules(), { type: "local", database: "app", user: "app" })).toBe("scram-sha-256");
   });
 
   test.each(NEAR)("from %s: the replication role streams and rewinds, and reads no other database", (address) => {
-    const method = (database: string): string | undefined => hbaMethod(rules, { database, user: "replica_user", address });
+    const method = (database: string): string | undefined => hbaMethod(rules(), { database, user: "replica_user", address });
     expect(method("replication")).toBe("scram-sha-256");
     expect(method("postgres")).toBe("scram-sha-256");
     expect(method("app")).toBe("reject");
@@ -152,13 +152,13 @@ describe("who may connect", () => {
   });
 
   test.each(NEAR)("from %s: other roles use databases and do not stream", (address) => {
-    expect(hbaMethod(rules, { database: "app", user: "app", address })).toBe("scram-sha-256");
-    expect(hbaMethod(rules, { database: "replication", user: "app", address })).toBeUndefined();
-    expect(hbaMethod(rules, { database: "replication", user: "postgres", address })).toBeUndefined();
+    expect(hbaMethod(rules(), { database: "app", user: "app", address })).toBe("scram-sha-256");
+    expect(hbaMethod(rules(), { database: "replication", user: "app", address })).toBeUndefined();
+    expect(hbaMethod(rules(), { database: "replication", user: "postgres", address })).toBeUndefined();
   });
 
   test("nobody from elsewhere", () => {
-    expect(new Set(rules.map((rule) => rule.address))).toEqual(new Set(["", ...NEAR]));
+    expect(new Set(rules().map((rule) => rule.address))).toEqual(new Set(["", ...NEAR]));
   });
 
   test("the node itself always, even when no subnet is allowed, and no rule twice", () => {
@@ -169,8 +169,8 @@ describe("who may connect", () => {
 });
 
 describe("an allowedSubnets without the nodes' own network", () => {
-  const rules = parseHba(hbaConf(["192.0.2.0/24"]));
-  const method = (user: string, database: string): string | undefined => hbaMethod(rules, { user, database, address: "samenet" });
+  const rules = (): HbaRule[] => parseHba(hbaConf(["192.0.2.0/24"]));
+  const method = (user: string, database: string): string | undefined => hbaMethod(rules(), { user, database, address: "samenet" });
 
   test("still lets standbys stream and rewind, and nobody else in", () => {
     expect([method("replica_user", "replication"), method("replica_user", "postgres")]).toEqual(["scram-sha-256", "scram-sha-256"]);
