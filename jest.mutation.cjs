@@ -5,7 +5,8 @@ const { projects } = require("./jest.config.cjs");
 module.exports = {
   rootDir: __dirname,
   testEnvironment: "node",
-  setupFilesAfterEnv: ["<rootDir>/tests/property/fewer.cjs"],
+  setupFilesAfterEnv: ["<rootDir>/tests/mutation/fewer.cjs"],
+  testSequencer: "<rootDir>/tests/mutation/order.cjs",
   transform: projects[0].transform,
   testMatch: [
     "<rootDir>/tests/property/*.test.ts",

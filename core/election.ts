@@ -28,10 +28,9 @@ export type BytesAtRisk = number | null;
 
 /** The standbys that answer, the most advanced first: by timeline, then by what they have received. */
 export function candidates(observed: readonly Observation[]): Answering[] {
-  return observed.filter(isStandby).sort(({ server: left }, { server: right }) => {
-    const ahead = lsnDiff(right.lsn, left.lsn);
-    return right.timeline - left.timeline || (ahead > 0n ? 1 : ahead < 0n ? -1 : 0);
-  });
+  return observed
+    .filter(isStandby)
+    .sort(({ server: left }, { server: right }) => right.timeline - left.timeline || Number(lsnDiff(right.lsn, left.lsn)));
 }
 
 /**
