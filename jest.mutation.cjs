@@ -5,9 +5,11 @@ const { projects } = require("./jest.config.cjs");
 module.exports = {
   rootDir: __dirname,
   testEnvironment: "node",
+  setupFilesAfterEnv: ["<rootDir>/tests/mutation/fewer.cjs"],
+  testSequencer: "<rootDir>/tests/mutation/order.cjs",
   transform: projects[0].transform,
   testMatch: [
     "<rootDir>/tests/property/*.test.ts",
-    "<rootDir>/tests/unit/{alerts,bytes,config,conninfo,drift,election,image,lsn,names,reason,settings,sql,topology}.test.ts",
+    "<rootDir>/tests/unit/{alerts,bytes,cluster,config,conninfo,dockerHost,drift,election,image,lsn,names,notCovered,reason,settings,sql,topology}.test.ts",
   ],
 };

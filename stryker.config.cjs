@@ -7,6 +7,8 @@ module.exports = {
   mutate: ["core/**/*.ts"],
   coverageAnalysis: "perTest",
   concurrency: 2,
+  // What is slow because the machine is busy must not count as noticed.
+  timeoutMS: 60_000,
   tempDirName: ".state/mutation",
   cleanTempDir: "always",
   incrementalFile: ".state/mutation.json",

@@ -1,6 +1,6 @@
 import { bytesText } from "./bytes";
 import { slotName } from "./names";
-import { changedPasswords, nearlyFull, type Observation, type Status, tablespaces } from "./topology";
+import { changedPasswords, isPrimary, nearlyFull, type Observation, type Status, tablespaces } from "./topology";
 
 /** One reason to wake somebody. */
 export interface Alert {
@@ -31,8 +31,7 @@ export interface Alert {
  */
 export function alertsOf(status: Status, observed: readonly Observation[], limits: { lagBytes: number; lagSeconds: number }): Alert[] {
   const alerts: Alert[] = [];
-  const primaries = observed.filter((node) => node.server?.inRecovery === false);
-  const primary = primaries[0]?.server;
+  const primaries = observed.filter(isPrimary);
   if (primaries.length > 1) {
     alerts.push({ node: "", kind: "several-primaries", message: `${primaries.map((p) => p.name).join(" and ")} are all writable` });
   }
@@ -42,18 +41,19 @@ export function alertsOf(status: Status, observed: readonly Observation[], limit
       alerts.push({ node: name, kind: "disk-nearly-full", message });
     }
   }
-  if (primary === undefined || primary === null) {
+  const [writer] = primaries;
+  if (writer === undefined) {
     alerts.push({ node: "", kind: "no-primary", message: "no node is primary" });
     return alerts;
   }
+  const primary = writer.server;
   if (primaries.length === 1 && observed.length > 1 && !primary.replicas.some((replica) => replica.state === "streaming")) {
     alerts.push({ node: "", kind: "no-replica", message: "no replica is connected" });
   }
-  const [writer] = primaries;
-  if (writer !== undefined && primary.changedPasswords.length > 0) {
+  if (primary.changedPasswords.length > 0) {
     alerts.push({ node: writer.name, kind: "password-changed", message: `${writer.name}: ${changedPasswords(writer)}` });
   }
-  if (writer !== undefined && primary.tablespaces.length > 0) {
+  if (primary.tablespaces.length > 0) {
     alerts.push({ node: writer.name, kind: "tablespaces", message: tablespaces(writer.name, primary.tablespaces) });
   }
   for (const node of status.nodes) {

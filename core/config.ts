@@ -91,34 +91,41 @@ const boolean = z.union([z.boolean(), z.enum(["true", "false"]).transform((text)
   error: "true or false",
 });
 
-/** A whole number, as YAML or as `pulumi config set` writes it. */
-function wholeNumber(allowed: string): z.ZodType<number> {
-  return z.union(
-    [
-      z.number().int(),
-      z
-        .string()
-        .regex(/^\d{1,9}$/)
-        .transform(Number),
-    ],
-    { error: allowed },
-  );
+/** A whole number from 1, as YAML or as `pulumi config set` writes it. */
+function wholeNumber(allowed: string, most = Infinity): z.ZodType<number> {
+  return z
+    .union(
+      [
+        z.number().int(),
+        z
+          .string()
+          .regex(/^\d{1,9}$/)
+          .transform(Number),
+      ],
+      { error: allowed },
+    )
+    .refine((number) => number >= 1 && number <= most, { error: allowed });
 }
 
-const node = z.strictObject({
-  name: z.string({ error: "a DNS label such as pg1" }).refine(isNodeName, {
-    error: "a DNS label: a lower-case letter, then letters, digits and hyphens, at most 63",
-  }),
-  port: wholeNumber("a TCP port, 1 to 65535").refine((port) => port >= 1 && port <= 65535, { error: "a TCP port, 1 to 65535" }),
-  dockerHost: z
-    .string()
-    .regex(/^(unix|tcp|ssh|npipe):\/\/./, "a Docker host such as ssh://user@host or unix:///var/run/docker.sock")
-    .optional(),
-  address: z
-    .string()
-    .refine((text) => isIPv4(text) || isIPv6(text), { error: "an IP address such as 127.0.0.1" })
-    .default("127.0.0.1"),
-});
+/** A text of which not every one is right; what is no text at all is told the same. */
+function textThat(isRight: (text: string) => boolean, allowed: string): z.ZodType<string> {
+  return z.string({ error: allowed }).refine(isRight, { error: allowed });
+}
+
+const node = z.strictObject(
+  {
+    name: z.string({ error: "a DNS label such as pg1" }).refine(isNodeName, {
+      error: "a DNS label: a lower-case letter, then letters, digits and hyphens, at most 63",
+    }),
+    port: wholeNumber("a TCP port, 1 to 65535", 65535),
+    dockerHost: textThat(
+      (text) => /^(unix|tcp|ssh|npipe):\/\/./.test(text),
+      "a Docker host such as ssh://user@host or unix:///var/run/docker.sock",
+    ).optional(),
+    address: textThat((text) => isIPv4(text) || isIPv6(text), "an IP address such as 127.0.0.1").default("127.0.0.1"),
+  },
+  { error: "a node with name and port" },
+);
 
 const parameterValue = z
   .union([z.string(), z.number(), z.boolean()], { error: "a string, number or boolean" })
@@ -130,22 +137,17 @@ const schema = z.strictObject({
     .array(node, { error: "a list of nodes, each with name and port" })
     .min(1, "at least one node")
     .default(() => node.array().parse(DEFAULTS.nodes)),
-  image: z
-    .string()
-    .regex(/^[a-z0-9][a-z0-9._/:@-]*$/, "an image name such as postgres:17")
-    .default(DEFAULTS.image),
+  image: textThat((text) => /^[a-z0-9][a-z0-9._/:@-]*$/.test(text), "an image name such as postgres:17").default(DEFAULTS.image),
   parameters: z.record(z.string(), parameterValue, { error: "an object of PostgreSQL settings" }).default({}),
   allowedSubnets: z
-    .array(z.string().refine(isSubnet, { error: "a CIDR range such as 192.168.1.0/24, or samenet" }), { error: "a list of CIDR ranges" })
+    .array(textThat(isSubnet, "a CIDR range such as 192.168.1.0/24, or samenet"), { error: "a list of CIDR ranges" })
     .default([...DEFAULTS.allowedSubnets]),
   sampleDatabase: boolean.default(DEFAULTS.sampleDatabase),
   synchronous: z
     .strictObject(
       {
         mode: z.enum(["any", "first"], { error: "any or first" }).optional(),
-        count: wholeNumber("a whole number from 1")
-          .refine((count) => count >= 1, { error: "a whole number from 1" })
-          .optional(),
+        count: wholeNumber("a whole number from 1").optional(),
       },
       { error: "an object such as { mode: any, count: 1 }" },
     )

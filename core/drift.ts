@@ -4,7 +4,7 @@ import { APP_ROLE, NODE_ROOT, slotName } from "./names";
 import { shellWord, sqlLiteral } from "./quoting";
 import { ROLES } from "./roles";
 import { SAMPLE_TABLES } from "./sample";
-import type { Observation } from "./topology";
+import { isPrimary, isStandby, type Observation } from "./topology";
 
 /**
  * Drift that Pulumi cannot see: what a person has changed inside the nodes. The servers are asked for facts in the
@@ -173,8 +173,8 @@ export function driftOf(args: {
     sample: [],
     slots: Object.fromEntries(observed.map(({ name }) => [name, []])),
   };
-  const [primary, another] = observed.filter((node) => node.server?.inRecovery === false);
-  if (!primary?.server || another !== undefined) {
+  const [primary, another] = observed.filter(isPrimary);
+  if (primary === undefined || another !== undefined) {
     return drift;
   }
   for (const name of missingSlots(observed, primary.server.slots)) {
@@ -197,9 +197,7 @@ export function driftOf(args: {
  * until then nobody knows whether it comes back, and a slot of nobody fills the disk of the only writer.
  */
 function missingSlots(observed: readonly Observation[], slots: readonly { name: string }[]): string[] {
-  return observed
-    .filter((node) => node.server?.inRecovery === true && !slots.some((slot) => slot.name === slotName(node.name)))
-    .map((node) => node.name);
+  return observed.filter((node) => isStandby(node) && !slots.some((slot) => slot.name === slotName(node.name))).map((node) => node.name);
 }
 
 function configDrift(facts: DriftFacts, expected: ExpectedFiles): string[] {

@@ -1,6 +1,6 @@
 import type { SynchronousConfig } from "./config";
 import { lsnDiff } from "./lsn";
-import { type Observation, undelay } from "./topology";
+import { type Answering, isStandby, type Observation, undelay } from "./topology";
 
 /** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
 export interface WalEnd {
@@ -30,21 +30,15 @@ export type BytesAtRisk = number | null;
  * The standbys that answer, the most advanced first: by timeline, then by what they have received, then by what they have
  * replayed, because one that replays late on purpose takes longer to become primary.
  */
-export function candidates(observed: readonly Observation[]): Observation[] {
+export function candidates(observed: readonly Observation[]): Answering[] {
   return observed
-    .filter((node) => node.server?.inRecovery === true)
-    .sort((a, b) => {
-      const [left, right] = [a.server, b.server];
-      if (left === null || right === null) {
-        return 0;
-      }
-      const received = lsnDiff(right.lsn, left.lsn);
-      const replayed = lsnDiff(right.replayLsn ?? "0/0", left.replayLsn ?? "0/0");
-      return right.timeline - left.timeline || sign(received) || sign(replayed);
-    });
+    .filter(isStandby)
+    .sort(
+      ({ server: left }, { server: right }) =>
+        right.timeline - left.timeline ||
+        Number(lsnDiff(right.lsn, left.lsn) || lsnDiff(right.replayLsn ?? "0/0", left.replayLsn ?? "0/0")),
+    );
 }
-
-const sign = (bytes: bigint): number => (bytes > 0n ? 1 : bytes < 0n ? -1 : 0);
 
 /**
  * Whether WAL that the others do not know of may still reach this node. It may not from another standby of the stack
@@ -55,8 +49,9 @@ export function isFed(node: Observation, observed: readonly Observation[]): bool
   if (server?.receiver?.status !== "streaming") {
     return false;
   }
-  const upstream = candidates(observed).find(({ name }) => name === server.receiver?.from)?.server;
-  return upstream == null || upstream.timeline !== server.timeline || lsnDiff(upstream.lsn, server.lsn) > 0n;
+  const { from } = server.receiver;
+  const upstream = candidates(observed).find(({ name }) => name === from)?.server;
+  return upstream === undefined || upstream.timeline !== server.timeline || lsnDiff(upstream.lsn, server.lsn) > 0n;
 }
 
 /**
@@ -67,13 +62,14 @@ export function isFed(node: Observation, observed: readonly Observation[]): bool
  */
 export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | null)[]): BytesAtRisk {
   const { server } = candidate;
+  const known = ends.filter((end) => end !== null);
   // What a standby holds came from whoever could write, so it is that node's data that tells.
-  if (server === null || ends.includes(null) || !ends.some((end) => end?.writable === true && end.timeline >= server.timeline)) {
+  if (server === null || known.length < ends.length || !known.some((end) => end.writable && end.timeline >= server.timeline)) {
     return null;
   }
   let most = 0n;
-  for (const end of ends) {
-    if (end === null || end.timeline < server.timeline) {
+  for (const end of known) {
+    if (end.timeline < server.timeline) {
       continue; // a node that had been left behind earlier holds nothing that anybody waits for
     }
     let from = server.lsn;
@@ -107,11 +103,11 @@ export function objections(args: {
 }): string[] {
   const { atRisk, candidate, observed, synchronous } = args;
   const found: string[] = [];
-  const reading = candidates(observed).filter((node) => node.server?.localWalRead === false);
-  const late = reading.filter((node) => node.server?.applyDelay != null);
+  const reading = candidates(observed).filter((node) => !node.server.localWalRead);
+  const late = reading.filter((node) => node.server.applyDelay !== null);
   for (const node of late) {
     found.push(
-      `${node.name} still reads WAL of its own, late because recovery_min_apply_delay is ${node.server?.applyDelay}, and nobody knows how much of it there is; let it (${undelay(node)}) and run this again`,
+      `${node.name} still reads WAL of its own, late because recovery_min_apply_delay is ${node.server.applyDelay}, and nobody knows how much of it there is; let it (${undelay(node)}) and run this again`,
     );
   }
   if (reading.length > late.length) {

@@ -11,11 +11,8 @@ const HARMLESS =
 export function reasonIn(lines: readonly string[]): string {
   const messages: string[] = [];
   for (const line of lines) {
-    if (line.startsWith("\t") && messages.length > 0) {
-      messages.push(`${messages.pop() ?? ""}; ${line.trim()}`);
-    } else {
-      messages.push(line.trim());
-    }
+    const before = line.startsWith("\t") ? messages.splice(-1) : [];
+    messages.push([...before, line.trim()].join("; "));
   }
   const last = messages.at(-1) ?? "";
   if (last.startsWith("pgnode: ")) {

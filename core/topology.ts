@@ -71,10 +71,10 @@ FROM here;
 export function readReport(answer: string): { server: ServerReport; disk: Disk | null } {
   const [report, disk] = answer.trim().split("\n");
   // Filesystem 1024-blocks Used Available Capacity Mounted-on
-  const [total, , free] = (/ (\d+) +(\d+) +(\d+) +\d+% /.exec(disk ?? "") ?? []).slice(1).map((kib) => Number(kib) * 1024);
+  const df = / (\d+) +\d+ +(\d+) +\d+% /.exec(disk ?? "");
   return {
     server: JSON.parse(report ?? "") as ServerReport,
-    disk: total === undefined || free === undefined ? null : { totalBytes: total, freeBytes: free },
+    disk: df === null ? null : { totalBytes: Number(df[1]) * 1024, freeBytes: Number(df[2]) * 1024 },
   };
 }
 
@@ -105,6 +105,19 @@ export interface Observation {
   reason: string;
   /** What a person may have changed; absent when nobody asked, or the server did not say. */
   drift?: DriftFacts;
+}
+
+/** A node whose server answers. */
+export type Answering = Observation & { server: ServerReport };
+
+/** Whether a node says that it can write. */
+export function isPrimary(node: Observation): node is Answering {
+  return node.server?.inRecovery === false;
+}
+
+/** Whether a node says that it is a standby. */
+export function isStandby(node: Observation): node is Answering {
+  return node.server?.inRecovery === true;
 }
 
 export type Role = "primary" | "standby" | "down" | "unknown";
@@ -156,13 +169,15 @@ function roleOf(node: Observation): Role {
 
 /** Puts what was learnt of the nodes together. Pure: the same observations give the same status. */
 export function assess(stack: string, observed: readonly Observation[]): Status {
-  const primaries = observed.filter((node) => roleOf(node) === "primary");
+  const primaries = observed.filter(isPrimary);
   const primary = primaries.length === 1 ? primaries[0] : undefined;
   const nodes = observed.map((node): NodeStatus => {
     const { server } = node;
     const role = roleOf(node);
-    const replica = primary?.server?.replicas.find((r) => r.name === node.name);
-    const slot = role === "standby" ? primary?.server?.slots.find((s) => s.name === slotName(node.name)) : undefined;
+    // A primary may still list a node that is gone.
+    const standby = role === "standby" ? server : null;
+    const replica = standby === null ? undefined : primary?.server.replicas.find((r) => r.name === node.name);
+    const slot = standby === null ? undefined : primary?.server.slots.find((s) => s.name === slotName(node.name));
     return {
       name: node.name,
       container: node.container,
@@ -171,10 +186,10 @@ export function assess(stack: string, observed: readonly Observation[]): Status 
       role,
       timeline: server?.timeline ?? null,
       lsn: server?.lsn ?? null,
-      lagBytes: role === "standby" ? (replica?.lagBytes ?? behind(primary?.server, server)) : null,
-      lagSeconds: role === "standby" ? (server?.lagSeconds ?? replica?.lagSeconds ?? null) : null,
-      state: role === "standby" ? (replica?.state ?? null) : null,
-      syncState: role === "standby" ? (replica?.syncState ?? null) : null,
+      lagBytes: standby === null ? null : (replica?.lagBytes ?? behind(primary?.server, standby)),
+      lagSeconds: standby?.lagSeconds ?? replica?.lagSeconds ?? null,
+      state: replica?.state ?? null,
+      syncState: replica?.syncState ?? null,
       slot: slot?.name ?? null,
       walStatus: slot?.walStatus ?? null,
       walKeptBytes: slot?.retainedBytes ?? null,
@@ -184,8 +199,8 @@ export function assess(stack: string, observed: readonly Observation[]): Status 
   return { stack, primary: primary?.name ?? null, nodes, problems: problemsOf(stack, observed, primary, primaries) };
 }
 
-function behind(primary: ServerReport | null | undefined, standby: ServerReport | null): number | null {
-  if (!primary || standby?.replayLsn == null) {
+function behind(primary: ServerReport | undefined, standby: ServerReport): number | null {
+  if (primary === undefined || standby.replayLsn === null) {
     return null;
   }
   const bytes = lsnDiff(primary.lsn, standby.replayLsn);
@@ -195,8 +210,8 @@ function behind(primary: ServerReport | null | undefined, standby: ServerReport 
 function problemsOf(
   stack: string,
   observed: readonly Observation[],
-  primary: Observation | undefined,
-  primaries: readonly Observation[],
+  primary: Answering | undefined,
+  primaries: readonly Answering[],
 ): Problem[] {
   const up = `npm run up -- --stack ${stack}`;
   const problems: Problem[] = [];
@@ -238,12 +253,11 @@ function problemsOf(
       );
     }
   }
-  if (primary !== undefined && (primary.server?.changedPasswords.length ?? 0) > 0) {
+  if (primary !== undefined && primary.server.changedPasswords.length > 0) {
     problems.push({ node: primary.name, what: changedPasswords(primary), fix: up });
   }
-  const outside = primary?.server?.tablespaces ?? [];
-  if (primary !== undefined && outside.length > 0) {
-    problems.push({ node: primary.name, what: tablespaces(primary.name, outside), fix: LEAVE_TABLESPACES });
+  if (primary !== undefined && primary.server.tablespaces.length > 0) {
+    problems.push({ node: primary.name, what: tablespaces(primary.name, primary.server.tablespaces), fix: LEAVE_TABLESPACES });
   }
   if (primaries.length === 0) {
     problems.push({
@@ -267,9 +281,8 @@ export function tablespaces(primary: string, found: readonly string[]): string {
 }
 
 /** What to say of roles whose password somebody has changed by hand. */
-export function changedPasswords(primary: Observation): string {
-  const roles = primary.server?.changedPasswords ?? [];
-  return `the password of ${roles.join(" and ")} is not the one that the stack has set`;
+export function changedPasswords(primary: Answering): string {
+  return `the password of ${primary.server.changedPasswords.join(" and ")} is not the one that the stack has set`;
 }
 
 /** Whether a standby has WAL that it has not replayed, as far as it can know that. */
@@ -296,9 +309,9 @@ function fixOf(stack: string, node: Observation): string {
   return `docker logs ${node.container}`;
 }
 
-function standbyProblems(stack: string, node: Observation, primary: Observation, report: (what: string, fix: string) => number): void {
-  const slot = primary.server?.slots.find((s) => s.name === slotName(node.name));
-  const replica = primary.server?.replicas.find((r) => r.name === node.name);
+function standbyProblems(stack: string, node: Observation, primary: Answering, report: (what: string, fix: string) => number): void {
+  const slot = primary.server.slots.find((s) => s.name === slotName(node.name));
+  const replica = primary.server.replicas.find((r) => r.name === node.name);
   const { applyDelay, receiver } = node.server ?? {};
   const delayed = applyDelay == null ? "" : `, because recovery_min_apply_delay is ${applyDelay}`;
   const from = receiver?.status === "streaming" ? receiver.from : null;
@@ -314,7 +327,7 @@ function standbyProblems(stack: string, node: Observation, primary: Observation,
       "its replay is paused: it receives WAL and shows nothing new",
       `docker exec -u postgres ${node.container} psql -c "SELECT pg_wal_replay_resume()"`,
     );
-  } else if (replica.lagBytes !== null && replica.lagBytes > DEFAULT_LAG_THRESHOLD_BYTES) {
+  } else if ((replica.lagBytes ?? 0) > DEFAULT_LAG_THRESHOLD_BYTES) {
     report(`it is ${replica.lagBytes} bytes behind ${primary.name}${delayed}`, "watch whether it catches up: run status again");
   }
   if (slot === undefined) {

@@ -29,6 +29,7 @@ describe("somebody is woken", () => {
     expect(alertsFor(primary("pg1", ["pg3"]), primary("pg2", []), standby("pg3"))).toEqual([
       { node: "", kind: "several-primaries", message: "pg1 and pg2 are all writable" },
     ]);
+    expect(kinds(primary("pg1", []), primary("pg2", []))).toEqual(["several-primaries"]);
   });
 
   test("when no replica is connected, or none streams yet", () => {

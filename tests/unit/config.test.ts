@@ -27,7 +27,8 @@ function refusal(action: () => unknown): string {
     action();
   } catch (error) {
     expect(error).toBeInstanceOf(ConfigError);
-    const { message } = error as ConfigError;
+    const { message, name } = error as ConfigError;
+    expect(name).toBe("ConfigError");
     expect(message).not.toMatch(/[\r\n]/);
     return message;
   }
@@ -154,6 +155,35 @@ describe("reading", () => {
     expect(JSON.stringify(parseConfig("dev", { appPassword: { secure: "v1:abc" } }))).not.toContain("v1:abc");
   });
 
+  test("takes numbers as text, which is how pulumi config set writes them", () => {
+    const raw = {
+      nodes: [
+        { name: "a", port: "1" },
+        { name: "b", port: "65535" },
+        { name: "c", port: 2 },
+      ],
+      synchronous: { count: "2" },
+    };
+    const { nodes, synchronous } = parseConfig("dev", raw);
+    expect([nodes.map((n) => n.port), synchronous]).toEqual([[1, 65535, 2], { mode: "any", count: 2 }]);
+  });
+
+  test("takes a key without a value for one that is not there", () => {
+    expect(parseConfig("dev", { nodes: undefined, image: undefined, tls: undefined })).toEqual(parseConfig("dev", {}));
+  });
+
+  test.each(["unix:///var/run/docker.sock", "tcp://10.0.0.1:2375", "ssh://user@db1", "npipe:////./pipe/docker_engine"])(
+    "takes %s as a Docker host, for all nodes alike",
+    (dockerHost) => {
+      const nodes = NODES.map((node) => ({ ...node, dockerHost }));
+      expect(parseConfig("dev", { nodes }).nodes.map((n) => n.dockerHost)).toEqual([dockerHost, dockerHost]);
+    },
+  );
+
+  test("takes an IPv6 address", () => {
+    expect(parseConfig("dev", { nodes: [{ name: "a", port: 1, address: "::1" }] }).nodes[0]?.address).toBe("::1");
+  });
+
   test("lets one port be used on two addresses", () => {
     const nodes = [
       { name: "a", port: 5432, address: "127.0.0.1" },
@@ -162,17 +192,23 @@ describe("reading", () => {
     expect(parseConfig("dev", { nodes }).nodes.map((n) => n.address)).toEqual(["127.0.0.1", "127.0.0.2"]);
   });
 
-  test.each(["10.0.0.0/8", "0.0.0.0/0", "192.168.1.7/32", "fd00::/8", "::/0", "samenet", "samehost"])("takes %s as a subnet", (subnet) => {
-    expect(parseConfig("dev", { allowedSubnets: [subnet] }).allowedSubnets).toEqual([subnet]);
-  });
+  test.each(["10.0.0.0/8", "0.0.0.0/0", "192.168.1.7/32", "fd00::/8", "::/0", "::1/128", "samenet", "samehost"])(
+    "takes %s as a subnet",
+    (subnet) => {
+      expect(parseConfig("dev", { allowedSubnets: [subnet] }).allowedSubnets).toEqual([subnet]);
+    },
+  );
 
   test.each(["1MB", "512MB", "20GB", "3TB", "-1"])("takes %s as the most WAL that a slot may hold back", (size) => {
     expect(parseConfig("dev", { maxSlotWalKeepSize: size }).maxSlotWalKeepSize).toBe(size);
   });
 
-  test.each(["postgres:17", "ghcr.io/acme/postgres:17-bookworm", "localhost:5000/pg@sha256:0123abcd"])("takes %s as an image", (image) => {
-    expect(parseConfig("dev", { image }).image).toBe(image);
-  });
+  test.each(["p", "17", "postgres:17", "ghcr.io/acme/postgres:17-bookworm", "localhost:5000/pg@sha256:0123abcd"])(
+    "takes %s as an image",
+    (image) => {
+      expect(parseConfig("dev", { image }).image).toBe(image);
+    },
+  );
 });
 
 describe("refuses", () => {
@@ -272,6 +308,20 @@ describe("refuses", () => {
     ["port 65536", port(65536)],
     ["a port with a fraction", port(5432.5)],
     ["a port that is a word", port("postgres")],
+    ["a port with a sign", port("+5432")],
+    ["a port with a blank", port("5432 ")],
+    ["a port that is an empty text", port("")],
+    ["a negative port", port(-1)],
+    [
+      "a count of ten digits",
+      {
+        raw: { synchronous: { count: "0000000001" } },
+        key: "synchronous.count",
+        value: '"0000000001"',
+        allowed: "a whole number from 1",
+        fix: mend("synchronous"),
+      },
+    ],
     ["a port that is true", port(true)],
     ["a port that is a list", port([5432])],
     [
@@ -304,6 +354,30 @@ describe("refuses", () => {
         fix: mend("nodes"),
       },
     ],
+    ...["ssh://", "xssh://db1", "http://db1", 5].map((value): [string, Mistake] => [
+      `${JSON.stringify(value)} for a Docker host`,
+      {
+        raw: node({ dockerHost: value }),
+        key: "nodes[0].dockerHost",
+        value: JSON.stringify(value),
+        allowed: "a Docker host such as ssh://user@host or unix:///var/run/docker.sock",
+        fix: mend("nodes"),
+      },
+    ]),
+    [
+      "an address that is a number",
+      {
+        raw: node({ address: 127 }),
+        key: "nodes[0].address",
+        value: "127",
+        allowed: "an IP address such as 127.0.0.1",
+        fix: mend("nodes"),
+      },
+    ],
+    [
+      "a node that is a text",
+      { raw: { nodes: ["pg1"] }, key: "nodes[0]", value: '"pg1"', allowed: "a node with name and port", fix: mend("nodes") },
+    ],
     ["no nodes at all", { raw: { nodes: [] }, key: "nodes", value: "[]", allowed: "at least one node", fix: mend("nodes") }],
     [
       "nodes that are no list",
@@ -322,7 +396,7 @@ describe("refuses", () => {
         key: "nodes",
         value: '"pg1,pg2"',
         allowed: "a list or an object, not text",
-        fix: "pulumi config set --path 'nodes...' VALUE",
+        fix: "Set it in Pulumi.<stack>.yaml, or with: pulumi config set --path 'nodes...' VALUE",
       },
     ],
     [
@@ -334,6 +408,14 @@ describe("refuses", () => {
         allowed: "an image name such as postgres:17",
         fix: mend("image"),
       },
+    ],
+    [
+      "an image that is a number",
+      { raw: { image: 17 }, key: "image", value: "17", allowed: "an image name such as postgres:17", fix: mend("image") },
+    ],
+    [
+      "an image name in capitals",
+      { raw: { image: "Postgres" }, key: "image", value: '"Postgres"', allowed: "an image name such as postgres:17", fix: mend("image") },
     ],
     [
       "an image that reads as an option",
@@ -350,6 +432,22 @@ describe("refuses", () => {
     ["a subnet with a number that is too big", subnet("10.0.0.256/24")],
     ["an IPv6 subnet with a mask that is too long", subnet("fd00::/129")],
     ["a subnet that is a name", subnet("office")],
+    ["a subnet that is a name with a mask", subnet("office/8")],
+    ["a subnet with two masks", subnet("10.0.0.0/8/8")],
+    ["a subnet with an empty mask", subnet("10.0.0.0/")],
+    ["a subnet with a negative mask", subnet("10.0.0.0/-8")],
+    ["a subnet with half a bit", subnet("10.0.0.0/8.5")],
+    ["a subnet with a mask of four digits", subnet("10.0.0.0/0008")],
+    [
+      "a subnet that is a number",
+      {
+        raw: { allowedSubnets: [10] },
+        key: "allowedSubnets[0]",
+        value: "10",
+        allowed: "a CIDR range such as 192.168.1.0/24, or samenet",
+        fix: mend("allowedSubnets"),
+      },
+    ],
     ["a subnet that would add a second rule", subnet("10.0.0.0/8 trust")],
     [
       "subnets that are no list",
@@ -379,6 +477,56 @@ describe("refuses", () => {
         value: "\"1MB'\\nfsync = 'off\"",
         allowed: "a value on one line",
         fix: mend("parameters"),
+      },
+    ],
+    ...["\r", "\0", "\n"].map((character): [string, Mistake] => [
+      `a parameter with the character ${JSON.stringify(character)}`,
+      {
+        raw: { parameters: { work_mem: `1${character}MB` } },
+        key: "parameters.work_mem",
+        value: JSON.stringify(`1${character}MB`),
+        allowed: "a value on one line",
+        fix: mend("parameters"),
+      },
+    ]),
+    ...["1a", "a-b", "a.", ".b", "a.1b", "a.b.c", "a b", " a", ""].map((parameter): [string, Mistake] => [
+      `a parameter that is called ${JSON.stringify(parameter)}`,
+      {
+        raw: { parameters: { [parameter]: "1" } },
+        key: `parameters.${parameter}`,
+        value: '"1"',
+        allowed: "a PostgreSQL setting's name in lower case, such as work_mem",
+        fix: mend("parameters"),
+      },
+    ]),
+    [
+      "parameters that are a list",
+      {
+        raw: { parameters: ["a"] },
+        key: "parameters",
+        value: '["a"]',
+        allowed: "an object of PostgreSQL settings",
+        fix: mend("parameters"),
+      },
+    ],
+    [
+      "synchronous that is a number",
+      {
+        raw: { synchronous: 1 },
+        key: "synchronous",
+        value: "1",
+        allowed: "an object such as { mode: any, count: 1 }",
+        fix: mend("synchronous"),
+      },
+    ],
+    [
+      "a confirmation where there is no standby",
+      {
+        raw: { nodes: [NODES[0]], synchronous: { mode: "any" } },
+        key: "synchronous.count",
+        value: "1",
+        allowed: "none, because there is no standby",
+        fix: "Lower the count or add nodes.",
       },
     ],
     [
@@ -439,6 +587,20 @@ describe("refuses", () => {
     ["a size in kB", size("512kB")],
     ["a size of nothing", size("0MB")],
     ["a negative size", size("-2")],
+    ["a size with more behind it", size("1GB ")],
+    ["a size with more before it", size(" 1GB")],
+    ["no limit with more behind it", size("-10")],
+    ["no limit with more before it", size("--1")],
+    [
+      "a size that is a number",
+      {
+        raw: { maxSlotWalKeepSize: 1 },
+        key: "maxSlotWalKeepSize",
+        value: "1",
+        allowed: "a size such as 1GB",
+        fix: mend("maxSlotWalKeepSize"),
+      },
+    ],
     [
       "TLS, which this version does not set up",
       { raw: { tls: "true" }, key: "tls", value: '"true"', allowed: "false: this version does not set up TLS yet", fix: mend("tls") },
@@ -463,9 +625,9 @@ describe("refuses", () => {
     ],
   ])("%s", (_what, { raw, key, value, allowed, fix }) => {
     const message = refusal(() => parseConfig("dev", raw));
-    expect(message).toContain(`config key "${key}" is ${value}; allowed is `);
+    expect(message.startsWith(`config key "${key}" is ${value}; allowed is `)).toBe(true);
     expect(message).toContain(allowed);
-    expect(message).toContain(fix);
+    expect(message).toContain(`. ${fix}`);
   });
 
   test.each(Object.entries(RESERVED_PARAMETERS))("the parameter %s, and says what to use instead", (parameter, instead) => {
@@ -479,8 +641,51 @@ describe("refuses", () => {
     expect(parseConfig("dev", { parameters: { constructor: "1" } }).parameters).toEqual({ constructor: "1" });
   });
 
+  test.each([
+    ["Nodes", "nodes"],
+    ["node", "nodes"],
+    ["subnets", "allowedSubnets"],
+    ["rejoin", "automaticRejoin"],
+    ["startstopped", "startStopped"],
+    ["database", "sampleDatabase"],
+    ["replicationPasswort", "replicationPassword"],
+    ["x", "nodes"],
+  ])("%s, and asks whether %s was meant", (key, meant) => {
+    expect(refusal(() => parseConfig("dev", { [key]: 1 }))).toBe(
+      `config key "${key}" is "set"; allowed is one of ${CONFIG_KEYS.join(", ")}. Did you mean ${meant}? Remove it with: pulumi config rm ${key}`,
+    );
+  });
+
+  test("a key that is none, also without a value", () => {
+    expect(refusal(() => parseConfig("dev", { no: undefined }))).toMatch(/^config key "no" is nothing; /);
+  });
+
+  test("two nodes with one port on the same Docker host and address, and none else", () => {
+    const [a, b] = [
+      { name: "a", port: 5432, dockerHost: "ssh://db1" },
+      { name: "b", port: 5432, dockerHost: "ssh://db2" },
+    ];
+    const many = refusal(() => parseConfig("dev", { nodes: [a, b] }));
+    expect(many).toBe(
+      'config key "nodes" is ["ssh://db1","ssh://db2"]; allowed is one dockerHost for all nodes: this version does not span several Docker hosts yet. ' +
+        mend("nodes"),
+    );
+    const one = refusal(() => parseConfig("dev", { nodes: [a, { ...b, dockerHost: "ssh://db1" }] }));
+    expect(one).toMatch(/^config key "nodes\[1\]\.port" is 5432; /);
+  });
+
+  test("a value with characters that no terminal should see, which it writes as what they are", () => {
+    const shown = (value: string): string | undefined =>
+      /^config key "image" is (".*"); allowed/.exec(refusal(() => parseConfig("dev", { image: value })))?.[1];
+    expect(shown("a\u0000\u001b\n\tb")).toBe('"a\\u0000\\u001b\\n\\tb"');
+    expect(shown("a\u007f\u0080\u009f\u2028\u2029b")).toBe('"a?????b"');
+    expect(shown("ä ~🐘\u00a0")).toBe('"ä ~🐘\u00a0"');
+  });
+
   test("a misspelt key with a line break in one line", () => {
-    expect(refusal(() => parseConfig("dev", { "no\ndes": [] }))).toContain("Did you mean nodes?");
+    expect(refusal(() => parseConfig("dev", { "no\ndes": [] }))).toMatch(
+      /^config key "no\\ndes" is .*Did you mean nodes\? .* rm no\\ndes$/,
+    );
     expect(refusal(() => parseConfig("dev", { parameters: { "a\nb": "1" } }))).toContain("a PostgreSQL setting's name");
   });
 
@@ -530,5 +735,59 @@ describe("passwords", () => {
     );
     expect(message).toContain("pulumi config set --secret appPassword");
     expect(message).not.toMatch(/correct|horse/);
+  });
+});
+
+describe("the parameters", () => {
+  const parse = (parameters: Raw, more: Raw = {}): Raw => parseConfig("dev", { parameters, ...more }).parameters;
+  const SYNCHRONOUS = { synchronous: { count: 1 } };
+  const ON = ["on", "true", "yes", "1"];
+  const OFF = ["off", "false", "no", "0"];
+  const LOG = "The commands read the log";
+
+  /** Each with a value that would break the stack, all that do not, and what the refusal says. */
+  const RESTRICTED: [string, string | boolean, string[], string][] = [
+    ["hot_standby", false, ON, "A standby that answers nobody cannot be judged, so none could be promoted. Remove it."],
+    ["wal_level", "minimal", ["replica", "logical"], "Standbys cannot stream with less. Remove it."],
+    ["recovery_target_timeline", "current", ["latest"], "A standby has to follow whoever is promoted. Remove it."],
+    ["logging_collector", true, OFF, `${LOG}: collect it with docker logs, or a log driver of Docker's.`],
+    ["log_destination", "csvlog", ["stderr"], `${LOG}: collect it with docker logs, or a log driver of Docker's.`],
+    ["log_line_prefix", "%p ", ["%m [%p] "], `${LOG}. Use log_connections or log_duration for more in it.`],
+    ["log_timezone", "Europe/Berlin", ["utc", "etc/utc"], `${LOG}. Use timezone for what clients see.`],
+    [
+      "lc_messages",
+      "de_DE.UTF-8",
+      ["c", "c.utf-8", "c.utf8", "posix", "en_us.utf-8", "en_us.utf8"],
+      `${LOG}. A client sets its own: SET lc_messages.`,
+    ],
+  ];
+
+  test.each(RESTRICTED)("refuse %s = %s, and say what is allowed and what to use instead", (name, value, allowed, instead) => {
+    const shown = typeof value === "string" ? value : value ? "on" : "off";
+    expect(refusal(() => parse({ [name]: value }))).toBe(
+      `config key "parameters.${name}" is "${shown}"; allowed is ${allowed.join(", ")}. ${instead}`,
+    );
+  });
+
+  test.each(RESTRICTED)("take for %s, instead of %s, what breaks nothing, in capitals as well: %j", (name, _value, allowed) => {
+    for (const value of name === "log_line_prefix" ? allowed : allowed.flatMap((text) => [text, text.toUpperCase()])) {
+      expect(parse({ [name]: value })).toEqual({ [name]: value });
+    }
+  });
+
+  test.each(["off", false, "local", "remote_write", 0])("refuse synchronous_commit = %s on a synchronous stack", (value) => {
+    const shown = value === false ? "off" : String(value);
+    expect(refusal(() => parse({ synchronous_commit: value }, SYNCHRONOUS))).toBe(
+      `config key "parameters.synchronous_commit" is "${shown}"; allowed is on, true, yes, 1, remote_apply. ` +
+        "The config key synchronous promises more. A session that needs less: SET synchronous_commit.",
+    );
+  });
+
+  test.each(["on", true, "remote_apply", "ON", "yes"])("take synchronous_commit = %s there", (value) => {
+    expect(() => parse({ synchronous_commit: value }, SYNCHRONOUS)).not.toThrow();
+  });
+
+  test("take any synchronous_commit where nothing was promised", () => {
+    expect(parse({ synchronous_commit: "off" })).toEqual({ synchronous_commit: "off" });
   });
 });

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { passfile } from "../../core/conninfo";
-import { clusterOf } from "../../core/cluster";
-import { parseConfig } from "../../core/config";
+import { type Cluster, clusterOf } from "../../core/cluster";
+import { parseConfig, type StackConfig } from "../../core/config";
 import {
   type Drift,
   DRIFT_FILES,
@@ -20,14 +20,23 @@ import type { Observation } from "../../core/topology";
 import { primary, silent, slot, standby } from "./observations";
 
 const SALT = "0123456789abcdef";
-const config = parseConfig("dev", {
-  nodes: [1, 2, 3].map((n) => ({ name: `pg-${n}`, port: 5430 + n })),
-  parameters: { work_mem: "8MB", "auto_explain.log_min_duration": "1s" },
-  sampleDatabase: true,
-});
-const cluster = clusterOf(config);
 const PASSFILE = passfile(REPLICATION_ROLE, "secret");
-const expected = Object.fromEntries(config.nodes.map(({ name }) => [name, expectedFiles(cluster, name, PASSFILE)]));
+let config: StackConfig;
+let cluster: Cluster;
+let expected: Record<string, ExpectedFiles>;
+let two: Observation;
+let three: Observation;
+beforeAll(() => {
+  config = parseConfig("dev", {
+    nodes: [1, 2, 3].map((n) => ({ name: `pg-${n}`, port: 5430 + n })),
+    parameters: { work_mem: "8MB", "auto_explain.log_min_duration": "1s" },
+    sampleDatabase: true,
+  });
+  cluster = clusterOf(config);
+  expected = Object.fromEntries(config.nodes.map(({ name }) => [name, expectedFiles(cluster, name, PASSFILE)]));
+  two = seen(standby("pg-2"));
+  three = seen(standby("pg-3"));
+});
 
 /** What a node says of which nothing was changed. */
 function facts(node: string, changes: Partial<DriftFacts> = {}): DriftFacts {
@@ -55,8 +64,6 @@ const NONE: Drift = {
   sample: [],
   slots: { "pg-1": [], "pg-2": [], "pg-3": [] },
 };
-const two = seen(standby("pg-2"));
-const three = seen(standby("pg-3"));
 
 describe("drift is nothing", () => {
   test("when nothing was changed, and the same look says so again", () => {
@@ -70,10 +77,10 @@ describe("drift is nothing", () => {
   });
 
   test.each([
-    ["no primary", [silent("pg-1", "exited"), two, three]],
-    ["two primaries", [seen(primary("pg-1", []), { database: false }), seen(primary("pg-2", []), { database: false, roles: [] }), three]],
+    ["no primary", (): Observation[] => [silent("pg-1", "exited"), two]],
+    ["two primaries", (): Observation[] => [seen(primary("pg-1", []), { database: false }), seen(primary("pg-2", []), { roles: [] })]],
   ])("but for the files when there is %s: nobody knows what the cluster should have", (_what, observed) => {
-    expect(look(observed)).toEqual(NONE);
+    expect(look([...observed(), three])).toEqual(NONE);
   });
 
   test("of what a standby says of roles and databases, which it has from the primary", () => {
@@ -130,6 +137,17 @@ describe("a node's configuration", () => {
 
   test("that was cut off on its way is to be finished", () => {
     expect(reasons({ unapplied: true })).toEqual(["its configuration was written and the server may not use it yet"]);
+  });
+
+  test("no text but a setting's own line makes a setting the stack's", () => {
+    expect(ownedSettings("# a = 'x'\n b = 'x'\nc='x'\nD = 'x'\n1e = 'x'\nf.g_2 = 'x = y'\n_h = ''\npgnode.x = '1'\npgnodes = '1'")).toEqual(
+      ["f.g_2", "_h", "pgnodes"],
+    );
+  });
+
+  test("of a node that the config does not have is compared with nothing", () => {
+    const observed = [first(), seen(standby("stray"), { altered: ["work_mem"] })];
+    expect(look(observed).config).toEqual({ "pg-1": [], stray: [] });
   });
 
   test("every setting of node.conf but pgnode's own is the stack's", () => {
@@ -225,8 +243,52 @@ describe("the digest of a file", () => {
 });
 
 describe("the question", () => {
-  test.each(["", "abc", "0123456789ABCDEF", "0123456789abcdef'"])("needs a salt that is random enough and safe in SQL, not %j", (salt) => {
-    expect(() => driftSql({ salt, database: "app", sample: false })).toThrow("expected at least 16 hexadecimal digits");
+  const ask = (changes: Partial<Parameters<typeof driftSql>[0]> = {}): string =>
+    driftSql({ salt: SALT, database: "app", sample: false, ...changes });
+
+  test.each(["", "abc", "0123456789ABCDEF", "0123456789abcdef'", "'0123456789abcdef"])(
+    "needs a salt that is random enough and safe in SQL, not %j",
+    (salt) => {
+      expect(() => ask({ salt })).toThrow(`a salt of ${salt.length} characters: expected at least 16 hexadecimal digits`);
+    },
+  );
+
+  test("takes a longer salt, and hands it over as it is", () => {
+    expect(ask({ salt: SALT + SALT })).toContain(`set_config('drift.salt', '${SALT}${SALT}', false)`);
+  });
+
+  test("is for every file that the stack writes, each by its name in the answer", () => {
+    expect(ask()).toContain(`ARRAY[${DRIFT_FILES.map((file) => `'${file}'`).join(", ")}]`);
+    expect(ask()).toContain("pg_read_binary_file('/var/lib/pgnode/' || file, 0, 1048576, true)");
+    expect(ask()).toContain("digest := 'unreadable';");
+  });
+
+  test("is for all that the answer holds", () => {
+    const { sampleTables: _apart, ...rest } = facts("pg-1");
+    for (const key of Object.keys(rest)) {
+      expect(ask()).toMatch(new RegExp(`'${key}', \\S`));
+    }
+    expect(ask()).toContain("rolname IN ('postgres', 'replica_user', 'app')");
+  });
+
+  test("is for the application database by its name, whatever is in that", () => {
+    expect(ask({ database: "o'brien" }).match(/EXISTS \(SELECT FROM pg_database WHERE datname = 'o''brien'\)/g)).toHaveLength(2);
+  });
+
+  test("goes on whatever of it fails, and ends in the line that is read", () => {
+    for (const sample of [false, true]) {
+      expect(ask({ sample })).toMatch(/^\n\\set ON_ERROR_STOP off\n/);
+      expect(ask({ sample })).toMatch(/\n\\echo '\{"facts":' :drift_facts ',"sampleTables":' :drift_tables '\}'\n$/);
+    }
+    expect(ask({ sample: true })).toMatch(/ \|\| echo null`\n\\endif\n/);
+  });
+
+  test("about the sample is for all of its tables, where the sample's SQL may have made them", () => {
+    const asked = ask({ database: "ecommerce", sample: true });
+    expect(asked).toMatch(
+      /count\(DISTINCT relname\) = 2\) FROM pg_class .*relname IN \(.*customers.*, .*orders.*\).* nspname IN \(.*public.*, .*app.*\)/,
+    );
+    expect(ask()).not.toContain("customers");
   });
 
   test("goes to the application database only for the sample", () => {
@@ -245,6 +307,9 @@ describe("the answer", () => {
   test("is null, never an error, when the server did not say", () => {
     expect(readDriftFacts('{"facts": :drift_facts ,"sampleTables": null }')).toBeNull();
     expect(readDriftFacts('{"inRecovery":false}')).toBeNull();
+    expect(readDriftFacts("null")).toBeNull();
+    expect(readDriftFacts("")).toBeNull();
+    expect(readDriftFacts('{"facts":{"salt":"0"},"sampleTables":null}')).toBeNull();
     fc.assert(fc.property(fc.oneof(fc.string(), fc.json()), (text) => expect(readDriftFacts(text)).toBeNull()));
   });
 });

@@ -170,7 +170,7 @@ describe("the objections to a promotion", () => {
 
   test("are that nobody knows what would be lost: unknown is never taken for little", () => {
     expect(judge({ atRisk: null, maxBytes: Number.MAX_SAFE_INTEGER })).toEqual([
-      expect.stringContaining("nobody knows what the standby lacks") as string,
+      "no stopped node holds the data of the last primary, so nobody knows what the standby lacks",
     ]);
   });
 
@@ -186,9 +186,10 @@ describe("the objections to a promotion", () => {
 
   test("are that a standby still reads WAL of its own: it may have received more than it shows", () => {
     const observed = [silent("pg1", "exited"), candidate, standby("pg3", { localWalRead: false })];
-    expect(judge({ observed })).toEqual([
-      "pg3 still reads WAL of its own, and nobody knows how much of it there is; wait and run this again",
-    ]);
+    const why = "still reads WAL of its own, and nobody knows how much of it there is; wait and run this again";
+    expect(judge({ observed })).toEqual([`pg3 ${why}`]);
+    const both = [standby("pg2", { localWalRead: false }), standby("pg3", { localWalRead: false })];
+    expect(judge({ observed: both })).toEqual([`pg2, pg3 ${why}`]);
   });
 
   test("are that a standby still reads WAL of its own because it is to do so late: what to run comes with it", () => {

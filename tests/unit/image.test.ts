@@ -2,9 +2,12 @@ import { createHash } from "crypto";
 import { readFileSync } from "fs";
 import { join } from "path";
 import { DEFAULTS, parseConfig } from "../../core/config";
+import { HOST_SCRIPTS } from "../../core/hostScripts";
 import { imageName, provideImage } from "../../core/image";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
 
-const dockerfile = readFileSync(join(__dirname, "..", "..", "image", "Dockerfile"), "utf8");
+const textOf = (...path: string[]): string => readFileSync(join(__dirname, "..", "..", "image", ...path), "utf8");
+const dockerfile = textOf("Dockerfile");
 const digest = createHash("sha256").update(dockerfile).digest("hex").slice(0, 12);
 
 describe("the name of the image", () => {
@@ -41,5 +44,25 @@ describe("what provides the image", () => {
 
   test("is the same script for every image: what differs is in the environment", () => {
     expect(provideImage("postgres:17").script).toBe(provideImage(DEFAULTS.image).script);
+  });
+});
+
+describe("the programs that the stack brings along", () => {
+  test("are the files of image/, each a program for a POSIX shell", () => {
+    expect(PGNODE_SCRIPT).toBe(textOf("pgnode.sh"));
+    expect(PGNODE_SCRIPT).toMatch(/^#!\/bin\/sh\n/);
+    expect(PGNODE_PATH).toMatch(/^\/usr\/local\/bin\/pgnode$/);
+    expect(provideImage("postgres:17").script).toBe(textOf("host", "provide-image.sh"));
+  });
+
+  test("are whole: a step brings the functions that it calls", () => {
+    const [lib, onPrimary] = [textOf("host", "lib.sh"), textOf("host", "on-primary.sh")];
+    expect(HOST_SCRIPTS).toEqual({
+      birth: textOf("host", "birth.sh"),
+      configure: lib + textOf("host", "configure.sh"),
+      ready: lib + textOf("host", "ready.sh"),
+      onPrimary: lib + onPrimary,
+      slot: lib + textOf("host", "slot.sh") + onPrimary,
+    });
   });
 });

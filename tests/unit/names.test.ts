@@ -4,7 +4,18 @@ import { join } from "path";
 import { conninfo, hostLists, isUsablePassword, libpqUrl, passfile } from "../../core/conninfo";
 import { currentDockerHost } from "../../core/dockerHost";
 import { formatLsn, lsnDiff, parseLsn } from "../../core/lsn";
-import { containerName, isNodeName, labelsOf, LOCK_LABELS, networkName, slotName, volumeName } from "../../core/names";
+import {
+  byName,
+  containerName,
+  isNodeName,
+  labelFilter,
+  labelsOf,
+  LOCK_LABELS,
+  lockName,
+  networkName,
+  slotName,
+  volumeName,
+} from "../../core/names";
 
 describe("connection strings", () => {
   test("keep the order of their parameters and leave absent ones out", () => {
@@ -59,6 +70,46 @@ describe("names", () => {
       "postgres-replica-dev-pg1",
       "postgres-replica-dev-pg1-data",
     ]);
+  });
+
+  test("of a stack's lock is the stack's with an ending that no node has", () => {
+    expect(lockName("dev")).toBe("postgres-replica-dev.lock");
+  });
+
+  test.each([
+    ["pg2", "pg10", -1],
+    ["pg10", "pg2", 1],
+    ["a", "b", -1],
+    ["a1", "a01", 1],
+    ["a01", "a1", -1],
+    ["pg1", "pg1", 0],
+  ])("are sorted as people do, and never at random: %s and %s", (a, b, order) => {
+    expect(Math.sign(byName(a, b))).toBe(order);
+  });
+
+  test("only a stack's own objects are listed: by project and stack", () => {
+    expect(labelFilter("dev")).toEqual([
+      "--filter",
+      "label=postgres-replica.project=postgres-replica",
+      "--filter",
+      "label=postgres-replica.stack=dev",
+    ]);
+  });
+
+  test("labels say which state made an object, by whom and when, where that is known", () => {
+    expect(labelsOf("dev", "pg1", { id: "4711", madeBy: "alice@laptop,2026-11-24" })).toEqual({
+      "postgres-replica.project": "postgres-replica",
+      "postgres-replica.stack": "dev",
+      "postgres-replica.node": "pg1",
+      "postgres-replica.identity": "4711",
+      "postgres-replica.made-by": "alice@laptop,2026-11-24",
+    });
+  });
+
+  test("every label of the lock is one of its own", () => {
+    const labels = Object.values(LOCK_LABELS);
+    expect(new Set(labels).size).toBe(labels.length);
+    expect(labels.filter((label) => !/^postgres-replica\.lock(\.[a-z]+)?$/.test(label))).toEqual([]);
   });
 
   test("the lock has no label by which a stack's objects are found", () => {

@@ -1,9 +1,10 @@
-import { needsClone, reasonIn } from "../../core/reason";
+import { cannotClone, hasNoCluster, isRefused, needsClone, reasonIn } from "../../core/reason";
 
 const at = (text: string): string => `2026-11-23 22:00:00.000 UTC [57] ${text}`;
 
 describe("the reason in a log", () => {
   test("is what pgnode said, when that was the last word", () => {
+    expect(reasonIn(["pgnode: one", "pgnode: two", "pgnode: three "])).toBe("three");
     expect(reasonIn([at("FATAL:  could not write to file"), "pgnode: node pg1 has no cluster in its volume. Run up"])).toBe(
       "node pg1 has no cluster in its volume. Run up",
     );
@@ -37,11 +38,31 @@ describe("the reason in a log", () => {
     );
   });
 
+  test("is the last of several", () => {
+    expect(reasonIn([at("FATAL:  could not open file"), at("PANIC:  could not write to file"), at("LOG:  shut down")])).toBe(
+      "could not write to file",
+    );
+  });
+
+  test("is one line: what goes on with a tab is added, also when the log begins in the middle of it", () => {
+    expect(reasonIn(["\tFATAL:  alone"])).toBe("alone");
+    expect(reasonIn(["\tpgnode: alone"])).toBe("alone");
+    expect(reasonIn([at("FATAL:  one"), "\t  two  ", "\tthree\r"])).toBe("one; two; three");
+  });
+
   test.each([
     "FATAL:  the database system is starting up",
     "FATAL:  the database system is shutting down",
     "FATAL:  terminating connection due to administrator command",
     "FATAL:  canceling statement due to conflict with recovery",
+    'FATAL:  password authentication failed for user "app"',
+    'FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "app", database "app", no encryption',
+    'FATAL:  role "nobody" does not exist',
+    'FATAL:  database "nothing" does not exist',
+    "FATAL:  sorry, too many clients already",
+    "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+    "FATAL:  connection to client lost",
+    "FATAL:  unsupported frontend protocol 1.0: server supports 3.0 to 3.0",
     'ERROR:  relation "x" does not exist',
     "LOG:  checkpoint complete",
   ])("is not %s", (line) => {
@@ -53,6 +74,13 @@ describe("the reason in a log", () => {
     expect(reasonIn([at(`LOG:  ${text}`), at("LOG:  waiting for WAL to become available at 0/5000018")])).toBe(text);
     expect(needsClone(text)).toBe(true);
   });
+
+  test.each(['could not access the database "app"', "it is canceling the role", "waiting because the database system is starting up"])(
+    "is %s, although a harmless one has words of it",
+    (text) => {
+      expect(reasonIn([at(`FATAL:  ${text}`)])).toBe(text);
+    },
+  );
 
   test("is nothing when the log is empty", () => {
     expect(reasonIn([])).toBe("");
@@ -68,5 +96,36 @@ describe("only a clone helps", () => {
     ["", false],
   ])("%s: %s", (reason, expected) => {
     expect(needsClone(reason)).toBe(expected);
+  });
+});
+
+describe("what a node says", () => {
+  test.each([
+    ["requested WAL segment 000000010000000000000003 has been removed", false],
+    ["requested starting point 0/5000000 on timeline 12 is not in this server's history", true],
+    ["requested timeline 31 is not a child of this server's history", true],
+    ["new timeline 12 forked off current database system timeline 11 before current recovery point 0/5000000", true],
+  ])("%s: only a clone helps: %s", (reason, expected) => {
+    expect(needsClone(reason)).toBe(expected);
+  });
+
+  test("tells an empty volume", () => {
+    expect(hasNoCluster("node pg1 has no cluster in its volume. Run up")).toBe(true);
+    expect(hasNoCluster("node pg1 has a cluster")).toBe(false);
+  });
+
+  test("tells a clone that cannot be made as things are, and only that", () => {
+    expect(cannotClone("node db-c cannot be cloned: 10 GiB do not fit into 1 GiB")).toBe(true);
+    expect(cannotClone("why node db-c cannot be cloned: it does not say")).toBe(false);
+    expect(cannotClone("node db-c cannot be reached")).toBe(false);
+  });
+
+  test.each([
+    ['connection to server at "pg1" failed: FATAL:  password authentication failed for user "replica_user"', true],
+    ['FATAL:  no pg_hba.conf entry for replication connection from host "10.0.0.1"', true],
+    ['FATAL:  pg_hba.conf rejects replication connection for host "10.0.0.1"', true],
+    ['connection to server at "pg1" failed: Connection refused', false],
+  ])("tells a refused login, which no waiting changes: %s: %s", (reason, expected) => {
+    expect(isRefused(reason)).toBe(expected);
   });
 });

@@ -1,5 +1,6 @@
+import { CONFIG_KEYS } from "../../core/config";
 import { defaultParameters, hbaConf, nodeConf, type NodeSettings, RESERVED_PARAMETERS, synchronousStandbyNames } from "../../core/settings";
-import { hbaMethod, parseConf, parseConninfo, parseHba } from "./grammars";
+import { hbaMethod, type HbaRule, parseConf, parseConninfo, parseHba } from "./grammars";
 
 const members = ["pg1", "pg2", "db-c"].map((name) => ({ name, host: name, port: 5432 }));
 const settings = (changes: Partial<NodeSettings> = {}): NodeSettings => ({
@@ -23,6 +24,16 @@ describe("a node's PostgreSQL settings", () => {
       hot_standby: "on",
       max_standby_streaming_delay: "30s",
     });
+  });
+
+  test("let a standby notice within seconds that it is cut off, and find a new primary as quickly", () => {
+    expect(conf()).toMatchObject({ wal_retrieve_retry_interval: "1s", wal_sender_timeout: "10s", wal_receiver_timeout: "10s" });
+  });
+
+  test("and those of who may connect say first that they are overwritten, and end with a line break", () => {
+    for (const text of [nodeConf(settings()), hbaConf([])]) {
+      expect(text).toMatch(/^# Written by postgres-replica; `pulumi up` overwrites it\.\n[^]*[^\n]\n$/);
+    }
   });
 
   test("hold what the field has learnt is needed", () => {
@@ -51,6 +62,22 @@ describe("a node's PostgreSQL settings", () => {
     const dropped = Object.keys(conf()).filter((name) => conf({ parameters: { [name]: "mine" } })[name] !== "mine");
     expect(dropped).toContain("primary_conninfo");
     expect(dropped.filter((name) => RESERVED_PARAMETERS[name] === undefined)).toEqual([]);
+  });
+
+  test.each(Object.entries(RESERVED_PARAMETERS))(
+    "has for %s a config key to use instead, or a reason why there is none",
+    (_name, instead) => {
+      const [, key] = /^the config key (\w+)/.exec(instead) ?? [];
+      expect(key === undefined ? instead : [key, CONFIG_KEYS.includes(key)]).toEqual(
+        key === undefined ? expect.stringMatching(/^nothing: \w+ .{5,}\w$/) : [key, true],
+      );
+    },
+  );
+
+  test("never make a standby stop on its way: every setting of a recovery target is refused", () => {
+    expect(Object.keys(RESERVED_PARAMETERS).filter((name) => name.startsWith("recovery_"))).toEqual(
+      ["", "_action", "_inclusive", "_lsn", "_name", "_time", "_xid"].map((part) => `recovery_target${part}`),
+    );
   });
 
   test("survive quotes and backslashes in a value", () => {
@@ -107,17 +134,17 @@ describe("synchronous replication", () => {
 });
 
 describe("who may connect", () => {
-  const rules = parseHba(hbaConf(["10.0.0.0/8", "samenet"]));
+  const rules = (): HbaRule[] => parseHba(hbaConf(["10.0.0.0/8", "samenet"]));
   const NEAR = ["127.0.0.1/32", "::1/128", "10.0.0.0/8", "samenet"];
 
   test("nobody without a password but the node's own administrator on its socket", () => {
-    const passwordless = rules.filter((rule) => !["scram-sha-256", "reject"].includes(rule.method));
+    const passwordless = rules().filter((rule) => !["scram-sha-256", "reject"].includes(rule.method));
     expect(passwordless).toEqual([{ type: "local", database: "all", user: "postgres", address: "", method: "peer" }]);
-    expect(hbaMethod(rules, { type: "local", database: "app", user: "app" })).toBe("scram-sha-256");
+    expect(hbaMethod(rules(), { type: "local", database: "app", user: "app" })).toBe("scram-sha-256");
   });
 
   test.each(NEAR)("from %s: the replication role streams and rewinds, and reads no other database", (address) => {
-    const method = (database: string): string | undefined => hbaMethod(rules, { database, user: "replica_user", address });
+    const method = (database: string): string | undefined => hbaMethod(rules(), { database, user: "replica_user", address });
     expect(method("replication")).toBe("scram-sha-256");
     expect(method("postgres")).toBe("scram-sha-256");
     expect(method("app")).toBe("reject");
@@ -125,18 +152,36 @@ describe("who may connect", () => {
   });
 
   test.each(NEAR)("from %s: other roles use databases and do not stream", (address) => {
-    expect(hbaMethod(rules, { database: "app", user: "app", address })).toBe("scram-sha-256");
-    expect(hbaMethod(rules, { database: "replication", user: "app", address })).toBeUndefined();
-    expect(hbaMethod(rules, { database: "replication", user: "postgres", address })).toBeUndefined();
+    expect(hbaMethod(rules(), { database: "app", user: "app", address })).toBe("scram-sha-256");
+    expect(hbaMethod(rules(), { database: "replication", user: "app", address })).toBeUndefined();
+    expect(hbaMethod(rules(), { database: "replication", user: "postgres", address })).toBeUndefined();
   });
 
   test("nobody from elsewhere", () => {
-    expect(new Set(rules.map((rule) => rule.address))).toEqual(new Set(["", ...NEAR]));
+    expect(new Set(rules().map((rule) => rule.address))).toEqual(new Set(["", ...NEAR]));
   });
 
   test("the node itself always, even when no subnet is allowed, and no rule twice", () => {
     const own = parseHba(hbaConf([]));
     expect(hbaMethod(own, { database: "app", user: "app", address: "127.0.0.1/32" })).toBe("scram-sha-256");
     expect(hbaConf(["127.0.0.1/32"])).toBe(hbaConf([]));
+  });
+});
+
+describe("an allowedSubnets without the nodes' own network", () => {
+  const rules = (): HbaRule[] => parseHba(hbaConf(["192.0.2.0/24"]));
+  const method = (user: string, database: string): string | undefined => hbaMethod(rules(), { user, database, address: "samenet" });
+
+  test("still lets standbys stream and rewind, and nobody else in", () => {
+    expect([method("replica_user", "replication"), method("replica_user", "postgres")]).toEqual(["scram-sha-256", "scram-sha-256"]);
+    expect([method("replica_user", "app"), method("app", "app"), method("postgres", "postgres")]).toEqual(["reject", undefined, undefined]);
+  });
+
+  test("is the same file as before for those who have it in", () => {
+    expect(
+      hbaConf(["samenet", "192.0.2.0/24"])
+        .split("\n")
+        .filter((line) => line.includes("samenet")),
+    ).toHaveLength(4);
   });
 });

@@ -1,6 +1,6 @@
-import { lagBytesQuery } from "../../core/queries";
+import { lagBytesQuery, REPLICATION_STATUS } from "../../core/queries";
 import { CHANGED_PASSWORDS_SQL, rolesSql } from "../../core/roles";
-import { SAMPLE_SQL } from "../../core/sample";
+import { SAMPLE_SQL, SAMPLE_TABLES } from "../../core/sample";
 import { createSlotSql, dropSlotSql } from "../../core/slots";
 import { readSqlLiteral } from "./grammars";
 
@@ -63,6 +63,19 @@ describe("the roles", () => {
     expect(described).toBeGreaterThan(script.lastIndexOf(" PASSWORD "));
     expect(script.slice(described)).not.toMatch(/repl; DROP|app:|s'uper/);
     expect(CHANGED_PASSWORDS_SQL).toContain("'postgres', 'replica_user', 'app'");
+  });
+
+  test("compare the digest that they keep with one of the verifier, never with a password", () => {
+    const set = /IS %L', rolname, ('postgres-replica: digest of .*?, 'hex'\))\)/.exec(sql())?.[1];
+    expect(set).toMatch(/encode\(sha256\(convert_to\(rolpassword, 'UTF8'\)\), 'hex'\)$/);
+    expect(CHANGED_PASSWORDS_SQL.endsWith(` IS DISTINCT FROM ${set ?? ""}`)).toBe(true);
+    for (const text of [sql(), CHANGED_PASSWORDS_SQL]) {
+      expect(text).toContain("WHERE rolname IN ('postgres', 'replica_user', 'app')");
+    }
+  });
+
+  test("end with a line break: whatever comes after them is a line of its own", () => {
+    expect(sql()).toMatch(/;\n$/);
   });
 
   test("leave no password in the server's log: logging is off before the first one", () => {
@@ -129,6 +142,11 @@ describe("a slot", () => {
 });
 
 describe("the sample data", () => {
+  test("is in the tables that it makes, and in no other", () => {
+    expect([...SAMPLE_SQL.matchAll(/CREATE TABLE IF NOT EXISTS (\w+)/g)].map(([, name]) => name)).toEqual(SAMPLE_TABLES);
+    expect([...SAMPLE_SQL.matchAll(/INSERT INTO (\w+)/g)].map(([, name]) => name)).toEqual(SAMPLE_TABLES);
+  });
+
   test("is loaded as a whole or not at all, and only into empty tables", () => {
     expect(SAMPLE_SQL.trim()).toMatch(/^BEGIN;[^]*COMMIT;$/);
     expect(SAMPLE_SQL.match(/CREATE TABLE (?!IF NOT EXISTS)/g)).toBeNull();
@@ -145,5 +163,23 @@ describe("the lag query", () => {
     expect(query).toContain("application_name = 'o''node'");
     expect(query).toContain("AND NOT pg_is_in_recovery()");
     expect(query).toContain("pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)");
+  });
+});
+
+describe("the replication status", () => {
+  test("is the guide's: of each standby its address, its state and three lags, each from where the one before ends", () => {
+    expect([...REPLICATION_STATUS.matchAll(/(\w+),?\n/g)].map(([, column]) => column)).toEqual([
+      "SELECT",
+      "client_addr",
+      "state",
+      "send_lag_bytes",
+      "receive_lag_bytes",
+      "replay_lag_bytes",
+    ]);
+    expect([...REPLICATION_STATUS.matchAll(/pg_wal_lsn_diff\((\S+), (\w+)\)/g)].map(([, from, to]) => [from, to])).toEqual([
+      ["pg_current_wal_lsn()", "sent_lsn"],
+      ["sent_lsn", "flush_lsn"],
+      ["flush_lsn", "replay_lsn"],
+    ]);
   });
 });

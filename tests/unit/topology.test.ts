@@ -1,4 +1,4 @@
-import { assess, exitCodeOf, nearlyFull, type Observation, type Problem, readReport, type Status } from "../../core/topology";
+import { assess, exitCodeOf, nearlyFull, NODE_SQL, type Observation, type Problem, readReport, type Status } from "../../core/topology";
 import { primary, replica, silent, slot, standby } from "./observations";
 
 const MIB = 1024 * 1024;
@@ -8,16 +8,17 @@ const problemsOf = (status: Status, node: string): Problem[] => status.problems.
 const look = (...observed: Observation[]): Status => assess("dev", observed);
 
 describe("a healthy stack", () => {
-  const status = look(primary("pg1", ["pg2"]), standby("pg2"));
+  const healthy = (): Status => look(primary("pg1", ["pg2"]), standby("pg2"));
 
   test("has one primary, no problems, exit code 0", () => {
+    const status = healthy();
     expect(status.primary).toBe("pg1");
     expect(status.problems).toEqual([]);
     expect(exitCodeOf(status)).toBe(0);
   });
 
   test("shows all that is known of each node", () => {
-    expect(status.nodes).toEqual([
+    expect(healthy().nodes).toEqual([
       {
         name: "pg1",
         container: "postgres-replica-dev-pg1",
@@ -77,14 +78,16 @@ describe("a healthy stack", () => {
 });
 
 describe("two primaries", () => {
-  const status = look(primary("pg1", []), primary("pg2", [], { timeline: 2 }), standby("pg3"));
+  const split = (): Status => look(primary("pg1", []), primary("pg2", [], { timeline: 2 }), standby("pg3"));
 
   test("leave nobody to be called the primary, exit code 2", () => {
+    const status = split();
     expect(status.primary).toBeNull();
     expect(exitCodeOf(status)).toBe(2);
   });
 
   test("are both named, with the command that stops either", () => {
+    const status = split();
     for (const node of ["pg1", "pg2"]) {
       expect(problemsOf(status, node)).toEqual([
         { node, what: "more than one writer: pg1 and pg2", fix: `stop the wrong one at once: docker stop postgres-replica-dev-${node}` },
@@ -126,6 +129,20 @@ describe("no primary", () => {
 });
 
 describe("a node that does not answer", () => {
+  test("shows no lag, connection or slot, also while the primary still lists it", () => {
+    const lists = primary("pg1", ["pg2"], { replicas: [replica("pg2", { lagBytes: 5, lagSeconds: 7 })] });
+    expect(look(lists, silent("pg2", "running")).nodes[1]).toMatchObject({
+      role: "unknown",
+      lagBytes: null,
+      lagSeconds: null,
+      state: null,
+      syncState: null,
+      slot: null,
+      walStatus: null,
+      walKeptBytes: null,
+    });
+  });
+
   test.each([
     ["exited", "down", "its container is exited", "npm run rejoin -- pg2 --stack dev"],
     ["created", "down", "its container is created", "npm run rejoin -- pg2 --stack dev"],
@@ -209,6 +226,15 @@ describe("a standby", () => {
     expect(of(16 * MIB + 1)).toEqual(["it is 16777217 bytes behind pg1, because recovery_min_apply_delay is 10min"]);
   });
 
+  test("that has replayed nothing yet and is not connected has a lag that nobody knows", () => {
+    const status = look(primary("pg1", ["pg2"], { replicas: [] }), standby("pg2", { replayLsn: null, lagSeconds: null }));
+    expect(status.nodes[1]).toMatchObject({ role: "standby", lagBytes: null, lagSeconds: null });
+  });
+
+  test("whose lag the primary does not know is not called behind", () => {
+    expect(withReplica({ lagBytes: null }).problems).toEqual([]);
+  });
+
   test("that is catching up does not stream yet", () => {
     expect(problemsOf(withReplica({ state: "catchup" }), "pg2")[0]?.what).toBe("it does not stream from pg1 (catchup)");
   });
@@ -221,7 +247,9 @@ describe("a standby", () => {
   test("with more lag than the threshold is a problem, with just the threshold it is not", () => {
     expect(withReplica({ lagBytes: 16 * MIB }).problems).toEqual([]);
     const behind = withReplica({ lagBytes: 16 * MIB + 1 });
-    expect(problemsOf(behind, "pg2").map((p) => p.what)).toEqual(["it is 16777217 bytes behind pg1"]);
+    expect(problemsOf(behind, "pg2")).toEqual([
+      { node: "pg2", what: "it is 16777217 bytes behind pg1", fix: "watch whether it catches up: run status again" },
+    ]);
     expect(behind.nodes[1]?.lagBytes).toBe(16 * MIB + 1);
     expect(exitCodeOf(behind)).toBe(1);
   });
@@ -255,6 +283,7 @@ describe("a standby", () => {
     );
     expect(problemsOf(status, "pg2")).toEqual([]);
     expect(problemsOf(status, "pg3")).toHaveLength(1);
+    expect(status.nodes.map((node) => node.lagBytes)).toEqual([null, 0, 99 * MIB]);
   });
 
   test("tells its lag in seconds itself, else the primary does", () => {
@@ -292,6 +321,11 @@ describe("a node whose log gives a reason", () => {
     expect(problemsOf(look(catchingUp, away), "pg2")[0]?.what).toBe("it does not stream from pg1 (catchup)");
   });
 
+  test("is told to run up when the primary refuses its password", () => {
+    const away = { ...standby("pg2"), reason: 'password authentication failed for user "replica_user"' };
+    expect(problemsOf(look(primary("pg1", ["pg2"], { replicas: [] }), away), "pg2")[0]?.fix).toBe("npm run up -- --stack dev");
+  });
+
   test("is told to rejoin when only a clone helps", () => {
     const away = { ...standby("pg2"), reason: "requested WAL segment 000000010000000000000003 has already been removed" };
     expect(problemsOf(look(primary("pg1", ["pg2"], { replicas: [] }), away), "pg2")[0]?.fix).toBe("npm run rejoin -- pg2 --stack dev");
@@ -319,11 +353,24 @@ test("a password that was changed by hand is a problem of the primary, which up 
   ]);
 });
 
+test("tablespaces are a problem of the primary, which names each of them and says how to leave it", () => {
+  const found = ["big in /mnt/big", "fast in /mnt/fast"];
+  const { problems } = look(primary("pg1", ["pg2"], { tablespaces: found }), standby("pg2", { tablespaces: found }));
+  expect(problems).toEqual([
+    {
+      node: "pg1",
+      what: expect.stringMatching(/^pg1 has tablespaces \(big in \/mnt\/big, fast in \/mnt\/fast\), .* no node can be cloned$/) as string,
+      fix: expect.stringMatching(/^On the primary .*SET TABLESPACE pg_default.*DROP TABLESPACE$/) as string,
+    },
+  ]);
+});
+
 describe("a disk", () => {
   const GIB = 1024 ** 3;
 
   test.each([
     [100 * GIB, 1.1 * GIB, false],
+    [100 * GIB, 1 * GIB, false],
     [100 * GIB, 0.9 * GIB, true],
     [10 * GIB, 0.6 * GIB, false],
     [10 * GIB, 0.4 * GIB, true],
@@ -335,8 +382,12 @@ describe("a disk", () => {
   test("that is nearly full is a problem of its node, whatever role that has", () => {
     const disk = { totalBytes: 10 * GIB, freeBytes: 0.25 * GIB };
     const status = look({ ...primary("pg1", ["pg2"]), disk }, { ...standby("pg2"), disk });
-    expect(status.problems.map((p) => [p.node, p.what])).toEqual(
-      ["pg1", "pg2"].map((node) => [node, "the disk of its volume is nearly full: 256.0 MiB of 10.0 GiB are free"]),
+    expect(status.problems).toEqual(
+      ["pg1", "pg2"].map((node) => ({
+        node,
+        what: "the disk of its volume is nearly full: 256.0 MiB of 10.0 GiB are free",
+        fix: "docker system df (and free space on the Docker host)",
+      })),
     );
     expect(status.nodes.map((node) => node.diskFreeBytes)).toEqual([0.25 * GIB, 0.25 * GIB]);
   });
@@ -348,7 +399,16 @@ describe("a disk", () => {
       disk: { totalBytes: 102400 * 1024, freeBytes: 1024 * 1024 },
     });
     expect(readReport(report).disk).toBeNull();
+    expect(readReport(`${report}\ndf: /var/lib/pgnode: No such file or directory\n`).disk).toBeNull();
   });
+});
+
+test("a server is asked for all that its report holds, and its node for the disk of its volume", () => {
+  const { server } = standby("pg2");
+  for (const name of [server, server?.receiver, replica("pg2"), slot("pg2")].flatMap((part) => Object.keys(part ?? {}))) {
+    expect(NODE_SQL).toMatch(new RegExp(`'${name}', \\S`));
+  }
+  expect(NODE_SQL).toMatch(/\n\\! df -P -k \/var\/lib\/pgnode \| tail -n 1\n$/);
 });
 
 test("every problem says what to do", () => {

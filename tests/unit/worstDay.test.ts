@@ -2,9 +2,6 @@ import * as docker from "../../commands/docker";
 import { nodeOf, NodeControl } from "../../commands/nodes";
 import { until } from "../../commands/promotion";
 import { parseConfig } from "../../core/config";
-import { hbaConf, RESTRICTED_PARAMETERS } from "../../core/settings";
-import { hbaMethod, parseHba } from "./grammars";
-import { notCoveredIn, type Unlogged } from "../../core/notCovered";
 
 jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
@@ -59,25 +56,6 @@ describe("the marks of a stopped node", () => {
   });
 });
 
-describe("what a promotion does not cover", () => {
-  const tables = (...all: [string, Unlogged][]): Map<string, Unlogged> => new Map(all);
-
-  test("is nothing when there is nothing", () => {
-    const none = tables(["app", { count: 0, first: [] }]);
-    expect(notCoveredIn([], { databases: ["app"], logicalSlots: [] }, none)).toEqual([]);
-  });
-
-  test("is the unlogged tables of each database, and the logical slots that the node has not", () => {
-    const own = { databases: [], logicalSlots: ["synced"] };
-    const some = tables(["app", { count: 1, first: ["public.a"] }], ["b", { count: 7, first: ["x.a", "x.b"] }]);
-    expect(notCoveredIn(["z", "synced", "cdc", "z"], own, some)).toEqual([
-      "unlogged tables of database app, empty now: public.a",
-      "unlogged tables of database b, empty now: x.a, x.b, 5 more",
-      "logical slots, gone now: cdc, z",
-    ]);
-  });
-});
-
 describe("a bound", () => {
   afterEach(() => jest.restoreAllMocks());
 
@@ -92,68 +70,5 @@ describe("a bound", () => {
     let day = 0;
     jest.spyOn(Date, "now").mockImplementation(() => --day * 86_400_000);
     await expect(until("it", 0.2, () => Promise.resolve(false))).rejects.toThrow("waited 0.2 s for it");
-  });
-});
-
-describe("the parameters", () => {
-  const parse =
-    (parameters: Record<string, unknown>, more: object = {}) =>
-    (): unknown =>
-      parseConfig("dev", { parameters, ...more }).parameters;
-  const SYNCHRONOUS = { synchronous: { count: 1 } };
-
-  test.each([
-    ["hot_standby", false],
-    ["wal_level", "minimal"],
-    ["recovery_target_timeline", "current"],
-    ["logging_collector", true],
-    ["log_destination", "csvlog"],
-    ["log_line_prefix", "%p "],
-    ["log_timezone", "Europe/Berlin"],
-    ["lc_messages", "de_DE.UTF-8"],
-  ])("refuse %s = %s, and say what to use instead", (name, value) => {
-    const shown = typeof value === "string" ? value : value ? "on" : "off";
-    const { allowed, instead } = RESTRICTED_PARAMETERS[name] ?? { allowed: [], instead: "?" };
-    expect(parse({ [name]: value })).toThrow(`config key "parameters.${name}" is "${shown}"; allowed is ${allowed.join(", ")}. ${instead}`);
-  });
-
-  test.each(["recovery_target", "recovery_target_time", "recovery_target_lsn", "recovery_target_action"])("refuse %s", (name) => {
-    expect(parse({ [name]: "x" })).toThrow("restore to a point in time with a server outside the stack");
-  });
-
-  test.each([
-    { hot_standby: true, wal_level: "logical", logging_collector: "off", log_destination: "stderr" },
-    { wal_level: "replica", log_line_prefix: "%m [%p] ", log_timezone: "Etc/UTC", lc_messages: "C.UTF-8" },
-    { synchronous_commit: "off" },
-  ])("take what the stack itself would set, and what breaks no promise: %j", (parameters) => {
-    expect(parse(parameters)).not.toThrow();
-  });
-
-  test.each(["off", false, "local", "remote_write", 0])("refuse synchronous_commit = %s on a synchronous stack", (value) => {
-    expect(parse({ synchronous_commit: value }, SYNCHRONOUS)).toThrow(
-      /^config key "parameters\.synchronous_commit" is "\w+"; allowed is on, true, yes, 1, remote_apply\. The config key synchronous promises more/,
-    );
-  });
-
-  test.each(["on", true, "remote_apply"])("take synchronous_commit = %s there", (value) => {
-    expect(parse({ synchronous_commit: value }, SYNCHRONOUS)).not.toThrow();
-  });
-});
-
-describe("an allowedSubnets without the nodes' own network", () => {
-  const rules = parseHba(hbaConf(["192.0.2.0/24"]));
-  const method = (user: string, database: string): string | undefined => hbaMethod(rules, { user, database, address: "samenet" });
-
-  test("still lets standbys stream and rewind, and nobody else in", () => {
-    expect([method("replica_user", "replication"), method("replica_user", "postgres")]).toEqual(["scram-sha-256", "scram-sha-256"]);
-    expect([method("replica_user", "app"), method("app", "app"), method("postgres", "postgres")]).toEqual(["reject", undefined, undefined]);
-  });
-
-  test("is the same file as before for those who have it in", () => {
-    expect(
-      hbaConf(["samenet", "192.0.2.0/24"])
-        .split("\n")
-        .filter((line) => line.includes("samenet")),
-    ).toHaveLength(4);
   });
 });
