@@ -164,7 +164,11 @@ exec /usr/bin/mv "$@"
     await killedWhenHeld("pg2");
     await nodes.docker("kill", nodes.container("pg1"));
     await nodes.docker("start", nodes.container("pg2"));
-    await nodes.until("pg2 to look for a primary", async () => (await inNode("pg2", "ls /var/lib/pgnode/data/PG_VERSION; true")) !== "");
+    await nodes.until("pg2 to look for a primary", async () => (await inNode("pg2", "ls /var/lib/pgnode/data/PG_VERSION || true")) !== "");
+    // Longer than a node that was primary waits for its peers.
+    for (const end = performance.now() + 8_000; performance.now() < end;) {
+      expect(await isWritable(nodes, "pg2")).toBe(false);
+    }
     // The other one comes up as the primary that it was, because this one does not answer in time.
     await nodes.docker("start", nodes.container("pg1"));
     await nodes.until("pg1 to be primary", () => isWritable(nodes, "pg1"), 60);
