@@ -142,7 +142,10 @@ while :; do
     esac
     [ "$(now)" -lt "$deadline" ] || {
         said=$(reason_of "$NODE_CONTAINER" | tail -n 1)
-        die "node $NODE_NAME is neither primary nor streaming after $PGNODE_TIMEOUT s. ${said:+The last it said: ${said#pgnode: }. }Its log: docker logs $NODE_CONTAINER"
+        find_primary
+        nobody=
+        [ -n "$PRIMARY" ] || nobody="No node is primary. Run: npm run status, then npm run failover. "
+        die "node $NODE_NAME is neither primary nor streaming after $PGNODE_TIMEOUT s. ${nobody}${said:+The last it said: ${said#pgnode: }. }Its log: docker logs $NODE_CONTAINER"
     }
     sleep 0.1
 done

@@ -436,12 +436,21 @@ describe("a node is ready", () => {
     expect(ran.calls.filter((call) => call.includes("RestartCount"))).toHaveLength(4);
   });
 
+  const CUT_OFF = 'case $verb in logs) echo "2026 FATAL:  could not connect to the primary server"; exit 0 ;; esac';
+
   test("given up at the deadline, whatever it does, with the node's last words", async () => {
-    const log = 'case $verb in logs) echo "2026 FATAL:  could not connect to the primary server"; exit 0 ;; esac';
-    const ran = await ready({ one: PRIMARY, two: log }, { PGNODE_TIMEOUT: "0" });
+    const ran = await ready({ one: PRIMARY, two: CUT_OFF }, { PGNODE_TIMEOUT: "0" });
     expect([ran.code, ran.stderr]).toEqual([
       1,
       "pgnode: node pg2 is neither primary nor streaming after 0 s. The last it said: 2026 FATAL:  could not connect to the primary server. Its log: docker logs two\n",
+    ]);
+  });
+
+  test("given up at the deadline with the command to run where there is nobody to stream from", async () => {
+    const ran = await ready({ one: state("exited"), two: CUT_OFF }, { PGNODE_TIMEOUT: "0" });
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      "pgnode: node pg2 is neither primary nor streaming after 0 s. No node is primary. Run: npm run status, then npm run failover. The last it said: 2026 FATAL:  could not connect to the primary server. Its log: docker logs two\n",
     ]);
   });
 });
