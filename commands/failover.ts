@@ -6,6 +6,7 @@ import { UserError } from "./errors";
 import type { NodeControl } from "./nodes";
 import { observe, refuseUnlessUp, runningNodes } from "./observe";
 import {
+  allDone,
   BOUNDS,
   controlOf,
   controls,
@@ -128,7 +129,7 @@ async function prepare(
     const verdict = await judge(config, nodes, journal, gone, fenced, allowDataLoss);
     verdict.against.forEach((why) => say(`--allow-data-loss gives up: ${why}`));
     marked = true;
-    await Promise.all([
+    await allDone([
       ...fenced.map((node) => controlOf(nodes, node.name).mark("fenced")),
       ...verdict.abandoned.map((node) => controlOf(nodes, node.name).mark("reclone")),
     ]);

@@ -7,6 +7,7 @@ import { UserError } from "./errors";
 import { nodeOf, type NodeControl } from "./nodes";
 import { observe, refuseUnlessUp } from "./observe";
 import {
+  allDone,
   BOUNDS,
   bringBack,
   controlOf,
@@ -113,7 +114,9 @@ async function move(
   let now: Observation[];
   try {
     end = await drain(old, candidate);
-    [now] = await Promise.all([observe(config), old.mark("fenced"), old.mark("rejoin-once")]);
+    const look = observe(config);
+    await allDone([look, old.mark("fenced"), old.mark("rejoin-once")]);
+    now = await look;
     if (!(await old.isStopped())) {
       throw new UserError(`${from} was started again`);
     }

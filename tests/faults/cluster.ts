@@ -1,8 +1,12 @@
+import execa from "execa";
+import { existsSync, mkdtempSync, writeFileSync } from "fs";
+import { delimiter, join } from "path";
 import { Client } from "pg";
 import { docker, sqlIn } from "../../commands/docker";
-import { containerName } from "../../core/names";
+import { containerName, volumeName } from "../../core/names";
 import type { Status } from "../../core/topology";
-import { Checkout, freePorts, type StackFile, type StackOutputs } from "../integration/checkout";
+import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
+import { killTree } from "./processes";
 
 /** A stack that is up, and what fault tests do to it. */
 export class Cluster {
@@ -98,9 +102,66 @@ export class Cluster {
     expect(await started()).toBe(before);
   }
 
-  /** Inodes of a node's data: another number means another base backup. */
+  /** Inode and birth of a node's data, whether it runs or not: another one means another base backup. */
   public dataBirth(node: string): Promise<string> {
-    return this.docker("exec", this.container(node), "stat", "-c", "%i %w", "/var/lib/pgnode/data/PG_VERSION");
+    const volume = `${volumeName(this.stack, node)}:/v`;
+    return this.docker("run", "--rm", "-v", volume, "--entrypoint", "stat", OWN_IMAGE, "-c", "%i %w", "/v/data/PG_VERSION");
+  }
+
+  /** What the node's container has logged. */
+  public async log(node: string): Promise<string> {
+    const { stdout, stderr } = await docker(["logs", this.container(node)]);
+    return stdout + stderr;
+  }
+
+  /** Waits for a condition. */
+  public async until(what: string, condition: () => Promise<boolean>, seconds = 60): Promise<void> {
+    const deadline = performance.now() + seconds * 1000;
+    while (!(await condition())) {
+      if (performance.now() > deadline) {
+        throw new Error(`waited ${seconds} s for ${what}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /**
+   * Runs one of the project's commands until it has come to a call of docker, and kills it there with all that it has
+   * started. The call does not return before, so that the command is never further than that.
+   *
+   * @param call Shell patterns that the arguments of the call match, and its standard input.
+   * @param when Whether that call is still made.
+   */
+  public async killedAt(call: { args: string; input?: string }, when: "before" | "after", name: string, ...args: string[]): Promise<Ran> {
+    const folder = mkdtempSync(join(this.checkout.folder, ".state", "bin-"));
+    const held = join(folder, "held");
+    const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
+    const script = [
+      "#!/bin/sh",
+      `case "$*" in ${call.args}) ;; *) exec "${real}" "$@" ;; esac`,
+      // What it is told is for the one that is called, too.
+      `cat >"${folder}/input.$$"`,
+      `case $(cat "${folder}/input.$$") in`,
+      `${call.input ?? "*"})`,
+      ...(when === "before" ? [] : [`    "${real}" "$@" <"${folder}/input.$$" >/dev/null || exit`]),
+      `    : >"${held}"`,
+      "    sleep 120",
+      "    exit 1",
+      "    ;;",
+      "esac",
+      `exec "${real}" "$@" <"${folder}/input.$$"`,
+    ];
+    writeFileSync(join(folder, "docker"), `${script.join("\n")}\n`, { mode: 0o755 });
+    const child = this.checkout.command(name, [...args, "--stack", this.stack], {
+      PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}`,
+    });
+    await this.until(`${name} to come to ${call.args}`, () => Promise.resolve(existsSync(held) || child.exitCode !== null));
+    killTree(child.pid ?? 0);
+    const ended = await child;
+    if (!existsSync(held) || ended.signal !== "SIGKILL") {
+      throw new Error(`${name} was not killed at ${call.args}; it ended with ${ended.exitCode}: ${ended.stderr}`);
+    }
+    return ended;
   }
 
   public nodeNames(): string[] {
@@ -116,13 +177,16 @@ export class Cluster {
 export class Writer {
   public readonly acknowledged: number[] = [];
   private stopped = false;
-  private next = 1;
   private readonly done: Promise<void>;
 
-  /** @param urls One URL a node; node-postgres does not choose among several hosts itself. */
+  /**
+   * @param urls One URL a node; node-postgres does not choose among several hosts itself.
+   * @param next The first row's id. What the table has already is refused, and so is counted for nobody.
+   */
   public constructor(
     private readonly urls: readonly string[],
     private readonly pauseMs = 50,
+    private next = 1,
   ) {
     this.done = this.work();
   }

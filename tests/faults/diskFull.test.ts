@@ -2,9 +2,26 @@ import { sqlIn } from "../../commands/docker";
 import { containerName } from "../../core/names";
 import type { Status } from "../../core/topology";
 import { Checkout, freePorts } from "../integration/checkout";
+import { HandMade } from "./handMade";
 import { SmallVolume } from "./smallVolume";
 
 jest.setTimeout(300_000);
+
+/** As little WAL as PostgreSQL can do with: the disks are small. */
+const LITTLE_WAL = { min_wal_size: "32MB", max_wal_size: "32MB", wal_keep_size: "0" };
+
+/** Writes until the server in this container has no room for WAL; returns how many rows it has acknowledged. */
+async function writeUntilItStops(container: string): Promise<number> {
+  for (let acknowledged = 0; acknowledged < 100; acknowledged++) {
+    // A row, and what is left of its WAL segment is thrown away.
+    const ran = await sqlIn(container, "INSERT INTO filled DEFAULT VALUES;\nSELECT pg_switch_wal();");
+    if (ran.exitCode !== 0) {
+      process.stderr.write(`        ${acknowledged} rows acknowledged, then: ${ran.stderr.trim().split("\n")[0]}\n`);
+      return acknowledged;
+    }
+  }
+  throw new Error("100 segments of WAL, and the disk is not full");
+}
 
 /** Cases 10 and 16: disks that are full, and have room again. One story, test by test. */
 describe("a disk that is full", () => {
@@ -20,8 +37,7 @@ describe("a disk that is full", () => {
         { name: "pg1", port: ports[0] },
         { name: "pg2", port: ports[1] },
       ],
-      // As little WAL as PostgreSQL can do with: the disk is small.
-      parameters: { min_wal_size: "32MB", max_wal_size: "32MB", wal_keep_size: "0" },
+      parameters: LITTLE_WAL,
     });
     first = new SmallVolume(stack, "pg1");
     second = new SmallVolume(stack, "pg2");
@@ -79,18 +95,10 @@ describe("a disk that is full", () => {
     expect([alert.exitCode, alert.stdout]).toEqual([1, expect.stringContaining("pg1: the disk of its volume is nearly full") as string]);
   });
 
-  /** Writes until the primary has no room for WAL and stops; returns how many rows it has acknowledged. */
-  async function writeUntilItStops(): Promise<number> {
+  /** Fills the primary's disk by what it writes; returns how many rows it has acknowledged. */
+  async function fillFirst(): Promise<number> {
     await first.fill(8);
-    for (let acknowledged = 0; acknowledged < 100; acknowledged++) {
-      // A row, and what is left of its WAL segment is thrown away.
-      const ran = await sqlIn(containerName(stack, "pg1"), "INSERT INTO filled DEFAULT VALUES;\nSELECT pg_switch_wal();");
-      if (ran.exitCode !== 0) {
-        process.stderr.write(`        ${acknowledged} rows acknowledged, then: ${ran.stderr.trim().split("\n")[0]}\n`);
-        return acknowledged;
-      }
-    }
-    throw new Error("100 segments of WAL, and the disk is not full");
+    return writeUntilItStops(containerName(stack, "pg1"));
   }
 
   /** Waits for a status that fits. */
@@ -111,7 +119,7 @@ describe("a disk that is full", () => {
 
   test("case 10: a primary without room for WAL stops and says why; with room it comes back by itself, with every acknowledged row", async () => {
     await sqlIn(containerName(stack, "pg1"), "CREATE TABLE filled (n serial PRIMARY KEY)");
-    const acknowledged = await writeUntilItStops();
+    const acknowledged = await fillFirst();
     expect(reasonGiven(await statusOnce(reasonGiven))).toBe(true);
     await first.free();
     const status = await statusOnce(({ problems }) => problems.length === 0);
@@ -122,12 +130,80 @@ describe("a disk that is full", () => {
 
   test("case 10: failover goes round it, and with room the old primary rejoins", async () => {
     const before = await rows("pg1");
-    const acknowledged = await writeUntilItStops();
+    const acknowledged = await fillFirst();
     expect(reasonGiven(await statusOnce(reasonGiven))).toBe(true);
     await checkout.must("failover", "--stack", stack);
     expect(await rows("pg2")).toBeGreaterThanOrEqual(before + acknowledged);
     await first.free();
     await checkout.must("rejoin", "pg1", "--stack", stack);
     await checkout.must("verify", "--stack", stack);
+  });
+});
+
+/** The volumes of both nodes on one file system, as on any Docker host that has one disk. One story, test by test. */
+describe("one disk under a primary and its clone", () => {
+  const nodes = new HandMade(["pg1", "pg2"], { parameters: LITTLE_WAL });
+  const first = new SmallVolume(nodes.config.stack, "pg1");
+  const second = new SmallVolume(nodes.config.stack, "pg2");
+  beforeAll(async () => {
+    await first.make();
+    await second.makeOn(first);
+    await nodes.begin();
+    await nodes.sql("pg1", "CREATE TABLE filled (n serial PRIMARY KEY)");
+  });
+  afterAll(async () => {
+    await Promise.all([first.release(), second.release()]);
+    await nodes.remove();
+  });
+
+  const clone = (): Promise<string> =>
+    nodes
+      .control("pg2")
+      .clone(nodes.control("pg1"))
+      .then(
+        () => "it went well",
+        (error: Error) => error.message,
+      );
+  const REFUSED =
+    /^node pg2 cannot be cloned: No space left on device: it needs (\d+) MB \(data \d+ MB, WAL \d+ MB, reserve (\d+) MB, of which the primary, whose data is on the same disk, needs half\), and its volume has \d+ MB\. Nothing was changed\./;
+  let need: number;
+  let reserve: number;
+
+  test("that has room for the clone and not for the primary beside it: nothing is copied", async () => {
+    await first.fill(40);
+    const [, needed, spare] = REFUSED.exec(await clone()) ?? [];
+    [need, reserve] = [Number(needed), Number(spare)];
+    // For each of them a file of WAL and 1 MB more: on a disk that is this small nothing less would do.
+    expect(reserve).toBe(2 * 17);
+    expect(need - reserve).toBeGreaterThan(20);
+    // Enough, if the disk were the clone's alone.
+    await first.fill(need - reserve / 4);
+    expect(await clone()).toMatch(REFUSED);
+    expect((await second.content()).sort()).toEqual(["lost+found", "passfile"]);
+  });
+
+  test("with room for both takes the clone, and the primary keeps its part of the reserve", async () => {
+    // A base backup makes the primary write two more files of WAL.
+    await first.fill(need + 2 * 16);
+    expect(await clone()).toBe("it went well");
+    expect(await first.room()).toBeGreaterThan(reserve / 2);
+    await nodes.start("pg2");
+    await nodes.until("pg2 to stream", async () => (await nodes.receiver("pg2")) === "streaming");
+    await nodes.sql("pg1", "INSERT INTO filled DEFAULT VALUES");
+  });
+
+  test("that is full under both: with room the pair is what it was, with every acknowledged row", async () => {
+    await first.fill(8);
+    const acknowledged = 1 + (await writeUntilItStops(nodes.container("pg1")));
+    await nodes.until(
+      "pg1 to stop",
+      async () => (await nodes.docker("inspect", "-f", "{{.State.Status}}", nodes.container("pg1"))) === "exited",
+    );
+    expect(await nodes.log("pg1")).toContain("No space left on device");
+    await first.free();
+    await nodes.docker("start", nodes.container("pg1"), nodes.container("pg2"));
+    await nodes.until("pg2 to stream", async () => (await nodes.receiver("pg2")) === "streaming");
+    expect(Number(await nodes.sql("pg1", "SELECT count(*) FROM filled"))).toBeGreaterThanOrEqual(acknowledged);
+    await nodes.until("pg2 to have every row", async () => Number(await nodes.sql("pg2", "SELECT count(*) FROM filled")) >= acknowledged);
   });
 });

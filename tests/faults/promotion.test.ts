@@ -1,4 +1,3 @@
-import { killTree } from "./processes";
 import { Cluster } from "./cluster";
 
 jest.setTimeout(300_000);
@@ -46,48 +45,41 @@ describe("a change of primary that does not go through", () => {
     return primary === "pg1" ? { old: "pg1", other: "pg2" } : { old: "pg2", other: "pg1" };
   }
 
-  /** Starts a command, and kills it with all that it has started as soon as it says something. */
-  async function killedAt(marker: RegExp, ...command: [string, ...string[]]): Promise<void> {
-    const [name, ...args] = command;
-    const child = cluster.checkout.command(name, [...args, "--stack", cluster.stack]);
-    await new Promise<void>((resolve, reject) => {
-      let seen = "";
-      child.stderr?.on("data", (chunk: Buffer) => {
-        seen += chunk.toString();
-        if (marker.test(seen)) {
-          resolve();
-        }
-      });
-      void child.then(() => reject(new Error(`it ended before ${String(marker)}: ${seen}`)));
-    });
-    killTree(child.pid ?? 0);
-    await child;
-  }
+  /** The calls of docker at which a change of primary can be cut off, between two nodes. */
+  const CALLS = {
+    proves: (old: string) => ({ args: `*"{{.State.Status}} {{.Config.Image}} ${cluster.container(old)}"` }),
+    stops: (old: string) => ({ args: `"stop -t "*" ${cluster.container(old)}"` }),
+    promotes: (_old: string, other: string) => ({ args: `"exec -i "*" ${cluster.container(other)} psql "*`, input: "*pg_promote*" }),
+  };
 
-  test.each([
-    ["while it fences", /fencing pg/],
-    ["while it promotes", /promoting pg/],
-  ])("case 12: a failover that was killed %s is finished by the next one", async (_when, marker) => {
+  test.each<[string, keyof typeof CALLS, "before" | "after", string]>([
+    ["while it fences", "proves", "before", "promoting OTHER"],
+    ["before it has asked for the promotion", "promotes", "before", "promoting OTHER"],
+    ["right after the promotion", "promotes", "after", "an interrupted promotion of OTHER is finished"],
+  ])("case 12: a failover that was killed %s is finished by the next one", async (_where, call, when, says) => {
     const { old, other } = await roles();
     await cluster.docker("kill", cluster.container(old));
-    await killedAt(marker, "failover");
-    // Killed a moment later, it may have got as far as the last step; then the primary lives and nothing is left to do.
-    const again = await cluster.run("failover");
-    expect(again.exitCode === 0 || again.stderr.includes(`the primary ${other} lives`)).toBe(true);
+    await cluster.killedAt(CALLS[call](old, other), when, "failover");
+    expect(await cluster.roles()).toEqual({ [old]: "down", [other]: when === "before" ? "standby" : "primary" });
+    const again = await cluster.must("failover");
+    expect(again.stderr.split("\n")).toContainEqual(expect.stringMatching(`^${says.replace("OTHER", other)}`));
+    expect(again.stdout).toMatch(new RegExp(`^${other} is primary; first accepted write after `));
     expect((await cluster.roles())[other]).toBe("primary");
     await cluster.must("rejoin", old);
     await cluster.healthy();
     await cluster.must("verify");
   });
 
-  test.each([
-    ["while it stops the primary", /stopping pg/],
-    ["while it promotes", /promoting pg/],
-  ])("case 12: a switchover that was killed %s is finished by the next one", async (_when, marker) => {
+  test.each<[string, keyof typeof CALLS, "before" | "after", string]>([
+    ["before it stops the primary", "stops", "before", "checkpoint on OLD"],
+    ["when it has stopped the primary", "stops", "after", "an interrupted switchover from OLD to OTHER goes on"],
+    ["before it has asked for the promotion", "promotes", "before", "an interrupted switchover from OLD to OTHER goes on"],
+    ["right after the promotion", "promotes", "after", "an interrupted promotion of OTHER is finished"],
+  ])("case 12: a switchover that was killed %s is finished by the next one", async (_where, call, when, says) => {
     const { old, other } = await roles();
-    await killedAt(marker, "switchover", "--to", other);
-    const again = await cluster.run("switchover", "--to", other);
-    expect(again.exitCode === 0 || again.stderr.includes(`node ${other} is the primary already`)).toBe(true);
+    await cluster.killedAt(CALLS[call](old, other), when, "switchover", "--to", other);
+    const again = await cluster.must("switchover", "--to", other);
+    expect(again.stderr.split("\n")).toContainEqual(expect.stringMatching(`^${says.replace("OLD", old).replace("OTHER", other)}`));
     await cluster.healthy();
     expect(await cluster.roles()).toEqual({ [old]: "standby", [other]: "primary" });
     await cluster.must("verify");

@@ -19,9 +19,21 @@ export class SmallVolume {
 
   /** Makes it. A file system in memory lasts as long as a container holds it. */
   public async make(): Promise<void> {
+    await this.makeWith("type=tmpfs", "device=tmpfs", `o=size=${SIZE_MIB}m`);
+  }
+
+  /** Makes it on the file system of another one: what is taken of one is taken of both. */
+  public async makeOn(other: SmallVolume): Promise<void> {
+    // In the one folder there that no node minds.
+    const folder = `lost+found/${this.volume}`;
+    await other.sh(`mkdir "/v/${folder}"`);
+    const mountpoint = await must("volume", "inspect", "--format", "{{.Mountpoint}}", other.volume);
+    await this.makeWith("type=none", `device=${mountpoint}/${folder}`, "o=bind");
+  }
+
+  private async makeWith(...driver: string[]): Promise<void> {
     const labels = Object.entries(this.labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
-    const options = ["type=tmpfs", "device=tmpfs", `o=size=${SIZE_MIB}m`].flatMap((option) => ["--opt", option]);
-    await must("volume", "create", ...labels, ...options, this.volume);
+    await must("volume", "create", ...labels, ...driver.flatMap((option) => ["--opt", option]), this.volume);
     await must("run", "-d", "--init", "--name", this.keeper, "-v", `${this.volume}:/v`, "--entrypoint", "sleep", OWN_IMAGE, "1800");
     await this.sh("mkdir /v/lost+found");
   }
@@ -29,9 +41,13 @@ export class SmallVolume {
   /** Leaves only so much free. */
   public async fill(freeMiB: number): Promise<void> {
     await this.free();
+    await this.sh(`head -c ${Math.floor(((await this.room()) - freeMiB) * 1024 * 1024)} /dev/zero >/v/lost+found/ballast`);
+  }
+
+  /** How much is free on its file system, in MiB. */
+  public async room(): Promise<number> {
     const [blocks = 0, size = 0] = (await this.sh("stat -f -c '%a %S' /v")).split(" ").map(Number);
-    const free = (blocks * size) / 1024 / 1024;
-    await this.sh(`head -c ${(free - freeMiB) * 1024 * 1024} /dev/zero >/v/lost+found/ballast`);
+    return (blocks * size) / 1024 / 1024;
   }
 
   public async free(): Promise<void> {

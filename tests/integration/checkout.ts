@@ -50,9 +50,9 @@ function canListen(port: number): Promise<boolean> {
 }
 
 /** Copies the working tree, without what no command needs; the packages are shared. */
-export async function copyTree(folder: string): Promise<void> {
+export async function copyTree(folder: string, without = /^(tests|toolchain|docs|bench)\//): Promise<void> {
   const { stdout } = await execa("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: ROOT });
-  const files = stdout.split("\0").filter((file) => file !== "" && !/^(tests|toolchain|docs|bench)\//.test(file));
+  const files = stdout.split("\0").filter((file) => file !== "" && !without.test(file));
   const tar = join(folder, "tree.tar");
   await execa("tar", ["-C", ROOT, "--ignore-failed-read", "-cf", tar, ...files]);
   await execa("tar", ["-C", folder, "-xf", tar]);

@@ -200,6 +200,10 @@ describe("the guide, step by step", () => {
     expect(passwords.every((p) => p.length >= 24)).toBe(true);
     const inspected = await docker(["inspect", container("pg1"), container("pg2")]);
     const state = await checkout.pulumi(stack, "stack", "export");
+    // What is searched is what it should be.
+    expect(inspected.stdout).toContain("PGNODE_NAME=pg2");
+    expect(state.stdout).toContain("pg2-basebackup");
+    expect(up.stdout).toContain("pg2-basebackup created");
     for (const password of passwords) {
       for (const text of [up.stdout, up.stderr, inspected.stdout, state.stdout]) {
         expect(text.includes(password)).toBe(false);

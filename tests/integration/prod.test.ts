@@ -63,7 +63,10 @@ describe("the production stack", () => {
     }
     const ran = await checkout.must("up", "--stack", stack);
     outputs = await checkout.outputs(stack);
-    const at = (text: string): number => ran.stdout.indexOf(text);
+    const at = (text: string): number => {
+      expect(ran.stdout).toContain(text);
+      return ran.stdout.indexOf(text);
+    };
     expect(at("pg3-basebackup creating")).toBeLessThan(at("pg2-container created"));
     expect(at("pg2-basebackup creating")).toBeLessThan(at("pg3-container created"));
     const status = await checkout.status(stack);
@@ -137,12 +140,10 @@ describe("the production stack", () => {
     await checkout.must("switchover", "--to", "pg3", "--stack", stack);
     await sqlIn(container("pg3"), "CREATE TABLE written_elsewhere AS SELECT 1 AS one", { database: "app" });
     const down = await checkout.must("down", "--stack", stack);
-    expect(down.stderr).not.toContain("moves there");
     for (const node of nodes) {
       expect(down.stderr).toMatch(new RegExp(`protectData is on: kept .*volume postgres-replica-${stack}-${node}-data`));
     }
-    const up = await checkout.must("up", "--stack", stack);
-    expect(up.stdout).not.toContain("base backup completed");
+    await checkout.must("up", "--stack", stack);
     expect(await born()).toEqual(before);
     expect(await checkout.status(stack)).toMatchObject({ primary: "pg3", problems: [] });
     const row = await psql(outputs.readerUrl, "SELECT note FROM kept;");

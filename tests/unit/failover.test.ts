@@ -36,6 +36,7 @@ let mockPromote: () => Promise<void>;
 let mockStart: () => Promise<void>;
 let mockCheckpoint: () => Promise<void>;
 let mockStartedAgain: string[];
+let mockMark: Record<string, () => Promise<void>>;
 
 jest.mock("../../commands/nodes", () => ({
   nodeOf: jest.fn(),
@@ -58,7 +59,7 @@ jest.mock("../../commands/nodes", () => ({
       return this.did("read", mockEnds[this.node.name] ?? { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} });
     }
     public mark(mark: string): Promise<void> {
-      return this.did(`mark ${mark}`, undefined);
+      return this.did(`mark ${mark}`, undefined).then(() => mockMark[this.node.name]?.());
     }
     public promote(): Promise<void> {
       return this.did("promote", undefined).then(() => mockPromote());
@@ -111,6 +112,7 @@ beforeEach(() => {
   mockStart = () => Promise.resolve();
   mockCheckpoint = () => Promise.resolve();
   mockStartedAgain = [];
+  mockMark = {};
   mockReleased = 0;
   acquireLock.mockResolvedValue(LOCK);
   said = [];
@@ -252,6 +254,21 @@ describe("failover promotes nobody", () => {
         ...["mark fenced pg1", "mark fenced pg3", "unfence pg1", "unfence pg3", "start pg3"],
       ]),
     ).toMatch(/^pg1 was started again while failover was at work\. Run failover again; pg3, which failover had stopped, is started again$/);
+  });
+
+  test("when a node cannot be marked; the marks of the others are taken back when they are there, not while they come", async () => {
+    seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "exited"));
+    mockMark = {
+      pg1: () => new Promise((resolve) => setTimeout(() => (mockDid.push("marked pg1"), resolve()), 50)),
+      pg3: () => Promise.reject(new UserError("no room")),
+    };
+    expect(
+      await refusal([
+        ...["fence pg1", "fence pg3", "read pg1", "read pg3"],
+        ...["mark fenced pg1", "mark fenced pg3", "marked pg1", "unfence pg1", "unfence pg3"],
+      ]),
+    ).toBe("no room");
+    expect(mockDid.indexOf("marked pg1")).toBeLessThan(mockDid.indexOf("unfence pg1"));
   });
 
   test("when the old primary was started before its mark was in place", async () => {
