@@ -179,7 +179,7 @@ async function judge(
     observed: after,
     atRisk,
     unreadable,
-    synchronous: config.synchronous,
+    synchronous: promised(config, after),
     maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   });
   if (against.length > 0 && !allowDataLoss) {
@@ -235,6 +235,16 @@ async function fenceAll(
       return { after, candidate, ends };
     }
   }
+}
+
+/**
+ * How commits were confirmed: by this config, or by the settings that the nodes had before it is applied, whichever needs the
+ * fewest standbys, because a commit of then may be on no more.
+ */
+function promised(config: StackConfig, observed: readonly Observation[]): StackConfig["synchronous"] {
+  const counts = [config.synchronous?.count ?? null, ...observed.map(({ server }) => server?.synchronousCount ?? null)];
+  const known = counts.filter((count) => count !== null);
+  return known.length === 0 ? undefined : { mode: config.synchronous?.mode ?? "any", count: Math.min(...known) };
 }
 
 /** Stops these nodes. @throws UserError when one is not proven to be stopped: it might still write. */

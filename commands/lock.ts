@@ -151,7 +151,8 @@ class Lock {
   public async isDead(holder: Holder): Promise<boolean> {
     const here = thisMachine();
     if (holder.host === here.host && holder.machine === here.machine) {
-      if (holder.boot !== here.boot && holder.boot !== "" && here.boot !== "") {
+      // Without an ID two machines of one name look alike.
+      if (here.machine !== "" && holder.boot !== here.boot && holder.boot !== "" && here.boot !== "") {
         return true; // nothing outlives a reboot
       }
       if (holder.boot === here.boot && holder.pids === here.pids) {

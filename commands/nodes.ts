@@ -119,6 +119,11 @@ export class NodeControl {
     marks.forEach((mark) => this.ownMarks.delete(mark));
   }
 
+  /** Whether the stopped node had this mark when {@link walEnd} looked, from an earlier run. */
+  public hadMark(mark: Mark): boolean {
+    return this.earlierMarks.has(mark);
+  }
+
   /** The image of the node's container; null when there is no container. */
   private async image(): Promise<string | null> {
     if (this.lastImage === undefined) {
@@ -133,9 +138,9 @@ export class NodeControl {
       this.ownMarks.add(name);
     }
     let result = await this.put(name, "");
-    if (isGone(result.stderr) && name === "fenced" && (await this.hasVolume())) {
+    if (isGone(result.stderr) && (await this.hasVolume())) {
       // The next up makes a container on that volume.
-      result = await this.inVolume("fence", { image: imageName(this.config.image), network: "none", timeout: 30_000 });
+      result = await this.inVolume("fence", { image: imageName(this.config.image), network: "none", timeout: 30_000, words: [name] });
     }
     if (result.exitCode !== 0 && !isGone(result.stderr)) {
       throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);

@@ -44,6 +44,8 @@ export interface Change {
   promoted: string;
   /** switchover: the node that was. */
   from?: string;
+  /** switchover: its timeline. */
+  timeline?: number;
   /** Before `promoting`, everything can still go back to how it was. */
   phase: "stopping" | "promoting";
   /** What is given up by it, known before the promotion. */
@@ -259,6 +261,11 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
     // How long it takes is up to the size of the data: what ends the wait is that nothing moves.
     const own = observed.find((o) => o.name === name);
     const server = own?.server;
+    if (server?.inRecovery === false) {
+      throw new UserError(
+        `node ${name} has become primary meanwhile, so it rejoins nobody. Run: npm run status -- --stack ${config.stack}`,
+      );
+    }
     const now = [words, await node.lastLine(), server?.lsn, server?.replayLsn].join("\n");
     if (now !== progress) {
       progress = now;

@@ -76,6 +76,9 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }
+  if (node.server === null && !anew) {
+    await refuseNewer(config.stack, control, node, primary);
+  }
   // A password may have been rotated while the node was down.
   await control.takePassfile(passfile);
   // Between two restarts the log says nothing yet; now that the node is stopped it has said all.
@@ -103,6 +106,24 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
     await source.checkpointTimeline();
     await bringBackAndSay(config, control, primary.name);
   };
+}
+
+/**
+ * A node that is down, and was on a newer timeline than the primary, holds what nobody else has. Unless an earlier failover
+ * has given that up already. @throws UserError, and the node runs again when it did
+ */
+async function refuseNewer(stack: string, control: NodeControl, node: Observation, primary: Observation): Promise<void> {
+  const end = await control.walEnd();
+  const timeline = primary.server?.timeline ?? 0;
+  if ("unreadable" in end || end.timeline <= timeline || control.hadMark("reclone")) {
+    return;
+  }
+  if (node.containerState !== "exited") {
+    await control.start();
+  }
+  throw new UserError(
+    `node ${node.name} was on timeline ${end.timeline}, and ${primary.name} is primary on ${timeline}, which is older: what was written since is on ${node.name} alone. Decide which one is right. To go on with ${node.name}: docker stop ${primary.container}, docker start ${node.container}, then npm run rejoin -- ${primary.name} --stack ${stack}. To give it up: npm run rejoin -- ${node.name} --clone --stack ${stack}`,
+  );
 }
 
 /** A clone cannot have tablespaces: they lie outside of a node's volume. @throws UserError, before the node is stopped. */

@@ -10,6 +10,7 @@ import {
   allDone,
   BOUNDS,
   bringBack,
+  type Change,
   controlOf,
   controls,
   exclusively,
@@ -52,7 +53,7 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
     return to === undefined || to === finished.promoted ? 0 : run(config, to, json);
   }
   const change = journal.read();
-  if (current === null && change?.from !== undefined && standby(observed, change.promoted) && !answers(observed, change.from)) {
+  if (current === null && change?.from !== undefined && goesOn(stack, observed, change)) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
     const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json, resumed: true });
     return to === undefined || to === change.promoted ? code : run(config, to, json);
@@ -63,13 +64,31 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
   // The checkpoint now makes the one at shutdown short; with it the time without a writer.
   say(`checkpoint on ${from}`);
   await old.sql("CHECKPOINT", 120_000);
-  journal.begin({ promoted: target, from, phase: "stopping" });
+  const timeline = observed.find((n) => n.name === from)?.server?.timeline ?? 0;
+  journal.begin({ promoted: target, from, timeline, phase: "stopping" });
   return move(config, nodes, journal, { from, to: target, observed, json });
 }
 
-const answers = (observed: readonly Observation[], name: string): boolean => observed.some((n) => n.name === name && n.server !== null);
-const standby = (observed: readonly Observation[], name: string): boolean =>
-  observed.some((n) => n.name === name && n.server?.inRecovery === true);
+/**
+ * Whether an interrupted switchover can go on: its target is still a standby on the timeline that it was to leave. From any other
+ * checkout the role may have moved on since.
+ *
+ * @throws UserError when a node does not answer that may be the primary since
+ */
+function goesOn(stack: string, observed: readonly Observation[], change: Change): boolean {
+  const target = observed.find((n) => n.name === change.promoted)?.server;
+  const old = observed.find((n) => n.name === change.from);
+  if (target?.inRecovery !== true || target.timeline !== change.timeline || old === undefined || old.server !== null) {
+    return false;
+  }
+  const silent = observed.filter((n) => n.server === null && n !== old);
+  if (silent.length > 0) {
+    throw new UserError(
+      `an interrupted switchover from ${change.from} to ${change.promoted} cannot go on: ${names(silent)} does not answer, and may have become primary meanwhile. Start it, then run switchover again; or run: npm run failover -- --stack ${stack}`,
+    );
+  }
+  return true;
+}
 
 /** The node to promote. @throws UserError when there is none, or it is not fit. */
 function checkedTarget(stack: string, observed: readonly Observation[], to: string | undefined): string {
@@ -113,7 +132,7 @@ async function move(
   let end: WalEnd;
   let now: Observation[];
   try {
-    end = await drain(old, candidate);
+    end = await drain(old, candidate, observed.find((n) => n.name === to)?.server?.timeline);
     const look = observe(config);
     await allDone([look, old.mark("fenced"), old.mark("rejoin-once")]);
     now = await look;
@@ -148,8 +167,13 @@ async function move(
   return 0;
 }
 
-/** Stops the primary and waits until the standby has everything; returns its end. @throws UserError when it has not. */
-async function drain(old: NodeControl, candidate: NodeControl): Promise<WalEnd> {
+/**
+ * Stops the primary and waits until the standby has everything; returns its end.
+ *
+ * @param timeline The standby's.
+ * @throws UserError when it has not
+ */
+async function drain(old: NodeControl, candidate: NodeControl, timeline: number | undefined): Promise<WalEnd> {
   if (!(await old.fence(BOUNDS.shutdown))) {
     throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
   }
@@ -159,6 +183,9 @@ async function drain(old: NodeControl, candidate: NodeControl): Promise<WalEnd> 
   }
   if (!end.clean) {
     throw new UserError(`${old.node.name} did not shut down cleanly`);
+  }
+  if (end.timeline !== timeline) {
+    throw new UserError(`${old.node.name} ended on timeline ${end.timeline}, and ${candidate.node.name} is on ${timeline}`);
   }
   await until(
     `${candidate.node.name} to have received ${end.lsn}`,

@@ -33,7 +33,7 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
   primary_slot_name: "nothing: a slot is named after its node",
   synchronous_standby_names: "the config key synchronous",
   recovery_min_apply_delay:
-    "ALTER SYSTEM on the one node that is to be late: here it would hold back every standby, and after a restart none streams before it has replayed the WAL that it has",
+    "nothing: it would hold back every standby, and after a restart none streams before it has replayed the WAL that it has; ALTER SYSTEM makes one node late",
   max_slot_wal_keep_size: "the config key maxSlotWalKeepSize",
   password_encryption: "nothing: it is scram-sha-256",
   ...Object.fromEntries(

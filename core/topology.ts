@@ -27,6 +27,8 @@ export interface ServerReport {
   replayPaused: boolean | null;
   /** Standby: how much later than the primary it replays on purpose (`recovery_min_apply_delay`), with its unit; null when not at all. */
   applyDelay: string | null;
+  /** How many standbys have to confirm a commit by this server's settings, which are those of the last `up`; null where commits do not wait. */
+  synchronousCount: number | null;
   /** Roles whose password is not the one that the stack has set; see core/roles.ts. */
   changedPasswords: string[];
   /** Its tablespaces beside the data directory, each with where it is. */
@@ -60,6 +62,7 @@ SELECT json_build_object(
       'retainedBytes', pg_wal_lsn_diff(lsn, restart_lsn))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'),
   'replayPaused', CASE WHEN standby THEN pg_is_wal_replay_paused() END,
   'applyDelay', CASE WHEN standby THEN nullif(current_setting('recovery_min_apply_delay'), '0') END,
+  'synchronousCount', (regexp_match(current_setting('synchronous_standby_names'), '^ *(?:ANY|FIRST) +([0-9]+) *[(]'))[1]::int,
   'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'),
   'tablespaces', coalesce((SELECT json_agg(spcname || ' in ' || pg_tablespace_location(oid) ORDER BY spcname)
       FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'))

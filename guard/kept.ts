@@ -13,7 +13,8 @@ export function keptNodes(survey: Survey): string[] {
 
 /**
  * The node whose kept volume holds the newest data; undefined when none holds any.
- * Of equal ones the one that could write, then the one that the config lists first, then by name.
+ * Of equal ones the one that could write, then the one that the config lists first, then by name. One that a failover has
+ * fenced or given up counts only when all are.
  *
  * @throws UserError when one cannot be read, or when the config does not have the node
  */
@@ -21,9 +22,13 @@ export async function newestKept(config: StackConfig, survey: Survey): Promise<s
   const kept = await Promise.all(
     keptNodes(survey)
       .sort(byName)
-      .map(async (name) => ({ name, end: await new NodeControl(config, nodeOf(config, name)).walEnd() })),
+      .map(async (name) => {
+        const node = new NodeControl(config, nodeOf(config, name));
+        const end = await node.walEnd();
+        return { name, end, marked: node.hadMark("fenced") || node.hadMark("reclone") };
+      }),
   );
-  const known = kept.map(({ name, end }) => {
+  const known = kept.map(({ name, end, marked }) => {
     if ("unreadable" in end) {
       if (end.unreadable.includes("Nothing was changed")) {
         throw new UserError(end.unreadable); // the node itself says what it is and what to do
@@ -33,12 +38,15 @@ export async function newestKept(config: StackConfig, survey: Survey): Promise<s
           `Rename or remove its volume ${volumeName(config.stack, name)} when the others may go on without it`,
       );
     }
-    return { name, end };
+    return { name, end, marked };
   });
   // An interrupted up leaves volumes without data.
   const [newest] = known
     .filter(({ end }) => end.timeline > 0)
-    .sort((a, b) => newer(b.end, a.end) || Number(b.name === config.first) - Number(a.name === config.first));
+    .sort(
+      (a, b) =>
+        Number(a.marked) - Number(b.marked) || newer(b.end, a.end) || Number(b.name === config.first) - Number(a.name === config.first),
+    );
   if (newest !== undefined && !config.nodes.some((node) => node.name === newest.name)) {
     throw new UserError(
       `the newest data that was kept is node ${newest.name}'s, and nodes in the config of stack "${config.stack}" does not have it. Nothing was changed. ` +

@@ -9,7 +9,7 @@
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
 #   pgnode wal-end    marks and logical slots of a stopped node, where its WAL ends (helper container)
-#   pgnode fence      let a stopped node never come up writable                     (helper container)
+#   pgnode fence      put marks on a stopped node, by default fenced: never writable (helper container)
 #   pgnode unfence    take these marks from a stopped node                          (helper container)
 #   pgnode role       primary or standby; fails when the server does not answer      (docker exec)
 #   pgnode promote    make this standby the primary                                 (docker exec)
@@ -50,6 +50,8 @@ PEER_SECONDS=5
 REJOIN_SECONDS=60
 # How long it waits at a time for a peer that is there and recovers from a crash: that one may be the primary.
 STARTING_SECONDS=60
+# How long a node that came up writable beside silent peers goes on asking them, in seconds.
+WATCH_SECONDS=30
 # How long what the stack has written may take to be confirmed by synchronous standbys that stream, in seconds.
 CONFIRM_SECONDS=10
 # How long a base backup, a pg_rewind and its recovery may read and write nothing, in seconds. However long they take
@@ -404,7 +406,7 @@ clone() {
     check_volume
     write_passfile "$PGNODE_PASSFILE"
     if [ -e "$DATA" ]; then
-        theirs=$(psql -XAtq -d "$PGNODE_SOURCE replication=true dbname=postgres" -c IDENTIFY_SYSTEM </dev/null | cut -d '|' -f 1)
+        theirs=$(timeout 20 psql -XAtq -d "$PGNODE_SOURCE replication=true dbname=postgres" -c IDENTIFY_SYSTEM </dev/null | cut -d '|' -f 1)
         [ -n "$theirs" ] || die "node $PGNODE_NAME cannot reach the primary to compare clusters"
         ours=$(control 'Database system identifier')
         [ "$ours" = "$theirs" ] ||
@@ -463,8 +465,8 @@ renew_slot() {
 own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 
 # ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
-# there and does not let this node in; "starting" when it is there and lets nobody in yet or any more; nothing when it does
-# not answer. The timeline of a standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
+# there and does not let this node in; "starting" when it is there and lets nobody in yet or any more; "recovering" when it may
+# also be a standby that waits for WAL, which only this node may have; nothing when it does not answer. The timeline of a standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
 ask() {
     for file in passfile passfile.before; do
         [ -f "$ROOT/$file" ] || continue
@@ -474,13 +476,16 @@ ask() {
             sed -n 's/^\([0-9][0-9]*\) \([0-9][0-9]*\) .*/\2 \1/;t first
                 /^primary$/b role
                 /^standby$/b role
-                # A standby that cannot be read yet says that it is not yet accepting connections.
                 s/.*the database system is \(starting up\|in recovery mode\|shutting down\).*/starting/p
+                # Since version 15 that is said of a primary in crash recovery too.
+                s/.*the database system is not yet accepting connections.*/recovering/p
                 b
                 :first
                 h;b
                 :role
                 G;s/\n/ /;p')
+        # Up to version 13 a standby that waits for WAL is "starting up".
+        [ "$told" != starting ] || [ "$(image_major)" -ge 14 ] || told=recovering
         if [ -n "$told" ]; then
             echo "$told"
             return 0
@@ -491,10 +496,10 @@ ask() {
 }
 
 # Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any peer, SILENT how
-# many do not answer, STARTING those that are starting or stopping, REFUSED those that do not let this node in, FOREIGN the primary of another cluster. A node that is to
-# be cloned in any case has no cluster to compare.
+# many do not answer, STARTING and RECOVERING those of which ask says so, REFUSED those that do not let this node in, FOREIGN
+# the primary of another cluster. A node that is to be cloned in any case has no cluster to compare.
 look_around() {
-    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 STARTING='' REFUSED='' FOREIGN=''
+    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 STARTING='' RECOVERING='' REFUSED='' FOREIGN=''
     system=
     [ -e "$ROOT/reclone" ] || [ ! -f "$DATA/PG_VERSION" ] || system=$(control 'Database system identifier' 2>/dev/null)
     for peer in $(own_setting pgnode.members); do
@@ -511,6 +516,10 @@ look_around() {
             ;;
         starting)
             STARTING="$STARTING${STARTING:+ and }${peer%%=*}"
+            continue
+            ;;
+        recovering)
+            RECOVERING="$RECOVERING${RECOVERING:+ and }${peer%%=*}"
             continue
             ;;
         esac
@@ -581,19 +590,46 @@ guard() {
             rejoin
             return 0
         fi
-        if [ -n "$STARTING" ]; then
+        busy=$STARTING${STARTING:+${RECOVERING:+ and }}$RECOVERING
+        if [ -n "$busy" ]; then
             # A primary that recovers from a crash. Not for ever at a time: Docker starts this node anew, and it looks again.
-            [ "$waits_for" = "$STARTING" ] || say "node $PGNODE_NAME waits for $STARTING, which is there, is starting or stopping, and may be the primary"
-            waits_for=$STARTING
-            [ "$(now)" -lt $((begun + STARTING_SECONDS)) ] ||
-                die "node $PGNODE_NAME stays down: $STARTING may be the primary, and has let nobody in for $STARTING_SECONDS s. When it is to be this node, stop the other one (docker stop), then start this one"
+            [ "$waits_for" = "$busy" ] || say "node $PGNODE_NAME waits for $busy, which is there, is starting or stopping, and may be the primary"
+            waits_for=$busy
+            if [ "$(now)" -ge $((begun + STARTING_SECONDS)) ]; then
+                [ -z "$STARTING" ] ||
+                    die "node $PGNODE_NAME stays down: $STARTING may be the primary, and has let nobody in for $STARTING_SECONDS s. When it is to be this node, stop the other one (docker stop), then start this one"
+                say "node $PGNODE_NAME goes on without $RECOVERING, which has recovered for $STARTING_SECONDS s and may wait for WAL that this node has"
+                break
+            fi
             # It may be gone for a moment now, to come up.
             deadline=$(($(now) + PEER_SECONDS))
         fi
-        { [ "$SILENT" -gt 0 ] || [ -n "$REFUSED$STARTING" ]; } && [ "$(now)" -lt "$deadline" ] || break
+        { [ "$SILENT" -gt 0 ] || [ -n "$REFUSED$busy" ]; } && [ "$(now)" -lt "$deadline" ] || break
         sleep 0.2
     done
     stay_down_when_refused
+    [ "$SILENT" = 0 ] && [ -z "$RECOVERING" ] || UNSURE=$mine
+}
+
+# Beside a server that came up writable while peers were silent: of two nodes that start at the same moment neither hears
+# the other, and one that recovers for long may be the primary. The one on the older timeline ends, and rejoins when Docker
+# starts it anew. For a while only: a standby that somebody promotes later is not to end the primary. It ends with 0; see settle().
+watch_peers() {
+    set +e
+    begun=$(now)
+    while [ $(($(now) - begun)) -lt "$WATCH_SECONDS" ]; do
+        sleep 1
+        look_around
+        if [ -n "$PRIMARY" ] && [ "$PRIMARY_TIMELINE" -gt "$UNSURE" ]; then
+            say "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, and did not answer when this node came up on timeline $UNSURE: stopping it, so that there is one writer"
+            touch "$ROOT/fenced"
+            # The server, which has taken the place of this program.
+            kill -QUIT $$
+            break
+        fi
+        [ "$SILENT" != 0 ] || [ -n "$STARTING$RECOVERING$REFUSED" ] || break
+    done
+    exit 0
 }
 
 # How to connect to HOST:PORT as the replication role.
@@ -653,7 +689,7 @@ rewind() {
     fi
     # Up to version 15 pg_rewind takes the primary's timeline from its last checkpoint.
     deadline=$(($(now) + CHECKPOINT_SECONDS))
-    while [ "$(image_major)" -lt 16 ] && [ "$(psql -XAtq -d "$1" -c 'SELECT timeline_id FROM pg_control_checkpoint()' </dev/null)" != "$PRIMARY_TIMELINE" ]; do
+    while [ "$(image_major)" -lt 16 ] && [ "$(timeout 20 psql -XAtq -d "$1" -c 'SELECT timeline_id FROM pg_control_checkpoint()' </dev/null)" != "$PRIMARY_TIMELINE" ]; do
         [ "$(now)" -lt "$deadline" ] || return 1
         sleep 1
     done
@@ -692,7 +728,7 @@ has_wal_since() {
         say "node $PGNODE_NAME went off on a timeline of its own, and the primary stayed on timeline $PRIMARY_TIMELINE"
         return 1
     }
-    later=$(psql -XAtq -d "$2" -c "SELECT count(*) FROM pg_ls_dir('pg_wal', true, false) AS f
+    later=$(timeout 20 psql -XAtq -d "$2" -c "SELECT count(*) FROM pg_ls_dir('pg_wal', true, false) AS f
         WHERE f ~ '^[0-9A-F]{24}\$' AND substr(f, 9) = '$(echo "$1" | cut -c 9-)' AND f COLLATE \"C\" > '$1'" </dev/null)
     [ "$later" != 0 ] || {
         say "the primary has no WAL any more of when the nodes parted (segment $(echo "$1" | cut -c 9-)); a larger wal_keep_size would have kept it"
@@ -758,11 +794,13 @@ run() {
     fi
     # It has been promoted, by whatever way: a mark that outlived that would promote a standby one day.
     [ -e "$DATA/standby.signal" ] || rm -f "$ROOT/kept"
+    UNSURE=''
     guard
     write_files "$DATA"
     touch "$ROOT/started"
     rm -f "$OWN/unapplied"
     [ ! -e "$DATA/standby.signal" ] && [ ! -e "$ROOT/data.old" ] || settle &
+    [ -z "$UNSURE" ] || watch_peers &
     exec postgres -D "$DATA" -c "pgnode.disk=$(disk)"
 }
 
@@ -995,8 +1033,15 @@ unfence() {
     done
 }
 
-# What the mark of failover and switchover is when there is no container to copy it into.
-fence() { : >"$ROOT/fenced"; }
+# fence [MARK...]: what the marks of failover and switchover are when there is no container to copy them into.
+fence() {
+    for mark in "${@:-fenced}"; do
+        case $mark in
+        fenced | reclone | rejoin-once | drop-old) : >"$ROOT/$mark" ;;
+        *) die "\"$mark\" is no mark: fenced, reclone, rejoin-once or drop-old" ;;
+        esac
+    done
+}
 
 wait_ready() {
     deadline=$(($(now) + TIMEOUT))
@@ -1183,7 +1228,10 @@ wal-end)
     logical_slots
     wal_end
     ;;
-fence) fence ;;
+fence)
+    shift
+    fence "$@"
+    ;;
 unfence)
     shift
     unfence "$@"
@@ -1196,5 +1244,5 @@ healthy)
     # Whether the server is well does not depend on that.
     [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || true
     ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence|unfence MARK...|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence [MARK...]|unfence MARK...|healthy" ;;
 esac

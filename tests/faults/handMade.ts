@@ -26,7 +26,7 @@ export class HandMade {
   public readonly config: StackConfig;
   private readonly image: string;
   private readonly file: Record<string, unknown>;
-  private checkout?: Checkout;
+  private checkout: Checkout | undefined;
 
   /**
    * @param nodes The first one is to be the primary.
@@ -217,6 +217,18 @@ export class HandMade {
     const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
     writeFileSync(join(folder, "docker"), `#!/bin/sh\nDOCKER=${real}\n${onDocker}\nexec "$DOCKER" "$@"\n`, { mode: 0o755 });
     return this.checkout.run(name, [...args, "--stack", stack], { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` });
+  }
+
+  /** Does something with commands that run from a checkout of their own, as on another machine. */
+  public async elsewhere<T>(action: () => Promise<T>): Promise<T> {
+    const own = this.checkout;
+    this.checkout = undefined;
+    try {
+      return await action();
+    } finally {
+      await (this.checkout as Checkout | undefined)?.remove();
+      this.checkout = own;
+    }
   }
 
   /** Runs one of the project's commands, which must succeed. */

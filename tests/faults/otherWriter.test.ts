@@ -112,11 +112,11 @@ describe("a node that was primary, or could have been", () => {
 });
 
 /**
- * A server whose recovery stands still at its very start, as long as the file hold is in its volume: its first three children, of
- * which one recovers, are stopped. It is process 1 itself, and answers those who connect.
+ * A server whose recovery stands still as long as there is a file in its volume: hold-start at its very start, when its first three
+ * children are stopped, of which one recovers; hold-redo in the middle. It is process 1 itself, and answers those who connect.
  */
 const HELD = `#!/bin/sh
-[ "$1" != -D ] || [ ! -e /var/lib/pgnode/hold ] || {
+hold_start() {
     held=' 1 '
     while [ "$(echo $held | wc -w)" -lt 4 ]; do
         for process in /proc/[0-9]*; do
@@ -127,7 +127,22 @@ const HELD = `#!/bin/sh
             kill -STOP "$pid" && held="$held$pid "
         done
     done
-} 2>/dev/null &
+}
+# The second file of WAL that it reads is in its title.
+hold_redo() {
+    first=
+    while :; do
+        for process in /proc/[0-9]*; do
+            title=$(tr '\\0' ' ' <"$process/cmdline")
+            case $title in "postgres: startup recovering "*) ;; *) continue ;; esac
+            [ -n "$first" ] || first=$title
+            [ "$title" = "$first" ] || { kill -STOP "\${process#/proc/}" && return; }
+        done
+    done
+}
+for at in start redo; do
+    [ "$1" != -D ] || [ ! -e "/var/lib/pgnode/hold-$at" ] || "hold_$at" 2>/dev/null &
+done
 exec "$0.real" "$@"
 `;
 
@@ -141,30 +156,43 @@ describe("a node that was primary, beside one that recovers from a crash", () =>
     expect(impatient).not.toBe(PGNODE_SCRIPT);
     await nodes.begin({ [program("postgres")]: HELD, [PGNODE_PATH]: impatient });
     await nodes.join("pg2");
-    await nodes.docker("kill", nodes.container("pg1"));
-    await nodes.sql("pg2", "SELECT pg_promote()");
-    await nodes.sql("pg2", "CREATE TABLE newer AS SELECT 1 AS one");
-    await nodes.docker("exec", nodes.container("pg2"), "touch", "/var/lib/pgnode/hold");
-    // More than a moment's recovery.
-    await nodes.sql("pg2", "CHECKPOINT; CREATE TABLE much AS SELECT repeat('x', 1000) FROM generate_series(1, 50000)");
-    await nodes.docker("kill", nodes.container("pg2"));
-    await nodes.docker("start", nodes.container("pg2"));
-    await nodes.until("pg2 to stand still", async () => (await held()).length === 3);
+    await takesOver("pg2", "pg1", "newer");
+    await crashAndHold("pg2", "start", 3);
   });
   afterAll(() => nodes.remove());
 
-  /** The processes of pg2 that are stopped. */
-  const held = async (): Promise<string[]> =>
-    (await nodes.docker("exec", nodes.container("pg2"), "sh", "-c", "ps -eo pid=,stat= | awk '$2 ~ /^T/ { print $1 }'"))
+  /** The processes of a node that are stopped. */
+  const held = async (node: string): Promise<string[]> =>
+    (await nodes.docker("exec", nodes.container(node), "sh", "-c", "ps -eo pid=,stat= | awk '$2 ~ /^T/ { print $1 }'"))
       .split("\n")
       .filter(Boolean);
+  /** Kills a primary that has much to recover, and starts it; its recovery stands still. */
+  async function crashAndHold(node: string, at: "start" | "redo", processes: number): Promise<void> {
+    await nodes.docker("exec", nodes.container(node), "touch", `/var/lib/pgnode/hold-${at}`);
+    await nodes.sql(node, "CHECKPOINT; CREATE TABLE much AS SELECT repeat('x', 1000) FROM generate_series(1, 150000)");
+    await nodes.docker("kill", nodes.container(node));
+    await nodes.docker("start", nodes.container(node));
+    await nodes.until(`${node} to stand still`, async () => (await held(node)).length === processes);
+    await nodes.docker("exec", nodes.container(node), "rm", `/var/lib/pgnode/hold-${at}`);
+  }
+  const goOn = async (node: string): Promise<unknown> =>
+    nodes.docker("exec", nodes.container(node), "sh", "-c", `kill -CONT ${(await held(node)).join(" ")}`);
+  const ended = async (node: string): Promise<boolean> =>
+    (await nodes.docker("inspect", "-f", "{{.State.Status}}", nodes.container(node))) === "exited";
+  const isWriter = async (node: string): Promise<boolean> => (await nodes.sql(node, "SELECT pg_is_in_recovery()").catch(() => "")) === "f";
+  /** The node is dead, and its standby is promoted by hand: nobody has fenced it. */
+  async function takesOver(promoted: string, dead: string, table: string): Promise<void> {
+    await nodes.docker("kill", nodes.container(dead));
+    await nodes.sql(promoted, "SELECT pg_promote()");
+    await nodes.sql(promoted, `CREATE TABLE ${table} AS SELECT 1 AS one`);
+  }
   const answers = (node: string): Promise<string> => nodes.sql(node, "SELECT 1").catch(() => "");
 
   test("does not come up writable: that one may be the primary", async () => {
     await nodes.docker("start", nodes.container("pg1"));
     await nodes.until("pg1 to end", async () => {
       expect(await answers("pg1")).toBe("");
-      return (await nodes.docker("inspect", "-f", "{{.State.Status}}", nodes.container("pg1"))) === "exited";
+      return ended("pg1");
     });
     expect(await nodes.log("pg1")).toMatch(
       /node pg1 waits for pg2, which is there, .*\n(.*\n)*pgnode: node pg1 stays down: pg2 may be the primary, and has let nobody in for 9 s/,
@@ -174,9 +202,64 @@ describe("a node that was primary, beside one that recovers from a crash", () =>
   test("rejoins it when it has recovered", async () => {
     await nodes.docker("start", nodes.container("pg1"));
     await nodes.until("pg1 to wait again", async () => (await nodes.log("pg1")).split("waits for pg2").length === 3);
-    await nodes.docker("exec", nodes.container("pg2"), "rm", "/var/lib/pgnode/hold");
-    await nodes.docker("exec", nodes.container("pg2"), "sh", "-c", `kill -CONT ${(await held()).join(" ")}`);
+    await goOn("pg2");
     await nodes.until("pg1 to stream", async () => (await nodes.receiver("pg1")) === "streaming");
     expect(await nodes.sql("pg1", "SELECT one FROM newer")).toBe("1");
+  });
+
+  test("goes on without one that may wait for its WAL, and gives way when that one turns out to be the primary", async () => {
+    await takesOver("pg1", "pg2", "newest");
+    await nodes.sql("pg1", "DROP TABLE much");
+    await crashAndHold("pg1", "redo", 1);
+    await nodes.docker("start", nodes.container("pg2"));
+    await nodes.until("pg2 to be writable", () => isWriter("pg2"));
+    expect(await nodes.log("pg2")).toMatch(
+      /node pg2 waits for pg1, .*\n(.*\n)*pgnode: node pg2 goes on without pg1, which has recovered for 9 s/,
+    );
+    await goOn("pg1");
+    await nodes.until("pg1 to be writable", () => isWriter("pg1"));
+    await nodes.until("pg2 to end", () => ended("pg2"));
+    expect(await nodes.log("pg2")).toMatch(
+      /pgnode: pg1 is primary on timeline 3, and did not answer when this node came up on timeline 2: stopping it/,
+    );
+    await nodes.docker("start", nodes.container("pg2"));
+    await nodes.until("pg2 to stream", async () => (await nodes.receiver("pg2")) === "streaming");
+    expect(await nodes.sql("pg2", "SELECT one FROM newest")).toBe("1");
+  });
+
+  test("is not what a stopped one on a newer timeline is given up for: rejoin says how to go on with either", async () => {
+    await takesOver("pg2", "pg1", "last");
+    await nodes.docker("stop", nodes.container("pg2"));
+    await nodes.docker("start", nodes.container("pg1"));
+    await nodes.until("pg1 to be writable", () => isWriter("pg1"));
+    const refused = await nodes.run("rejoin", ["pg2"]);
+    const stack = nodes.config.stack;
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      1,
+      expect.stringContaining(
+        `node pg2 was on timeline 4, and pg1 is primary on 3, which is older: what was written since is on pg2 alone. Decide which one is right. To go on with pg2: docker stop ${nodes.container("pg1")}, docker start ${nodes.container("pg2")}, then npm run rejoin -- pg1 --stack ${stack}. To give it up: npm run rejoin -- pg2 --clone --stack ${stack}`,
+      ),
+    ]);
+    await nodes.docker("stop", nodes.container("pg1"));
+    await nodes.docker("start", nodes.container("pg2"));
+    await nodes.until("pg2 to be writable", () => isWriter("pg2"));
+    await nodes.must("rejoin", "pg1");
+    expect(await nodes.sql("pg1", "SELECT one FROM last")).toBe("1");
+  });
+
+  test("gives way to one that started at the same moment and has the newer timeline", async () => {
+    await takesOver("pg1", "pg2", "latest");
+    await nodes.docker("kill", nodes.container("pg1"));
+    await Promise.all(["pg1", "pg2"].map((node) => nodes.docker("start", nodes.container(node))));
+    await nodes.until("both to have come up, or ended", async () =>
+      (await Promise.all(["pg1", "pg2"].map(async (node) => (await ended(node)) || (await answers(node)) === "1"))).every(Boolean),
+    );
+    const writers = async (): Promise<string[]> => {
+      const are = await Promise.all(["pg1", "pg2"].map(isWriter));
+      return ["pg1", "pg2"].filter((_, i) => are[i]);
+    };
+    await nodes.until("one writer to be left", async () => (await writers()).length === 1, 20);
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(await writers()).toHaveLength(1);
   });
 });

@@ -346,9 +346,13 @@ describe("failover promotes nobody", () => {
     }
   });
 
-  test("when a standby that does not answer may hold a commit that was confirmed", async () => {
-    configured({ synchronous: { mode: "any", count: 1 } });
-    seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "running"));
+  test.each<[string, object, number | null]>([
+    ["by this config", { synchronous: { mode: "any", count: 1 } }, null],
+    ["by the settings that the nodes still have, though the config asks for nothing any more", {}, 1],
+    ["by fewer standbys before than by this config", { synchronous: { mode: "any", count: 2 } }, 1],
+  ])("when a standby that does not answer may hold a commit that was confirmed: %s", async (_how, config, synchronousCount) => {
+    configured(config);
+    seen(silent("pg1", "exited"), standby("pg2", { synchronousCount }), silent("pg3", "running"));
     mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false, writable: true, history: {} } };
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg3"])).toMatch(
       /1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks/,

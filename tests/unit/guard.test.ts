@@ -556,6 +556,17 @@ describe("the newest data that was kept", () => {
     expect(await kept(ends)).toBe(node);
   });
 
+  test("is none that a failover has fenced or given up, as long as another one has data", async () => {
+    const ends = { pg1: end(2, "0/9", true), pg2: end(2, "0/5"), pg3: end(1, "0/3") };
+    const spy = jest.spyOn(NodeControl.prototype, "hadMark").mockImplementation(function (this: NodeControl, mark) {
+      return (this.node.name === "pg1" && mark === "reclone") || (this.node.name === "pg2" && mark === "fenced");
+    });
+    expect(await kept(ends)).toBe("pg3");
+    expect(await kept({ pg1: ends.pg1, pg2: ends.pg2 })).toBe("pg1");
+    expect(await kept({ pg1: ends.pg1, pg2: ends.pg2, pg3: end(0, "0/0") })).toBe("pg1");
+    spy.mockRestore();
+  });
+
   test("is not guessed beside one that cannot be read", async () => {
     await expect(kept({ pg1: { unreadable: "damaged" }, pg2: end(1, "0/1") })).rejects.toThrow(
       /^the data of node pg1 was kept, and cannot be read \(damaged\), so nobody can tell which data is the newest\. Nothing was changed\. /,

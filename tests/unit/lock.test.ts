@@ -1,6 +1,6 @@
 import { acquireLock, lockHolder } from "../../commands/lock";
 import * as docker from "../../commands/docker";
-import { startOf, thisMachine } from "../../commands/process";
+import * as processes from "../../commands/process";
 import { labelsOf, LOCK_LABELS } from "../../core/names";
 
 jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
@@ -75,8 +75,15 @@ const failed = (stderr: string): Answer => ({ exitCode: 1, stdout: "", stderr })
 /** The labels of a holder that lives: what has started this process. */
 function holder(more: Partial<Record<keyof typeof LOCK_LABELS, string>> = {}): Record<string, string> {
   const facts = {
-    ...thisMachine(),
-    ...{ stack: "dev", command: "switchover", pid: String(process.ppid), start: startOf(process.ppid), token: "theirs", ttl: "3600" },
+    ...processes.thisMachine(),
+    ...{
+      stack: "dev",
+      command: "switchover",
+      pid: String(process.ppid),
+      start: processes.startOf(process.ppid),
+      token: "theirs",
+      ttl: "3600",
+    },
     ...more,
   };
   return Object.fromEntries(Object.entries(facts).map(([fact, value]) => [LOCK_LABELS[fact as keyof typeof LOCK_LABELS], value]));
@@ -113,10 +120,10 @@ describe("a lock that nobody holds", () => {
       "postgres-replica.lock": "dev",
       "postgres-replica.lock.command": "failover",
       "postgres-replica.lock.pid": String(process.pid),
-      "postgres-replica.lock.start": startOf(process.pid),
+      "postgres-replica.lock.start": processes.startOf(process.pid),
       "postgres-replica.lock.ttl": "3600",
     });
-    expect(startOf(process.pid)).not.toBe("");
+    expect(processes.startOf(process.pid)).not.toBe("");
     expect(Object.keys(labels).filter((label) => label in labelsOf("dev", "pg1"))).toEqual([]);
   });
 
@@ -148,7 +155,7 @@ describe("a lock whose holder lives", () => {
     engine.add(holder());
     await expect(acquireLock({ stack: "dev" }, "failover", { say })).rejects.toThrow(
       new Error(
-        `switchover (process ${process.ppid} on ${thisMachine().host}) is at work on stack "dev" since 2026-11-24T12:00:00Z. ` +
+        `switchover (process ${process.ppid} on ${processes.thisMachine().host}) is at work on stack "dev" since 2026-11-24T12:00:00Z. ` +
           `Wait for it to end; if it is gone for certain, run: docker rm ${NAME}`,
       ),
     );
@@ -162,7 +169,7 @@ describe("a lock whose holder lives", () => {
     const start = Date.now();
     await expect(acquire(1)).rejects.toThrow("is at work");
     expect(Date.now() - start).toBeGreaterThanOrEqual(1000);
-    expect(said).toEqual([`waiting for switchover (process ${process.ppid} on ${thisMachine().host}), 1 s at most`]);
+    expect(said).toEqual([`waiting for switchover (process ${process.ppid} on ${processes.thisMachine().host}), 1 s at most`]);
   });
 
   test("is taken as soon as it is given back", async () => {
@@ -196,6 +203,13 @@ describe("a lock whose holder lives", () => {
     expect(said).toEqual([expect.stringMatching(/^switchover \(process 999999999 on .*\) is gone; taking over its lock$/)]);
     expect(engine.containers.map((c) => c.labels["postgres-replica.lock.command"])).toEqual(["failover"]);
   });
+});
+
+test("a lock of a machine of the same name, where none has an ID, is not taken over because the machine was booted since", async () => {
+  const spy = jest.spyOn(processes, "thisMachine").mockReturnValue({ ...processes.thisMachine(), machine: "" });
+  engine.add(holder({ ...DEAD, machine: "", boot: "another", ttl: "60" }), "2026-11-24T11:59:30Z");
+  await expect(acquire()).rejects.toThrow("is at work");
+  spy.mockRestore();
 });
 
 describe("a lock whose holder is dead", () => {
@@ -268,7 +282,7 @@ describe("who holds a lock", () => {
 
   test("is said in words while that one lives", async () => {
     engine.add(holder());
-    expect(await whoever()).toBe(`switchover (process ${process.ppid} on ${thisMachine().host})`);
+    expect(await whoever()).toBe(`switchover (process ${process.ppid} on ${processes.thisMachine().host})`);
   });
 
   test("is nobody: when there is none, or a dead one, or this process, or the engine is silent", async () => {

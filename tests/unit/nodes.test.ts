@@ -83,6 +83,32 @@ describe("a fenced node", () => {
   });
 });
 
+describe("a mark", () => {
+  const gone = answer("", 1, `Error: No such container: ${CONTAINER}`);
+  test.each(["fenced", "reclone"] as const)("%s goes into the volume of a node whose container was removed", async (mark) => {
+    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "cp" || verb === "inspect" ? gone : answer("")));
+    await control().mark(mark);
+    expect(commands().at(-1)).toMatch(new RegExp(`^run .* -v ${CONTAINER}-data:/var/lib/pgnode .* fence ${mark}$`));
+  });
+
+  test("is not put into a volume that is gone", async () => {
+    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "cp" || verb === "inspect" ? gone : answer("", 1, "no such volume")));
+    await control().mark("reclone");
+    expect(commands().at(-1)).toBe(`volume inspect ${CONTAINER}-data`);
+  });
+
+  test("that was there before is told apart from one of this run", async () => {
+    runDocker.mockImplementation(([verb]) =>
+      Promise.resolve(verb === "inspect" ? answer("exited postgres:17\n") : answer("mark reclone\n1 0/1 no writable")),
+    );
+    const node = control();
+    expect(node.hadMark("reclone")).toBe(false);
+    await node.walEnd();
+    await node.mark("fenced");
+    expect([node.hadMark("reclone"), node.hadMark("fenced")]).toEqual([true, false]);
+  });
+});
+
 describe("the end of a stopped node's WAL", () => {
   const printed = (text: string, exitCode = 0): void =>
     void runDocker.mockImplementation((args) =>

@@ -75,7 +75,7 @@ describe("a node's PostgreSQL settings", () => {
   );
 
   test("never make a standby stop on its way: every setting of a recovery target is refused", () => {
-    expect(Object.keys(RESERVED_PARAMETERS).filter((name) => name.startsWith("recovery_"))).toEqual(
+    expect(Object.keys(RESERVED_PARAMETERS).filter((name) => name.startsWith("recovery_target"))).toEqual(
       ["", "_action", "_inclusive", "_lsn", "_name", "_time", "_xid"].map((part) => `recovery_target${part}`),
     );
   });
