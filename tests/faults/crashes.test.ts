@@ -62,6 +62,7 @@ describe("a primary that crashes while nobody else is primary", () => {
   });
 });
 
+/** One story, test by test. */
 describe("a node that is killed while it rejoins", () => {
   const nodes = new HandMade(["pg1", "pg2"]);
   /** What is told to stop does so once: it says so by /tmp/held, and goes no further. */
@@ -177,6 +178,7 @@ exec /usr/bin/mv "$@"
   });
 });
 
+/** One story, test by test. */
 describe("a change of primary that is killed after the old one was marked, and before the other one was promoted", () => {
   const nodes = new HandMade(["pg1", "pg2"]);
   beforeAll(async () => {

@@ -42,7 +42,15 @@ export class OwnEngine {
     const [program = "", ...args] = [...this.asRoot, "timeout", "-s", "KILL", String(LIFE_SECONDS), ...apart, this.folder, this.name];
     // A process group of its own: nothing that ends the test's ends half of it.
     this.running = execa(program, args, { reject: false, stdin: "ignore", detached: true });
-    await this.until("answers", async () => (await docker(["version"], { host: this.host, timeout: 5_000 })).exitCode === 0);
+    const { running } = this;
+    await this.until("answers", async () => {
+      if (running.exitCode !== null) {
+        throw new Error(
+          `the test's own engine does not start, for which it needs root or sudo without a password: ${(await running).stderr}\n${this.log()}`,
+        );
+      }
+      return (await docker(["version"], { host: this.host, timeout: 5_000 })).exitCode === 0;
+    });
   }
 
   /** Brings our image into it. */

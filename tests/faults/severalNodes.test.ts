@@ -10,6 +10,7 @@ function hasReadItsOwn(nodes: HandMade, node: string): Promise<void> {
   return nodes.until(`${node} to have read its own WAL`, async () => (await asked()) === "t");
 }
 
+/** One story, test by test. */
 describe("three nodes whose primary dies, and the next one too, before anybody has rejoined", () => {
   const nodes = new HandMade(["pg1", "pg2", "pg3"]);
   beforeAll(async () => {
@@ -64,6 +65,7 @@ describe("three nodes whose primary dies, and the next one too, before anybody h
   });
 });
 
+/** One story, test by test. */
 describe("four nodes of which the first two standbys confirm", () => {
   const nodes = new HandMade(["pg1", "pg2", "pg3", "pg4"], { synchronous: { mode: "first", count: 2 } });
   beforeAll(async () => {
