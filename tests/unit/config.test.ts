@@ -4,6 +4,7 @@ import { parse } from "yaml";
 import {
   checkPassword,
   CONFIG_KEYS,
+  CONFIG_NAMESPACE,
   ConfigError,
   DEFAULTS,
   generatesPasswords,
@@ -75,6 +76,14 @@ describe("the defaults", () => {
       database: "app",
     });
   });
+});
+
+test.each(["dev", "staging", "prod"])("the config file of %s has keys of the project alone, and is taken", (stack) => {
+  const file = parse(readFileSync(join(__dirname, "..", "..", `Pulumi.${stack}.yaml`), "utf8")) as { config: Raw };
+  const keys = Object.keys(file.config);
+  expect(keys.filter((key) => !key.startsWith(CONFIG_NAMESPACE) || !CONFIG_KEYS.includes(key.slice(CONFIG_NAMESPACE.length)))).toEqual([]);
+  const raw = Object.fromEntries(Object.entries(file.config).map(([key, value]) => [key.slice(CONFIG_NAMESPACE.length), value]));
+  expect(parseConfig(stack, raw).stack).toBe(stack);
 });
 
 describe("the order of the nodes", () => {
