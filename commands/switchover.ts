@@ -151,7 +151,7 @@ async function move(
     );
   }
   const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end.lsn}, and ${to} had received it` };
-  journal.begin({ promoted: to, from, phase: "promoting", loss, logicalSlots: end.logicalSlots ?? [] });
+  journal.begin({ promoted: to, from, timeline: end.timeline, phase: "promoting", loss, logicalSlots: end.logicalSlots ?? [] });
   say(`promoting ${to}`);
   await candidate.promote(BOUNDS.promote);
   if (config.synchronous !== undefined) {
