@@ -41,6 +41,13 @@ describe("the Docker host of a context", () => {
     expect(docker.mock.calls[0]?.[1]).toContain("remote");
   });
 
+  test("that was chosen is found in the folder of DOCKER_CONFIG, when that is set", () => {
+    mkdirSync(join(home, "elsewhere"));
+    writeFileSync(join(home, "elsewhere", "config.json"), '{"currentContext":"remote"}');
+    chosen('{"currentContext":"default"}');
+    expect(currentDockerHost({ DOCKER_CONFIG: join(home, "elsewhere") })).toBe("ssh://user@db1");
+  });
+
   test("is waited for ten seconds, not for ever, and read as text", () => {
     currentDockerHost({ DOCKER_CONTEXT: "remote" });
     expect(docker.mock.calls[0]?.[2]).toEqual({ encoding: "utf8", timeout: 10_000 });
