@@ -601,8 +601,8 @@ guard() {
                 say "node $PGNODE_NAME goes on without $RECOVERING, which has recovered for $STARTING_SECONDS s and may wait for WAL that this node has"
                 break
             fi
-            # It may be gone for a moment now, to come up.
-            deadline=$(($(now) + PEER_SECONDS))
+            # It may be gone for a moment now, to come up: Docker starts it anew, and then it asks its peers first, too.
+            deadline=$(($(now) + 4 * PEER_SECONDS))
         fi
         { [ "$SILENT" -gt 0 ] || [ -n "$REFUSED$busy" ]; } && [ "$(now)" -lt "$deadline" ] || break
         sleep 0.2

@@ -15,7 +15,7 @@ describe("what up writes where standbys are synchronous", () => {
 
   const write = (sql: string): ReturnType<typeof docker> =>
     docker(["exec", "-i", "-u", "postgres", nodes.container("pg1"), PGNODE_PATH, "sql"], { input: sql });
-  const signal = (name: "STOP" | "CONT"): Promise<void> => nodes.signal("pg2", name, "walreceiver");
+  const signal = (name: "STOP" | "CONT"): Promise<void> => nodes.signal("pg2", name, "postgres: walreceiver");
   const comment = (node: string): Promise<string> =>
     nodes.sql(node, "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'app'");
 

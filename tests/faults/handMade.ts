@@ -8,7 +8,7 @@ import { NodeControl, nodeOf } from "../../commands/nodes";
 import { clusterOf, nodeEnvironment } from "../../core/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { passfile } from "../../core/conninfo";
-import { labelFilter, labelsOf, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/names";
+import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
 import { rolesSql } from "../../core/roles";
 import { Checkout, OWN_IMAGE, type Ran } from "../integration/checkout";
@@ -180,10 +180,10 @@ export class HandMade {
     return result.stdout.trim();
   }
 
-  /** Sends a signal to a process of the node's server, named as in its title: `walreceiver`, `startup`. */
-  public async signal(node: string, name: "STOP" | "CONT" | "KILL", title: string): Promise<void> {
+  /** Sends a signal to the processes of the node with this in their title: `postgres: walreceiver`. */
+  public async signal(node: string, name: "STOP" | "CONT" | "TERM", title: string): Promise<void> {
     const processes = await this.docker("exec", this.container(node), "ps", "-eo", "pid=,args=");
-    const pids = processes.split("\n").filter((line) => line.includes(`postgres: ${title}`));
+    const pids = processes.split("\n").filter((line) => line.includes(title));
     if (pids.length === 0) {
       throw new Error(`node ${node} has no process ${title}:\n${processes}`);
     }
@@ -263,7 +263,9 @@ export class HandMade {
     const list = async (...args: string[]): Promise<string[]> =>
       (await docker([...args, ...labelFilter(this.config.stack)])).stdout.split("\n").filter(Boolean);
     const [containers, volumes] = [await list("ps", "-aq"), await list("volume", "ls", "-q")];
-    await docker(["rm", "-f", "-v", ...containers]);
+    // A command that was killed leaves its lock.
+    const locks = await docker(["ps", "-aq", "--filter", `label=${LOCK_LABELS.stack}=${this.config.stack}`]);
+    await docker(["rm", "-f", "-v", ...containers, ...locks.stdout.split("\n").filter(Boolean)]);
     await docker(["volume", "rm", "-f", ...volumes]);
     await docker(["network", "rm", networkName(this.config.stack)]);
     await docker(["rmi", this.image]);
