@@ -19,9 +19,15 @@ export function processTree(pid: number): number[] {
 
 /** Kills a process and all below it, at once and without a chance to tidy up: a power cut, as far as they know. */
 export function killTree(pid: number): void {
-  for (const victim of processTree(pid)) {
+  // Stopped first, from the top: none is to see another one die, and tidy up after it.
+  signalAll(processTree(pid).reverse(), "SIGSTOP");
+  signalAll(processTree(pid), "SIGKILL");
+}
+
+function signalAll(victims: readonly number[], signal: NodeJS.Signals): void {
+  for (const victim of victims) {
     try {
-      process.kill(victim, "SIGKILL");
+      process.kill(victim, signal);
     } catch {
       // Gone already.
     }
