@@ -1130,7 +1130,10 @@ configure() {
         return 0
     fi
     # One wrong name or value makes the server ignore the whole file now, and refuse to start later.
-    wrong=$(psql_local -c "SELECT string_agg(coalesce(name || ' = ' || setting || ': ', '') || error, '; ') FROM pg_file_settings WHERE error IS NOT NULL AND error <> 'setting could not be applied'" </dev/null)
+    # What needs a restart cannot be applied either; the session that has looked knows that as pending_restart, and of a wrong
+    # value nothing.
+    wrong=$(psql_local -c 'SELECT WHERE (SELECT count(*) FROM pg_file_settings) < 0' -c "SELECT string_agg(coalesce(f.name || ' = ' || f.setting || ': ', '') || f.error, '; ') FROM pg_file_settings AS f
+        WHERE f.error IS NOT NULL AND (f.error <> 'setting could not be applied' OR NOT EXISTS (SELECT FROM pg_settings AS s WHERE s.name = lower(f.name) AND s.pending_restart))" </dev/null)
     if [ -n "$wrong" ]; then
         [ ! -f "$OWN/node.conf.before" ] || mv -f "$OWN/node.conf.before" "$OWN/node.conf"
         PGNODE_CONF='' write_files "$DATA"

@@ -1,4 +1,6 @@
 import execa from "execa";
+import { docker } from "../../commands/docker";
+import { PGNODE_PATH } from "../../core/pgnode";
 import type { Problem, Status } from "../../core/topology";
 import { HandMade, program } from "./handMade";
 
@@ -284,5 +286,41 @@ describe("a standby that somebody has made different by hand", () => {
     ]);
     await execa("sh", ["-c", /run: (.*)$/m.exec(ran.stderr)?.[1] ?? ""]);
     await nodes.until("it to stream", async () => (await nodes.receiver(late)) === "streaming");
+  });
+});
+
+describe("a setting that the server cannot use", () => {
+  const nodes = new HandMade(["pg1"]);
+  beforeAll(() => nodes.begin());
+  afterAll(() => nodes.remove());
+
+  const own = (): Promise<string> => nodes.docker("exec", nodes.container("pg1"), "cat", "/var/lib/pgnode/own/node.conf");
+  /** Configures the node with its own settings and one more. */
+  async function configure(line: string): ReturnType<typeof docker> {
+    const env = { PGNODE_CONF: `${await own()}\n${line}` };
+    return docker(["exec", "-u", "postgres", "-e", "PGNODE_CONF", nodes.container("pg1"), PGNODE_PATH, "configure"], { env });
+  }
+
+  test.each([
+    ["work_mem = 'banana'", "work_mem = banana: setting could not be applied"],
+    ["work_mem = '8mb'", "work_mem = 8mb: setting could not be applied"],
+    ["max_connections = 'lots'", "max_connections = lots: setting could not be applied"],
+    ["wrk_mem = '8MB'", "wrk_mem = 8MB: unrecognized configuration parameter"],
+  ])("is refused, and the ones before stay: %s", async (line, why) => {
+    const before = await own();
+    const ran = await configure(line);
+    expect([ran.exitCode, ran.stderr]).toEqual([
+      1,
+      expect.stringContaining(`node pg1 refuses the settings (${why}). The ones before are in place again`),
+    ]);
+    expect(await own()).toBe(before);
+  });
+
+  test("is not one that takes effect at a restart, or at once", async () => {
+    expect(await configure("max_connections = '150'")).toMatchObject({ exitCode: 0, stdout: "restart: max_connections" });
+    await nodes.docker("restart", nodes.container("pg1"));
+    await nodes.until("pg1 to answer", async () => (await nodes.sql("pg1", "SHOW max_connections").catch(() => "")) === "150");
+    expect(await configure("work_mem = '9MB'")).toMatchObject({ exitCode: 0, stdout: "" });
+    expect(await nodes.sql("pg1", "SHOW work_mem")).toBe("9MB");
   });
 });
