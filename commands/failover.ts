@@ -365,6 +365,12 @@ function refuseUnlessNeeded(stack: string, observed: readonly Observation[]): vo
   if (living !== undefined) {
     // Without a standby that streams a switchover is refused too: the way out is to make it dead.
     const alone = observed.length > 1 && !living.server?.replicas.some((replica) => replica.state === "streaming");
+    const others = observed.filter((node) => node !== living);
+    if (alone && others.every((node) => node.server === null)) {
+      throw new UserError(
+        `failover refused: the primary ${living.name} lives and answers, and no other node does. Bring ${names(others)} back with: npm run rejoin -- ${others[0]?.name} --stack ${stack}`,
+      );
+    }
     throw new UserError(
       `failover refused: the primary ${living.name} lives and answers. To move the role, ${
         alone

@@ -50,7 +50,7 @@ describe("changes of one stack, from wherever", () => {
     const ran = await Promise.all([cluster.checkout, elsewhere].map((checkout) => checkout.run("failover", ["--stack", cluster.stack])));
     expect(ran.map(({ exitCode }) => exitCode).sort()).toEqual([0, 1]);
     expect(ran.find(({ exitCode }) => exitCode === 1)?.stderr).toMatch(
-      /^error: (failover \(process \d+ on \S+\) is at work on stack .*|failover refused: the primary pg2 lives and answers\..*)$/,
+      /^error: (failover \(process \d+ on \S+\) is at work on stack .*|failover refused: the primary pg2 lives and answers[.,].*)$/,
     );
     expect((await cluster.roles())["pg2"]).toBe("primary");
     expect(await cluster.sql("pg2", "SELECT timeline_id FROM pg_control_checkpoint()")).toBe("2");

@@ -167,6 +167,13 @@ describe("failover touches nothing", () => {
     );
   });
 
+  test.each(EVERY_WAY)("while the primary is the only node that answers, with %j: to stop it would leave nobody", async (options) => {
+    seen(silent("pg1", "exited"), primary("pg2", []), silent("pg3", "running"));
+    expect(await refusal([], options)).toBe(
+      "failover refused: the primary pg2 lives and answers, and no other node does. Bring pg1, pg3 back with: npm run rejoin -- pg1 --stack dev",
+    );
+  });
+
   test.each(EVERY_WAY)("when two nodes are writable, with %j: which is wrong is for people to say", async (options) => {
     seen(primary("pg1", []), primary("pg2", []), standby("pg3"));
     expect(await refusal([], options)).toMatch(/^pg1, pg2 are all writable\. Stop the wrong one/);
