@@ -1,7 +1,7 @@
 import type { StackConfig } from "../core/config";
 import { bytesAtRisk, candidates, isFed, objections, type Unreadable, type WalEnd } from "../core/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
-import type { Observation } from "../core/topology";
+import { isPrimary, isStandby, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import type { NodeControl } from "./nodes";
 import { observe, refuseUnlessUp, runningNodes } from "./observe";
@@ -335,7 +335,7 @@ async function refuseStrangers(config: StackConfig): Promise<void> {
  */
 function refuseAnother(stack: string, journal: Journal, candidate: Observation, observed: readonly Observation[]): void {
   const change = journal.read();
-  const pending = observed.find((node) => node.name === change?.promoted && node.server?.inRecovery === true);
+  const pending = observed.find((node) => node.name === change?.promoted && isStandby(node));
   if (change?.phase === "promoting" && pending !== undefined && pending.name !== candidate.name) {
     throw new UserError(
       `failover refused: a promotion of ${pending.name} is under way, and ${candidate.name} is ahead of it. Wait until ${pending.name} is primary (npm run status -- --stack ${stack}), or stop it (docker stop ${pending.container}), then run failover again`,
@@ -355,7 +355,7 @@ function startAgain(gone: readonly Observation[]): string {
 }
 
 function refuseUnlessNeeded(stack: string, observed: readonly Observation[]): void {
-  const primaries = observed.filter((node) => node.server?.inRecovery === false);
+  const primaries = observed.filter(isPrimary);
   if (primaries.length > 1) {
     throw new UserError(
       `${names(primaries)} are all writable. Stop the wrong one (docker stop CONTAINER), then run: npm run rejoin -- NODE --stack ${stack}`,

@@ -4,7 +4,7 @@ import type { StackConfig } from "../core/config";
 import type { BytesAtRisk } from "../core/election";
 import { REPLICATION_ROLE } from "../core/names";
 import { cannotClone, isRefused, needsClone } from "../core/reason";
-import { assess, type Observation, type Status, undelay } from "../core/topology";
+import { assess, isStandby, type Observation, type Status, undelay } from "../core/topology";
 import { UserError } from "./errors";
 import { acquireLock } from "./lock";
 import { NodeControl } from "./nodes";
@@ -122,7 +122,7 @@ export async function finish(
   observed: readonly Observation[],
   start = performance.now(),
 ): Promise<number> {
-  const survivors = observed.filter((node) => node.server?.inRecovery === true && node.name !== promoted).map((node) => node.name);
+  const survivors = observed.filter((node) => isStandby(node) && node.name !== promoted).map((node) => node.name);
   const primary = controlOf(nodes, promoted);
   await Promise.all([primary.makeSlots(survivors), config.synchronous === undefined ? primary.write(BOUNDS.write) : undefined]);
   if (config.synchronous !== undefined) {

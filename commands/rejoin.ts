@@ -2,7 +2,7 @@ import type { StackConfig } from "../core/config";
 import { slotName } from "../core/names";
 import { hasNoCluster, needsClone } from "../core/reason";
 import { dropSlotSql } from "../core/slots";
-import { assess, LEAVE_TABLESPACES, type Observation, tablespaces } from "../core/topology";
+import { assess, isPrimary, LEAVE_TABLESPACES, type Observation, tablespaces } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, NodeControl } from "./nodes";
 import { diagnose } from "./observe";
@@ -35,12 +35,12 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
   const observed = await diagnose(config);
   const status = assess(stack, observed);
   const node = observed.find((n) => n.name === name);
-  const primaries = observed.filter((n) => n.server?.inRecovery === false);
+  const primaries = observed.filter(isPrimary);
   const others = primaries.filter((n) => n.name !== name);
   if (node?.containerState === null || node === undefined) {
     throw new UserError(`node ${name} has no container. Run: npm run up -- --stack ${stack}`);
   }
-  if (node.server?.inRecovery === false && others.length === 0) {
+  if (isPrimary(node) && others.length === 0) {
     throw new UserError(
       `node ${name} is the primary; it has nobody to rejoin. To move the role, run: npm run switchover -- --stack ${stack}`,
     );
@@ -58,7 +58,7 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
   }
   refuseChangedPassword(stack, primary);
   // A second writer that is not older than the primary holds commits of its own; taking them back is not ours to decide.
-  if (node.server?.inRecovery === false && node.server.timeline >= (primary.server?.timeline ?? 0)) {
+  if (isPrimary(node) && node.server.timeline >= (primary.server?.timeline ?? 0)) {
     throw new UserError(
       `node ${name} is writable on timeline ${node.server.timeline}, and ${primary.name} on ${primary.server?.timeline}. Decide which one is right, stop the other (docker stop ${primary.container}), and rejoin that one`,
     );

@@ -2,7 +2,7 @@ import type { StackConfig } from "../core/config";
 import { candidates, type WalEnd } from "../core/election";
 import { lsnDiff } from "../core/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
-import { assess, type Observation } from "../core/topology";
+import { assess, isPrimary, type Observation } from "../core/topology";
 import { UserError } from "./errors";
 import { nodeOf, type NodeControl } from "./nodes";
 import { observe, refuseUnlessUp } from "./observe";
@@ -143,7 +143,7 @@ async function move(
     return goBack(old, journal, (error as Error).message, resumed);
   }
   // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
-  const writers = now.filter((n) => n.server?.inRecovery === false && n.name !== from);
+  const writers = now.filter((n) => isPrimary(n) && n.name !== from);
   if (writers.length > 0) {
     journal.end();
     throw new UserError(

@@ -1,5 +1,6 @@
 import type { StackConfig } from "../core/config";
 import { containerName, volumeName } from "../core/names";
+import { isPrimary } from "../core/topology";
 import { isNew, knownNodes, type PriorState } from "./prior";
 import { type Found, type Survey } from "./survey";
 
@@ -112,7 +113,7 @@ export function lostPrimary({ config, prior, survey }: Case): string | undefined
   if (dropped.length === 0) {
     return undefined;
   }
-  const primaries = survey.observed.filter((node) => node.server?.inRecovery === false).map((node) => node.name);
+  const primaries = survey.observed.filter(isPrimary).map((node) => node.name);
   const lost = primaries.filter((name) => dropped.includes(name));
   const to = nodes.find((node) => !lost.includes(node.name))?.name ?? "";
   if (lost.length > 0) {

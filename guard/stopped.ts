@@ -1,5 +1,6 @@
 import type { StackConfig } from "../core/config";
 import { containerName } from "../core/names";
+import { isPrimary } from "../core/topology";
 import type { Survey } from "./survey";
 
 /** Docker's words for a container that does not run and does not come up by itself. */
@@ -17,7 +18,7 @@ export function stoppedNodes(
     const container = containerName(config.stack, name);
     return found.some((object) => object.kind === "container" && object.name === container && STOPPED.includes(object.state));
   });
-  if (config.startStopped && observed.some((node) => node.server?.inRecovery === false)) {
+  if (config.startStopped && observed.some(isPrimary)) {
     return { start: Object.fromEntries(stopped.map(({ name }) => [name, [`node ${name} is stopped`]])), report: [] };
   }
   const help = config.startStopped

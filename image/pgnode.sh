@@ -466,7 +466,8 @@ own_setting() { sed -n "s/^$1 = '\(.*\)'\$/\1/p" "$OWN/node.conf"; }
 
 # ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
 # there and does not let this node in; "starting" when it is there and lets nobody in yet or any more; "recovering" when it may
-# also be a standby that waits for WAL, which only this node may have; nothing when it does not answer. The timeline of a standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
+# also be a standby that waits for WAL, which only this node may have; nothing when it does not answer. The timeline of a
+# standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
 ask() {
     for file in passfile passfile.before; do
         [ -f "$ROOT/$file" ] || continue
@@ -1023,23 +1024,26 @@ logical_slots() {
     done
 }
 
+check_mark() {
+    case $1 in
+    fenced | reclone | rejoin-once | drop-old) ;;
+    *) die "\"$1\" is no mark: fenced, reclone, rejoin-once or drop-old" ;;
+    esac
+}
+
 # unfence MARK...: takes back what a change of roles that did not go through has marked. What an earlier one has marked stays.
 unfence() {
     for mark; do
-        case $mark in
-        fenced | reclone | rejoin-once | drop-old) rm -f "$ROOT/$mark" ;;
-        *) die "\"$mark\" is no mark: fenced, reclone, rejoin-once or drop-old" ;;
-        esac
+        check_mark "$mark"
+        rm -f "$ROOT/$mark"
     done
 }
 
 # fence [MARK...]: what the marks of failover and switchover are when there is no container to copy them into.
 fence() {
     for mark in "${@:-fenced}"; do
-        case $mark in
-        fenced | reclone | rejoin-once | drop-old) : >"$ROOT/$mark" ;;
-        *) die "\"$mark\" is no mark: fenced, reclone, rejoin-once or drop-old" ;;
-        esac
+        check_mark "$mark"
+        : >"$ROOT/$mark"
     done
 }
 

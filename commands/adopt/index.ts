@@ -5,6 +5,7 @@ import { currentDockerHost } from "../../core/dockerHost";
 import { imageName } from "../../core/image";
 import { containerName, type Identity, networkName, NODE_ROOT, volumeName } from "../../core/names";
 import { sqlLiteral } from "../../core/quoting";
+import { isPrimary } from "../../core/topology";
 import { newIdentity } from "../../guard/look";
 import { exportedResources, IDENTITY_NAME, readPrior } from "../../guard/prior";
 import { type Survey, survey } from "../../guard/survey";
@@ -112,7 +113,7 @@ async function lookAround(
     return refuse(stack, identity.refusal);
   }
   const there = await standing(config, config.nodes, host);
-  const primary = containerName(stack, seen.observed.find(({ server }) => server?.inRecovery === false)?.name ?? "");
+  const primary = containerName(stack, seen.observed.find(isPrimary)?.name ?? "");
   const wrong =
     containerRefusal(config, there) ?? versionRefusal(config, await serverVersion(primary, host), await imageVersion(config, host));
   if (wrong !== undefined) {

@@ -1,5 +1,6 @@
 import type { StackConfig } from "../../core/config";
 import { containerName, type Identity, networkName, NODE_ROOT, volumeName } from "../../core/names";
+import { isPrimary } from "../../core/topology";
 import type { Survey } from "../../guard/survey";
 import type { Standing } from "./standing";
 
@@ -37,7 +38,7 @@ export function refusal(config: StackConfig, { found, observed, dockerHost }: Su
   if (!found.some(({ kind, name }) => kind === "network" && name === networkName(stack))) {
     return `the network ${networkName(stack)} is gone, and the nodes need it. ${NOTHING}. Restore it first: docker network create ${networkName(stack)}, with the labels that the containers have, and docker network connect --alias NODE for each node`;
   }
-  const primaries = observed.filter(({ server }) => server?.inRecovery === false).map(({ name }) => name);
+  const primaries = observed.filter(isPrimary).map(({ name }) => name);
   if (primaries.length !== 1) {
     return (
       `${primaries.length === 0 ? "no node is primary" : `${primaries.join(" and ")} are writable: two writers`}. ${NOTHING}. ` +
