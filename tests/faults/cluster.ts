@@ -1,8 +1,8 @@
-import execa from "execa";
-import { existsSync, mkdtempSync, writeFileSync } from "fs";
-import { delimiter, join } from "path";
+import { existsSync } from "fs";
+import { join } from "path";
 import { Client } from "pg";
 import { docker, sqlIn } from "../../commands/docker";
+import { until } from "../../commands/promotion";
 import { containerName, volumeName } from "../../core/names";
 import type { Status } from "../../core/topology";
 import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
@@ -116,13 +116,7 @@ export class Cluster {
 
   /** Waits for a condition. */
   public async until(what: string, condition: () => Promise<boolean>, seconds = 60): Promise<void> {
-    const deadline = performance.now() + seconds * 1000;
-    while (!(await condition())) {
-      if (performance.now() > deadline) {
-        throw new Error(`waited ${seconds} s for ${what}`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    await until(what, seconds, condition);
   }
 
   /**
@@ -133,28 +127,23 @@ export class Cluster {
    * @param when Whether that call is still made.
    */
   public async killedAt(call: { args: string; input?: string }, when: "before" | "after", name: string, ...args: string[]): Promise<Ran> {
-    const folder = mkdtempSync(join(this.checkout.folder, ".state", "bin-"));
-    const held = join(folder, "held");
-    const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
     const script = [
-      "#!/bin/sh",
-      `case "$*" in ${call.args}) ;; *) exec "${real}" "$@" ;; esac`,
+      `case "$*" in ${call.args}) ;; *) exec "$DOCKER" "$@" ;; esac`,
       // What it is told is for the one that is called, too.
-      `cat >"${folder}/input.$$"`,
-      `case $(cat "${folder}/input.$$") in`,
+      'cat >"$FOLDER/input.$$"',
+      'case $(cat "$FOLDER/input.$$") in',
       `${call.input ?? "*"})`,
-      ...(when === "before" ? [] : [`    "${real}" "$@" <"${folder}/input.$$" >/dev/null || exit`]),
-      `    : >"${held}"`,
+      ...(when === "before" ? [] : ['    "$DOCKER" "$@" <"$FOLDER/input.$$" >/dev/null || exit']),
+      '    : >"$FOLDER/held"',
       "    sleep 120",
       "    exit 1",
       "    ;;",
       "esac",
-      `exec "${real}" "$@" <"${folder}/input.$$"`,
+      'exec <"$FOLDER/input.$$"',
     ];
-    writeFileSync(join(folder, "docker"), `${script.join("\n")}\n`, { mode: 0o755 });
-    const child = this.checkout.command(name, [...args, "--stack", this.stack], {
-      PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}`,
-    });
+    const { folder, env } = await this.checkout.dockerBefore(script.join("\n"));
+    const held = join(folder, "held");
+    const child = this.checkout.command(name, [...args, "--stack", this.stack], env);
     await this.until(`${name} to come to ${call.args}`, () => Promise.resolve(existsSync(held) || child.exitCode !== null));
     killTree(child.pid ?? 0);
     const ended = await child;

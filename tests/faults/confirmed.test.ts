@@ -7,10 +7,7 @@ jest.setTimeout(180_000);
 /** What the stack itself writes on the primary of a synchronous stack: roles, passwords, the sample. One story, test by test. */
 describe("what up writes where standbys are synchronous", () => {
   const nodes = new HandMade(["pg1", "pg2"], { synchronous: { mode: "any", count: 1 } });
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   const write = (sql: string): ReturnType<typeof docker> =>

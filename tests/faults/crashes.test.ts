@@ -19,8 +19,7 @@ describe("a primary that crashes while nobody else is primary", () => {
   const nodes = new HandMade(["pg1", "pg2"]);
   let before: string;
   beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
+    await nodes.beginAll();
     before = await birth(nodes, "pg2");
   });
   afterAll(() => nodes.remove());
@@ -78,8 +77,7 @@ if [ "$1" = /var/lib/pgnode/data.new ] && [ "$(cat /tmp/hold 2>/dev/null)" = ren
 exec /usr/bin/mv "$@"
 `;
   beforeAll(async () => {
-    await nodes.begin({ [program("pg_rewind")]: rewind, "/usr/local/bin/mv": rename });
-    await nodes.join("pg2");
+    await nodes.beginAll({ [program("pg_rewind")]: rewind, "/usr/local/bin/mv": rename });
   });
   afterAll(() => nodes.remove());
 
@@ -181,10 +179,7 @@ exec /usr/bin/mv "$@"
 /** One story, test by test. */
 describe("a change of primary that is killed after the old one was marked, and before the other one was promoted", () => {
   const nodes = new HandMade(["pg1", "pg2"]);
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   /** Runs the command, which is killed when it is about to ask for the promotion; only that waits as long. */

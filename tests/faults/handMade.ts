@@ -1,16 +1,17 @@
 import { randomBytes } from "crypto";
-import execa from "execa";
 import { mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
-import { delimiter, join } from "path";
+import { join } from "path";
 import { docker, sqlIn } from "../../commands/docker";
 import { NodeControl, nodeOf } from "../../commands/nodes";
+import { until } from "../../commands/promotion";
 import { clusterOf, nodeEnvironment } from "../../core/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { passfile } from "../../core/conninfo";
 import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
 import { rolesSql } from "../../core/roles";
+import type { Status } from "../../core/topology";
 import { Checkout, OWN_IMAGE, type Ran } from "../integration/checkout";
 
 /** The password of every role at first. */
@@ -62,6 +63,14 @@ export class HandMade {
     await this.start(first);
     await this.docker("exec", "-u", "postgres", this.container(first), PGNODE_PATH, "ready");
     await this.setPasswords(first, PASSWORD);
+  }
+
+  /** Begins, and joins every other node. */
+  public async beginAll(programs: Readonly<Record<string, string>> = {}): Promise<void> {
+    await this.begin(programs);
+    for (const { name } of this.config.nodes.filter((node) => node.name !== this.config.first)) {
+      await this.join(name);
+    }
   }
 
   /** Makes the roles and the database, or gives the roles this password: what the program does on the primary. */
@@ -204,19 +213,14 @@ export class HandMade {
   /**
    * Runs one of the project's commands on the nodes, in a checkout of its own.
    *
-   * @param onDocker Shell text that runs before each call of docker, with its arguments in "$@"; `$DOCKER` is the real one.
+   * @param onDocker See {@link Checkout.dockerBefore}.
    */
   public async run(name: string, args: readonly string[] = [], onDocker?: string): Promise<Ran> {
     const { stack } = this.config;
     this.checkout ??= await Checkout.make();
     this.checkout.writeStack(stack, this.file);
-    if (onDocker === undefined) {
-      return this.checkout.run(name, [...args, "--stack", stack]);
-    }
-    const folder = mkdtempSync(join(this.checkout.folder, ".state", "bin-"));
-    const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
-    writeFileSync(join(folder, "docker"), `#!/bin/sh\nDOCKER=${real}\n${onDocker}\nexec "$DOCKER" "$@"\n`, { mode: 0o755 });
-    return this.checkout.run(name, [...args, "--stack", stack], { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` });
+    const env = onDocker === undefined ? {} : (await this.checkout.dockerBefore(onDocker)).env;
+    return this.checkout.run(name, [...args, "--stack", stack], env);
   }
 
   /** Does something with commands that run from a checkout of their own, as on another machine. */
@@ -229,6 +233,11 @@ export class HandMade {
       await (this.checkout as Checkout | undefined)?.remove();
       this.checkout = own;
     }
+  }
+
+  /** What `status --json` says. */
+  public async status(): Promise<Status> {
+    return JSON.parse((await this.run("status", ["--json"])).stdout) as Status;
   }
 
   /** Runs one of the project's commands, which must succeed. */
@@ -249,13 +258,7 @@ export class HandMade {
 
   /** Waits for a condition. */
   public async until(what: string, condition: () => Promise<boolean>, seconds = 90): Promise<void> {
-    const deadline = performance.now() + seconds * 1000;
-    while (!(await condition())) {
-      if (performance.now() > deadline) {
-        throw new Error(`waited ${seconds} s for ${what}`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    await until(what, seconds, condition);
   }
 
   /** Removes all of it. */

@@ -1,6 +1,5 @@
-import execa from "execa";
-import { existsSync, mkdirSync, writeFileSync } from "fs";
-import { delimiter, join } from "path";
+import { existsSync } from "fs";
+import { join } from "path";
 import { Cluster } from "./cluster";
 import { killTree } from "./processes";
 
@@ -15,20 +14,14 @@ describe("a promotion that is pending in a frozen node", () => {
   afterAll(() => cluster.remove());
 
   /** Docker, as failover calls it, that pauses a node when failover begins to fence another one: between its first look and the next. */
-  async function dockerThatPauses(node: string, fenced: string): Promise<{ path: string; paused: string }> {
-    const folder = join(cluster.checkout.folder, ".state", "bin");
-    const paused = join(folder, "paused");
-    const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
-    mkdirSync(folder);
+  async function dockerThatPauses(node: string, fenced: string): Promise<{ env: { PATH: string }; paused: string }> {
     const script = [
-      "#!/bin/sh",
       `case "$*" in *"{{.State.Status}} {{.Config.Image}} ${cluster.container(fenced)}")`,
-      `    [ -e "${paused}" ] || { "${real}" pause "${cluster.container(node)}" >/dev/null && : >"${paused}"; } ;;`,
+      `    [ -e "$FOLDER/paused" ] || { "$DOCKER" pause "${cluster.container(node)}" >/dev/null && : >"$FOLDER/paused"; } ;;`,
       "esac",
-      `exec "${real}" "$@"`,
     ];
-    writeFileSync(join(folder, "docker"), `${script.join("\n")}\n`, { mode: 0o755 });
-    return { path: `${folder}${delimiter}${process.env["PATH"] ?? ""}`, paused };
+    const { folder, env } = await cluster.checkout.dockerBefore(script.join("\n"));
+    return { env, paused: join(folder, "paused") };
   }
 
   const signal = (name: string, pid: string): Promise<string> => cluster.docker("exec", cluster.container("pg2"), "kill", `-${name}`, pid);
@@ -46,8 +39,8 @@ describe("a promotion that is pending in a frozen node", () => {
     killTree(first.pid ?? 0);
     expect((await first).stderr).toContain("promoting pg2");
 
-    const { path, paused } = await dockerThatPauses("pg2", "pg1");
-    const second = await cluster.checkout.run("failover", ["--json", "--stack", cluster.stack], { PATH: path });
+    const { env, paused } = await dockerThatPauses("pg2", "pg1");
+    const second = await cluster.checkout.run("failover", ["--json", "--stack", cluster.stack], env);
     expect(existsSync(paused)).toBe(true);
     await anyway(cluster.docker("unpause", cluster.container("pg2")));
     await anyway(signal("CONT", startup));

@@ -137,8 +137,7 @@ describe("a node that was primary, beside one that recovers from a crash", () =>
   beforeAll(async () => {
     const impatient = PGNODE_SCRIPT.replace(/^STARTING_SECONDS=\d+$/m, `STARTING_SECONDS=${STARTING_SECONDS}`);
     expect(impatient).not.toBe(PGNODE_SCRIPT);
-    await nodes.begin({ [program("postgres")]: HELD, [PGNODE_PATH]: impatient });
-    await nodes.join("pg2");
+    await nodes.beginAll({ [program("postgres")]: HELD, [PGNODE_PATH]: impatient });
     await takesOver("pg2", "pg1", "newer");
   });
   afterAll(() => nodes.remove());

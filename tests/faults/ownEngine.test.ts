@@ -14,9 +14,7 @@ describe("three nodes whose Docker engine is killed with everything in it, and s
     await engine.start();
     await engine.load();
     process.env["DOCKER_HOST"] = engine.host;
-    await nodes.begin();
-    await nodes.join("pg2");
-    await nodes.join("pg3");
+    await nodes.beginAll();
     // As the program declares its containers.
     await nodes.docker("update", "--restart", "unless-stopped", ...names.map((node) => nodes.container(node)));
     await nodes.sql("pg1", "CREATE TABLE written (id integer PRIMARY KEY)");

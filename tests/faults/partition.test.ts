@@ -6,10 +6,7 @@ jest.setTimeout(300_000);
 /** The primary is cut off from its peers, and its clients and Docker are not. One story, test by test. */
 describe("a pair whose network is parted, with both sides written to", () => {
   const nodes = new HandMade(["pg1", "pg2"]);
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   const network = networkName(nodes.config.stack);

@@ -13,11 +13,7 @@ function hasReadItsOwn(nodes: HandMade, node: string): Promise<void> {
 /** One story, test by test. */
 describe("three nodes whose primary dies, and the next one too, before anybody has rejoined", () => {
   const nodes = new HandMade(["pg1", "pg2", "pg3"]);
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-    await nodes.join("pg3");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   const rows = (node: string, table: string): Promise<string> =>
@@ -68,12 +64,7 @@ describe("three nodes whose primary dies, and the next one too, before anybody h
 /** One story, test by test. */
 describe("four nodes of which the first two standbys confirm", () => {
   const nodes = new HandMade(["pg1", "pg2", "pg3", "pg4"], { synchronous: { mode: "first", count: 2 } });
-  beforeAll(async () => {
-    await nodes.begin();
-    for (const node of ["pg2", "pg3", "pg4"]) {
-      await nodes.join(node);
-    }
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   const states = (): Promise<string> =>

@@ -1,4 +1,3 @@
-import type { Status } from "../../core/topology";
 import { HandMade } from "./handMade";
 
 jest.setTimeout(300_000);
@@ -6,17 +5,11 @@ jest.setTimeout(300_000);
 /** A switchover that was interrupted in one checkout, and what happens to the stack before that one goes on. One story, test by test. */
 describe("an interrupted switchover", () => {
   const nodes = new HandMade(["pg1", "pg2", "pg3"]);
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-    await nodes.join("pg3");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   const writers = async (): Promise<string[]> =>
-    (JSON.parse((await nodes.run("status", ["--json"])).stdout) as Status).nodes
-      .filter(({ role }) => role === "primary")
-      .map(({ name }) => name);
+    (await nodes.status()).nodes.filter(({ role }) => role === "primary").map(({ name }) => name);
   /** Runs a switchover, which is killed when it has stopped the primary. */
   async function interrupted(to: string): Promise<void> {
     const ran = await nodes.run("switchover", ["--to", to], 'case "$*" in "run "*wal-end*) kill -9 $PPID; exit 1 ;; esac');

@@ -1,7 +1,7 @@
 import execa from "execa";
 import { docker } from "../../commands/docker";
 import { PGNODE_PATH } from "../../core/pgnode";
-import type { Problem, Status } from "../../core/topology";
+import type { Problem } from "../../core/topology";
 import { HandMade, program } from "./handMade";
 
 jest.setTimeout(300_000);
@@ -65,11 +65,7 @@ describe("a node that is being cloned", () => {
 
 describe("a failover that is refused after it has marked nodes", () => {
   const nodes = new HandMade(["pg1", "pg2", "pg3"]);
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-    await nodes.join("pg3");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   test("takes back what it has set itself, and no mark that was there before", async () => {
@@ -94,10 +90,7 @@ describe("a failover that is refused after it has marked nodes", () => {
 
 describe("a promotion", () => {
   const nodes = new HandMade(["pg1", "pg2"], { parameters: { wal_level: "logical" } });
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   test("that loses nothing names what that does not cover, after a switchover and after a failover", async () => {
@@ -137,8 +130,7 @@ echo "$looks" >/tmp/looks
 echo $((1800000000 + looks * 86400))
 `;
   beforeAll(async () => {
-    await nodes.begin({ "/usr/local/bin/date": date });
-    await nodes.join("pg2");
+    await nodes.beginAll({ "/usr/local/bin/date": date });
     await nodes.docker("kill", nodes.container("pg2"));
   });
   afterAll(() => nodes.remove());
@@ -176,10 +168,7 @@ describe("a stack that lets clients in from elsewhere only", () => {
 
 describe("a standby whose data folder is damaged beyond a name", () => {
   const nodes = new HandMade(["pg1", "pg2"]);
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   test("says so in one line, keeps what is left, and comes back in the way that it names", async () => {
@@ -200,18 +189,14 @@ describe("a standby whose data folder is damaged beyond a name", () => {
 /** What the stack did not set up that way, on three nodes. One story, test by test. */
 describe("a standby that somebody has made different by hand", () => {
   const nodes = new HandMade(["pg1", "pg2", "pg3"]);
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-    await nodes.join("pg3");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   const set = async (node: string, name: string, value: string): Promise<void> => {
     await nodes.sql(node, `ALTER SYSTEM SET ${name} = '${value}'`);
     await nodes.sql(node, "SELECT pg_reload_conf()");
   };
-  const problems = async (): Promise<Problem[]> => (JSON.parse((await nodes.run("status", ["--json"])).stdout) as Status).problems;
+  const problems = async (): Promise<Problem[]> => (await nodes.status()).problems;
 
   test("by a cascade is seen", async () => {
     await nodes.sql("pg2", "SELECT pg_create_physical_replication_slot('pg3', true)");
@@ -261,7 +246,7 @@ describe("a standby that somebody has made different by hand", () => {
   });
 
   test("by a delay is not the one that becomes primary when another has as much", async () => {
-    const { primary } = JSON.parse((await nodes.run("status", ["--json"])).stdout) as Status;
+    const { primary } = await nodes.status();
     const [late, other] = ["pg1", "pg2", "pg3"].filter((name) => name !== primary) as [string, string];
     await set(late, "recovery_min_apply_delay", "1h");
     await nodes.sql(primary ?? "", "CREATE TABLE latest AS SELECT 4 AS four");

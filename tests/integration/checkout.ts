@@ -2,7 +2,7 @@ import execa from "execa";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
 import { createServer } from "net";
 import { tmpdir } from "os";
-import { join } from "path";
+import { delimiter, join } from "path";
 import { randomBytes, randomInt } from "crypto";
 import { stringify } from "yaml";
 import { leftovers } from "../../commands/deploy";
@@ -124,6 +124,20 @@ export class Checkout {
   public async run(name: string, args: readonly string[] = [], env: Record<string, string> = {}): Promise<Ran> {
     const result = await this.command(name, args, env);
     return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
+  }
+
+  /**
+   * Puts a `docker` before the real one, for commands that get the environment which is returned.
+   *
+   * @param onDocker Shell text that runs before each call, with its arguments in "$@"; `$DOCKER` is the real one, `$FOLDER` a
+   *   folder of its own, which is returned too.
+   */
+  public async dockerBefore(onDocker: string): Promise<{ folder: string; env: { PATH: string } }> {
+    const folder = mkdtempSync(join(this.folder, ".state", "bin-"));
+    const { stdout: real } = await execa("sh", ["-c", "command -v docker"]);
+    const script = `#!/bin/sh\nDOCKER=${real}\nFOLDER=${folder}\n${onDocker}\nexec "$DOCKER" "$@"\n`;
+    writeFileSync(join(folder, "docker"), script, { mode: 0o755 });
+    return { folder, env: { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` } };
   }
 
   /** Runs a command that must succeed. */

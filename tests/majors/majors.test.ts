@@ -16,10 +16,7 @@ describe.each(MAJORS)("on PostgreSQL %i", (major) => {
       30,
     );
 
-  beforeAll(async () => {
-    await nodes.begin();
-    await nodes.join("pg2");
-  });
+  beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
   test("the cluster is made as on every other: checksums, hashed passwords, the stack's settings, its roles", async () => {
