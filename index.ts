@@ -3,7 +3,7 @@ import type * as pulumi from "@pulumi/pulumi";
 import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
 import { stackImage } from "./components/foundation";
 import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
-import { containerName, labelsOf, networkName, slotName } from "./core/names";
+import { containerName, labelsOf, networkName, slotName } from "./core/model/names";
 
 type Node = Settings["nodes"][number];
 

@@ -11,6 +11,6 @@ const group = (name, extra = {}) => ({
 
 module.exports = {
   projects: ["unit", "property", "integration", "faults", "plain", "majors", "soak"].map((name) => group(name)),
-  collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "commands/**/*.ts", "guard/**/*.ts"],
+  collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "operations/**/*.ts"],
   coverageReporters: ["text-summary"],
 };

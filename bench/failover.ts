@@ -1,7 +1,7 @@
 import Table from "cli-table3";
 import execa from "execa";
 import { Client } from "pg";
-import { docker } from "../commands/docker";
+import { docker } from "../operations/engine/docker";
 import { Cluster } from "../tests/faults/cluster";
 import { median } from "./up";
 

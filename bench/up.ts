@@ -4,7 +4,7 @@ import { randomBytes } from "crypto";
 import { mkdirSync, writeFileSync } from "fs";
 import { cpus, totalmem } from "os";
 import { join } from "path";
-import { pulumiBin } from "../commands/workspace";
+import { pulumiBin } from "../operations/deploy/workspace";
 import { Checkout, freePorts, OWN_IMAGE } from "../tests/integration/checkout";
 
 /** What is measured, in the order of one trial. */

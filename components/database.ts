@@ -1,10 +1,10 @@
 import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
-import { type Cluster, sourceConninfo } from "../core/cluster";
-import { PROJECT } from "../core/names";
-import { sqlIdentifier } from "../core/quoting";
-import { rolesSql } from "../core/roles";
-import { SAMPLE_SQL } from "../core/sample";
+import { type Cluster, sourceConninfo } from "../core/model/cluster";
+import { PROJECT } from "../core/model/names";
+import { sqlIdentifier } from "../core/grammar/quoting";
+import { rolesSql } from "../core/sql/roles";
+import { SAMPLE_SQL } from "../core/sql/sample";
 import { sqlCommand } from "./localCommand";
 import type { ReplicationSource } from "./types";
 

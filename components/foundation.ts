@@ -1,9 +1,9 @@
 import type * as command from "@pulumi/command";
 import * as docker from "@pulumi/docker";
-import type { Cluster } from "../core/cluster";
-import { provideImage } from "../core/image";
-import type { Known } from "../guard/look";
-import { IDENTITY_NAME } from "../guard/prior";
+import type { Cluster } from "../core/model/cluster";
+import { provideImage } from "../core/model/image";
+import type { Known } from "../operations/guard/look";
+import { IDENTITY_NAME } from "../operations/guard/prior";
 import { local } from "./localCommand";
 
 /** What comes before every Docker object. */

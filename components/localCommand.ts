@@ -1,10 +1,10 @@
 import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
-import type { Cluster } from "../core/cluster";
-import { HOST_SCRIPTS } from "../core/hostScripts";
-import { labelsOf } from "../core/names";
-import { PGNODE_SCRIPT } from "../core/pgnode";
-import { shellWord } from "../core/quoting";
+import type { Cluster } from "../core/model/cluster";
+import { HOST_SCRIPTS } from "../core/model/hostScripts";
+import { labelsOf } from "../core/model/names";
+import { PGNODE_SCRIPT } from "../core/model/pgnode";
+import { shellWord } from "../core/grammar/quoting";
 
 /** Environment for a command. Values may be secret: they reach the container by name, never on a command line. */
 export type Environment = Record<string, pulumi.Input<string>>;

@@ -1,11 +1,11 @@
 import type * as command from "@pulumi/command";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import { type Cluster, type Member, nodeEnvironment, sourceConninfo } from "../core/cluster";
-import { passfile } from "../core/conninfo";
-import { HOST_SCRIPTS } from "../core/hostScripts";
-import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/names";
-import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/pgnode";
+import { type Cluster, type Member, nodeEnvironment, sourceConninfo } from "../core/model/cluster";
+import { passfile } from "../core/grammar/conninfo";
+import { HOST_SCRIPTS } from "../core/model/hostScripts";
+import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
 import { type BirthArgs, birthInput, local } from "./localCommand";
 import type { NodeArgs } from "./types";
 

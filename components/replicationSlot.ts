@@ -1,8 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
-import type { Cluster } from "../core/cluster";
-import { HOST_SCRIPTS } from "../core/hostScripts";
-import { containerName, slotName } from "../core/names";
-import { createSlotSql, dropSlotSql } from "../core/slots";
+import type { Cluster } from "../core/model/cluster";
+import { HOST_SCRIPTS } from "../core/model/hostScripts";
+import { containerName, slotName } from "../core/model/names";
+import { createSlotSql, dropSlotSql } from "../core/sql/slots";
 import { sqlCommand } from "./localCommand";
 import type { ReplicationSource } from "./types";
 

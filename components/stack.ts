@@ -10,17 +10,17 @@ import {
   type SecretKey,
   type StackConfig,
 } from "../core/config";
-import { type Cluster, clusterOf } from "../core/cluster";
-import { passfile } from "../core/conninfo";
-import { type Drift, driftOf, expectedFiles } from "../core/drift";
-import { libpqUrl, type SessionAttributes } from "../core/conninfo";
-import { APP_ROLE, containerName, REPLICATION_ROLE, volumeName } from "../core/names";
-import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/queries";
-import { shellWord } from "../core/quoting";
-import { UserError } from "../commands/errors";
-import { type Known, type Look, look } from "../guard/look";
-import { stoppedNodes } from "../guard/stopped";
-import { isNew, type PriorState, readPrior, type StateResource } from "../guard/prior";
+import { type Cluster, clusterOf } from "../core/model/cluster";
+import { passfile } from "../core/grammar/conninfo";
+import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
+import { libpqUrl, type SessionAttributes } from "../core/grammar/conninfo";
+import { APP_ROLE, containerName, REPLICATION_ROLE, volumeName } from "../core/model/names";
+import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
+import { shellWord } from "../core/grammar/quoting";
+import { UserError } from "../operations/errors";
+import { type Known, type Look, look } from "../operations/guard/look";
+import { stoppedNodes } from "../operations/guard/stopped";
+import { isNew, type PriorState, readPrior, type StateResource } from "../operations/guard/prior";
 import { type Foundation, foundation } from "./foundation";
 import { generatedPassword } from "./localCommand";
 

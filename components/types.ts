@@ -1,6 +1,6 @@
 import type * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
-import type { Cluster } from "../core/cluster";
+import type { Cluster } from "../core/model/cluster";
 
 /** The arguments that a Primary and a StreamingSecondary have in common. */
 export interface NodeArgs {

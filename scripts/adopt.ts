@@ -1,5 +1,5 @@
-import { adopt } from "../commands/adopt";
-import { commandLine, runCommand } from "../commands/cli";
+import { adopt } from "../operations/adopt";
+import { commandLine, runCommand } from "./cli";
 
 const program = commandLine(
   "adopt",

@@ -1,7 +1,7 @@
-import { alert } from "../commands/alert";
-import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { UserError } from "../commands/errors";
-import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/queries";
+import { alert } from "../operations/look/alert";
+import { commandLine, type CommonOptions, runCommand } from "./cli";
+import { UserError } from "../operations/errors";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/sql/queries";
 
 const program = commandLine(
   "alert",

@@ -1,8 +1,8 @@
 import { benchFailover } from "../bench/failover";
 import { benchUp } from "../bench/up";
-import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { UserError } from "../commands/errors";
-import { setup } from "../commands/setup";
+import { commandLine, type CommonOptions, runCommand } from "./cli";
+import { UserError } from "../operations/errors";
+import { setup } from "../operations/setup";
 import { DEFAULTS } from "../core/config";
 
 const program = commandLine(

@@ -1,6 +1,6 @@
-import { commandLine, runCommand } from "../commands/cli";
-import { UserError } from "../commands/errors";
-import { setup } from "../commands/setup";
+import { commandLine, runCommand } from "./cli";
+import { UserError } from "../operations/errors";
+import { setup } from "../operations/setup";
 import { DEFAULTS } from "../core/config";
 import { groupOf, readBreaks } from "../tests/breaks/breaks";
 import { runBreaks } from "../tests/breaks/run";

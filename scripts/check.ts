@@ -1,4 +1,4 @@
-import { commandLine, runCommand } from "../commands/cli";
-import { check } from "../commands/quality";
+import { commandLine, runCommand } from "./cli";
+import { check } from "../tests/quality";
 
 void runCommand(commandLine("check", "Format, lint and type-check."), () => check());

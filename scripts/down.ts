@@ -1,5 +1,5 @@
-import { commandLine, runCommand } from "../commands/cli";
-import { down } from "../commands/deploy";
+import { commandLine, runCommand } from "./cli";
+import { down } from "../operations/deploy/deploy";
 
 const program = commandLine("down", "Removes everything of the stack: pulumi destroy. With protectData the data volumes stay.");
 

@@ -1,9 +1,9 @@
 import { existsSync } from "fs";
 import { join } from "path";
-import { commandLine, runCommand } from "../commands/cli";
-import { UserError } from "../commands/errors";
-import { ensureStack, pulumiBin, pulumiEnvironment } from "../commands/workspace";
-import { shellWord } from "../core/quoting";
+import { commandLine, runCommand } from "./cli";
+import { UserError } from "../operations/errors";
+import { ensureStack, pulumiBin, pulumiEnvironment } from "../operations/deploy/workspace";
+import { shellWord } from "../core/grammar/quoting";
 
 const program = commandLine("-s env", 'Prints the export lines with which plain pulumi works in this checkout: eval "$(npm run -s env)"');
 

@@ -1,5 +1,5 @@
-import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { failover } from "../commands/failover";
+import { commandLine, type CommonOptions, runCommand } from "./cli";
+import { failover } from "../operations/change/failover";
 
 const program = commandLine("failover", "The primary is gone: fences it, promotes the most advanced standby, waits for a write.", {
   json: true,

@@ -1,6 +1,6 @@
-import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { UserError } from "../commands/errors";
-import { monitor } from "../commands/monitor";
+import { commandLine, type CommonOptions, runCommand } from "./cli";
+import { UserError } from "../operations/errors";
+import { monitor } from "../operations/look/monitor";
 
 const program = commandLine(
   "monitor",

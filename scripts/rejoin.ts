@@ -1,5 +1,5 @@
-import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { rejoin } from "../commands/rejoin";
+import { commandLine, type CommonOptions, runCommand } from "./cli";
+import { rejoin } from "../operations/change/rejoin";
 
 const program = commandLine("rejoin", "Brings a failed node back as a standby: by pg_rewind, else by a fresh clone.")
   .argument("<node>", "the node's name")

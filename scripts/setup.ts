@@ -1,6 +1,6 @@
-import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { checkSetup, setup } from "../commands/setup";
-import { readStackConfig } from "../commands/workspace";
+import { commandLine, type CommonOptions, runCommand } from "./cli";
+import { checkSetup, setup } from "../operations/setup";
+import { readStackConfig } from "../operations/deploy/workspace";
 
 const program = commandLine("setup", "Installs what is missing: Docker engine, PostgreSQL image, Pulumi and its plugins.", {
   json: true,

@@ -1,5 +1,5 @@
-import { commandLine, runCommand } from "../commands/cli";
-import { status } from "../commands/status";
+import { commandLine, runCommand } from "./cli";
+import { status } from "../operations/look/status";
 
 const program = commandLine(
   "status",

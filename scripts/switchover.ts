@@ -1,5 +1,5 @@
-import { commandLine, type CommonOptions, runCommand } from "../commands/cli";
-import { switchover } from "../commands/switchover";
+import { commandLine, type CommonOptions, runCommand } from "./cli";
+import { switchover } from "../operations/change/switchover";
 
 const program = commandLine(
   "switchover",

@@ -1,7 +1,7 @@
-import { commandLine, runCommand } from "../commands/cli";
-import { UserError } from "../commands/errors";
-import { check, ON_REQUEST, runTests, TEST_GROUPS } from "../commands/quality";
-import { setup } from "../commands/setup";
+import { commandLine, runCommand } from "./cli";
+import { UserError } from "../operations/errors";
+import { check, ON_REQUEST, runTests, TEST_GROUPS } from "../tests/quality";
+import { setup } from "../operations/setup";
 import { DEFAULTS } from "../core/config";
 
 const program = commandLine(

@@ -1,5 +1,5 @@
-import { commandLine, runCommand } from "../commands/cli";
-import { up } from "../commands/deploy";
+import { commandLine, runCommand } from "./cli";
+import { up } from "../operations/deploy/deploy";
 
 const program = commandLine("up", "Builds the stack, or brings it up to date: installs what is missing, then pulumi up.");
 

@@ -1,5 +1,5 @@
-import { commandLine, runCommand } from "../commands/cli";
-import { verify } from "../commands/verify";
+import { commandLine, runCommand } from "./cli";
+import { verify } from "../operations/look/verify";
 
 const program = commandLine(
   "verify",

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "fs";
 import { basename, join } from "path";
-import { ROOT } from "../../commands/folders";
+import { ROOT } from "../../operations/folders";
 
 /**
  * Ways to break the product on purpose, each one safety property: a patch in this folder, whose head says which test has to

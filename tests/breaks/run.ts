@@ -3,8 +3,8 @@ import execa from "execa";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { UserError } from "../../commands/errors";
-import { ROOT } from "../../commands/folders";
+import { UserError } from "../../operations/errors";
+import { ROOT } from "../../operations/folders";
 import { copyTree } from "../integration/checkout";
 import { type Break, gitIn, groupOf, type JestReport, whyNotNoticed } from "./breaks";
 

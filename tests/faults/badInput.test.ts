@@ -1,8 +1,8 @@
 import execa from "execa";
 import { createServer, type Server } from "net";
-import { docker, sqlIn } from "../../commands/docker";
-import { leftovers } from "../../commands/deploy";
-import { containerName, labelsOf, volumeName } from "../../core/names";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { leftovers } from "../../operations/deploy/deploy";
+import { containerName, labelsOf, volumeName } from "../../core/model/names";
 import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile } from "../integration/checkout";
 
 jest.setTimeout(300_000);

@@ -1,6 +1,6 @@
-import { slotName } from "../../core/names";
-import { createSlotSql } from "../../core/slots";
-import type { NodeStatus } from "../../core/topology";
+import { slotName } from "../../core/model/names";
+import { createSlotSql } from "../../core/sql/slots";
+import type { NodeStatus } from "../../core/judgement/topology";
 import { Cluster } from "./cluster";
 
 jest.setTimeout(300_000);

@@ -1,10 +1,10 @@
 import { existsSync } from "fs";
 import { join } from "path";
 import { Client } from "pg";
-import { docker, sqlIn } from "../../commands/docker";
-import { until } from "../../commands/promotion";
-import { containerName, volumeName } from "../../core/names";
-import type { Status } from "../../core/topology";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { until } from "../../operations/change/promotion";
+import { containerName, volumeName } from "../../core/model/names";
+import type { Status } from "../../core/judgement/topology";
 import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
 import { killTree } from "./processes";
 

@@ -1,5 +1,5 @@
-import { docker } from "../../commands/docker";
-import { PGNODE_PATH } from "../../core/pgnode";
+import { docker } from "../../operations/engine/docker";
+import { PGNODE_PATH } from "../../core/model/pgnode";
 import { HandMade } from "./handMade";
 
 jest.setTimeout(180_000);

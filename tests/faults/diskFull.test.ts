@@ -1,6 +1,6 @@
-import { sqlIn } from "../../commands/docker";
-import { containerName } from "../../core/names";
-import type { Status } from "../../core/topology";
+import { sqlIn } from "../../operations/engine/docker";
+import { containerName } from "../../core/model/names";
+import type { Status } from "../../core/judgement/topology";
 import { Checkout, freePorts } from "../integration/checkout";
 import { HandMade } from "./handMade";
 import { SmallVolume } from "./smallVolume";

@@ -2,16 +2,16 @@ import { randomBytes } from "crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { docker, sqlIn } from "../../commands/docker";
-import { NodeControl, nodeOf } from "../../commands/nodes";
-import { until } from "../../commands/promotion";
-import { clusterOf, nodeEnvironment } from "../../core/cluster";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { NodeControl, nodeOf } from "../../operations/engine/nodeControl";
+import { until } from "../../operations/change/promotion";
+import { clusterOf, nodeEnvironment } from "../../core/model/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
-import { passfile } from "../../core/conninfo";
-import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/names";
-import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
-import { rolesSql } from "../../core/roles";
-import type { Status } from "../../core/topology";
+import { passfile } from "../../core/grammar/conninfo";
+import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/model/names";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/model/pgnode";
+import { rolesSql } from "../../core/sql/roles";
+import type { Status } from "../../core/judgement/topology";
 import { Checkout, OWN_IMAGE, type Ran } from "../integration/checkout";
 
 /** The password of every role at first. */

@@ -1,4 +1,4 @@
-import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { HandMade, program } from "./handMade";
 import { SmallVolume } from "./smallVolume";
 

@@ -1,8 +1,8 @@
 import { copyFileSync } from "fs";
 import { join } from "path";
-import { docker } from "../../commands/docker";
-import { acquireLock } from "../../commands/lock";
-import { lockName } from "../../core/names";
+import { docker } from "../../operations/engine/docker";
+import { acquireLock } from "../../operations/change/lock";
+import { lockName } from "../../core/model/names";
 import { Checkout } from "../integration/checkout";
 import { Cluster } from "./cluster";
 import { killTree } from "./processes";

@@ -3,8 +3,8 @@ import execa from "execa";
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { docker } from "../../commands/docker";
-import { currentDockerHost } from "../../core/dockerHost";
+import { docker } from "../../operations/engine/docker";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { OWN_IMAGE } from "../integration/checkout";
 import { processTree } from "./processes";
 

@@ -1,4 +1,4 @@
-import { networkName } from "../../core/names";
+import { networkName } from "../../core/model/names";
 import { HandMade } from "./handMade";
 
 jest.setTimeout(300_000);

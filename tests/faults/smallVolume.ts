@@ -1,5 +1,5 @@
-import { docker } from "../../commands/docker";
-import { labelsOf, volumeName } from "../../core/names";
+import { docker } from "../../operations/engine/docker";
+import { labelsOf, volumeName } from "../../core/model/names";
 import { OWN_IMAGE } from "../integration/checkout";
 
 const SIZE_MIB = 256;

@@ -1,8 +1,8 @@
 import { randomBytes } from "crypto";
-import { docker } from "../../commands/docker";
-import { nodeOf, NodeControl } from "../../commands/nodes";
+import { docker } from "../../operations/engine/docker";
+import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { parseConfig, type StackConfig } from "../../core/config";
-import { labelsOf, volumeName } from "../../core/names";
+import { labelsOf, volumeName } from "../../core/model/names";
 import { OWN_IMAGE } from "../integration/checkout";
 
 jest.setTimeout(120_000);

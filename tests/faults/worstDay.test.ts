@@ -1,7 +1,7 @@
 import execa from "execa";
-import { docker } from "../../commands/docker";
-import { PGNODE_PATH } from "../../core/pgnode";
-import type { Problem } from "../../core/topology";
+import { docker } from "../../operations/engine/docker";
+import { PGNODE_PATH } from "../../core/model/pgnode";
+import type { Problem } from "../../core/judgement/topology";
 import { HandMade, program } from "./handMade";
 
 jest.setTimeout(300_000);

@@ -1,8 +1,8 @@
 import { rmSync } from "fs";
 import { join } from "path";
-import { docker, sqlIn } from "../../commands/docker";
-import { acquireLock } from "../../commands/lock";
-import { containerName } from "../../core/names";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { acquireLock } from "../../operations/change/lock";
+import { containerName } from "../../core/model/names";
 import { Checkout, freePorts, psql, type Ran, type StackOutputs } from "./checkout";
 
 jest.setTimeout(600_000);

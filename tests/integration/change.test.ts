@@ -1,5 +1,5 @@
-import { docker, sqlIn } from "../../commands/docker";
-import { containerName } from "../../core/names";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { containerName } from "../../core/model/names";
 import { Checkout, freePorts, psql, type StackFile } from "./checkout";
 
 jest.setTimeout(300_000);

@@ -5,13 +5,13 @@ import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { randomBytes, randomInt } from "crypto";
 import { stringify } from "yaml";
-import { leftovers } from "../../commands/deploy";
-import { fileBackend, ROOT } from "../../commands/workspace";
-import { docker } from "../../commands/docker";
+import { leftovers } from "../../operations/deploy/deploy";
+import { fileBackend, ROOT } from "../../operations/deploy/workspace";
+import { docker } from "../../operations/engine/docker";
 import { DEFAULTS } from "../../core/config";
-import { imageName } from "../../core/image";
+import { imageName } from "../../core/model/image";
 import { removeLabelled } from "./labelled";
-import type { Status } from "../../core/topology";
+import type { Status } from "../../core/judgement/topology";
 
 /** What a command printed, and how it ended. */
 export interface Ran {

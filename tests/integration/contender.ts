@@ -1,4 +1,4 @@
-import { acquireLock, lockHolder, type LockOptions, type Place, type StackLock } from "../../commands/lock";
+import { acquireLock, lockHolder, type LockOptions, type Place, type StackLock } from "../../operations/change/lock";
 
 /** A process that wants a stack's lock, for lock.test.ts: it does what its parent tells it, one thing at a time. */
 

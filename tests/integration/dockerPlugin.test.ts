@@ -2,12 +2,12 @@ import * as command from "@pulumi/command";
 import * as dockerSdk from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { randomBytes } from "crypto";
-import { docker } from "../../commands/docker";
-import { leftovers } from "../../commands/deploy";
+import { docker } from "../../operations/engine/docker";
+import { leftovers } from "../../operations/deploy/deploy";
 import { DEFAULTS } from "../../core/config";
-import { currentDockerHost } from "../../core/dockerHost";
-import { imageName } from "../../core/image";
-import { labelsOf } from "../../core/names";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
+import { imageName } from "../../core/model/image";
+import { labelsOf } from "../../core/model/names";
 import { Engine, type TestStack } from "./engine";
 
 jest.setTimeout(120_000);

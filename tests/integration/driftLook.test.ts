@@ -1,14 +1,14 @@
-import { clusterOf } from "../../core/cluster";
-import { passfile } from "../../core/conninfo";
+import { clusterOf } from "../../core/model/cluster";
+import { passfile } from "../../core/grammar/conninfo";
 import { parseConfig, type StackConfig } from "../../core/config";
-import { type Drift, driftOf, expectedFiles } from "../../core/drift";
-import { containerName, REPLICATION_ROLE } from "../../core/names";
-import { sqlIdentifier } from "../../core/quoting";
-import { rolesSql } from "../../core/roles";
-import { SAMPLE_SQL } from "../../core/sample";
-import { createSlotSql } from "../../core/slots";
-import { docker } from "../../commands/docker";
-import { observe } from "../../commands/observe";
+import { type Drift, driftOf, expectedFiles } from "../../core/judgement/drift";
+import { containerName, REPLICATION_ROLE } from "../../core/model/names";
+import { sqlIdentifier } from "../../core/grammar/quoting";
+import { rolesSql } from "../../core/sql/roles";
+import { SAMPLE_SQL } from "../../core/sql/sample";
+import { createSlotSql } from "../../core/sql/slots";
+import { docker } from "../../operations/engine/docker";
+import { observe } from "../../operations/engine/observe";
 import { Checkout, freePorts, type Ran } from "./checkout";
 
 /**

@@ -3,10 +3,10 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { type EngineEvent, LocalWorkspace, PulumiCommand, type PulumiFn, type Stack } from "@pulumi/pulumi/automation";
-import { leftovers } from "../../commands/deploy";
-import { pulumiBin, pulumiHome } from "../../commands/workspace";
-import { currentDockerHost } from "../../core/dockerHost";
-import { PROJECT } from "../../core/names";
+import { leftovers } from "../../operations/deploy/deploy";
+import { pulumiBin, pulumiHome } from "../../operations/deploy/workspace";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
+import { PROJECT } from "../../core/model/names";
 import { removeLabelled } from "./labelled";
 
 /** What one run of the engine did. */

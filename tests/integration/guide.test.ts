@@ -1,7 +1,7 @@
 import execa from "execa";
 import { Client } from "pg";
-import { docker, sqlIn } from "../../commands/docker";
-import { REPLICATION_STATUS } from "../../core/queries";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { REPLICATION_STATUS } from "../../core/sql/queries";
 import { Checkout, freePorts, psql, type StackOutputs } from "./checkout";
 
 jest.setTimeout(300_000);

@@ -1,5 +1,5 @@
-import { docker } from "../../commands/docker";
-import { labelFilter } from "../../core/names";
+import { docker } from "../../operations/engine/docker";
+import { labelFilter } from "../../core/model/names";
 
 /** Takes the objects with a stack's label away, whatever the engine thinks of them. */
 export async function removeLabelled(stack: string): Promise<void> {

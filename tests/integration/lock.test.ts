@@ -2,8 +2,8 @@ import { type ChildProcess, fork, spawn } from "child_process";
 import { randomBytes } from "crypto";
 import execa from "execa";
 import { join } from "path";
-import { docker } from "../../commands/docker";
-import { LOCK_LABELS, lockName } from "../../core/names";
+import { docker } from "../../operations/engine/docker";
+import { LOCK_LABELS, lockName } from "../../core/model/names";
 import type { Outcome, Task } from "./contender";
 
 jest.setTimeout(120_000);

@@ -1,6 +1,6 @@
 import execa from "execa";
-import { docker } from "../../commands/docker";
-import { containerName } from "../../core/names";
+import { docker } from "../../operations/engine/docker";
+import { containerName } from "../../core/model/names";
 import { Checkout, freePorts, OWN_IMAGE, type StackFile } from "./checkout";
 
 jest.setTimeout(300_000);

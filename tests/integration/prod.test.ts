@@ -3,8 +3,8 @@ import { readFileSync } from "fs";
 import { join } from "path";
 import { Client } from "pg";
 import { parse } from "yaml";
-import { docker, sqlIn } from "../../commands/docker";
-import { ROOT } from "../../commands/workspace";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { ROOT } from "../../operations/deploy/workspace";
 import { Checkout, freePorts, psql, type StackOutputs } from "./checkout";
 
 jest.setTimeout(300_000);

@@ -2,8 +2,8 @@ import { createHash } from "crypto";
 import execa from "execa";
 import { readFileSync } from "fs";
 import { join } from "path";
-import { ROOT } from "../../commands/workspace";
-import { provideImage } from "../../core/image";
+import { ROOT } from "../../operations/deploy/workspace";
+import { provideImage } from "../../core/model/image";
 import { OWN_IMAGE } from "../integration/checkout";
 
 /** The majors of PostgreSQL that the tests run on beside our own image's, and the releases of Debian that have them. */

@@ -1,5 +1,5 @@
-import { lsnDiff } from "../../core/lsn";
-import { networkName } from "../../core/names";
+import { lsnDiff } from "../../core/grammar/lsn";
+import { networkName } from "../../core/model/names";
 import { HandMade } from "../faults/handMade";
 import { imageOfMajor, MAJORS } from "./images";
 

@@ -1,8 +1,8 @@
 import { symlinkSync } from "fs";
 import { join } from "path";
-import { docker } from "../../commands/docker";
-import { currentDockerHost } from "../../core/dockerHost";
-import { REPLICATION_STATUS } from "../../core/queries";
+import { docker } from "../../operations/engine/docker";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
+import { REPLICATION_STATUS } from "../../core/sql/queries";
 import type { StackOutputs } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
 

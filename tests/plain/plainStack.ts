@@ -4,10 +4,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { stringify } from "yaml";
-import { docker, sqlIn } from "../../commands/docker";
-import { leftovers } from "../../commands/deploy";
-import { fileBackend, pulumiBin, pulumiHome } from "../../commands/workspace";
-import { containerName, lockName, volumeName } from "../../core/names";
+import { docker, sqlIn } from "../../operations/engine/docker";
+import { leftovers } from "../../operations/deploy/deploy";
+import { fileBackend, pulumiBin, pulumiHome } from "../../operations/deploy/workspace";
+import { containerName, lockName, volumeName } from "../../core/model/names";
 import { killWhen } from "../faults/processes";
 import { copyTree, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
 import { removeLabelled } from "../integration/labelled";

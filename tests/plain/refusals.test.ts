@@ -1,6 +1,6 @@
 import { createServer, type Server } from "net";
-import { docker } from "../../commands/docker";
-import { acquireLock } from "../../commands/lock";
+import { docker } from "../../operations/engine/docker";
+import { acquireLock } from "../../operations/change/lock";
 import { freePorts, OWN_IMAGE, type Ran } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
 

@@ -1,8 +1,8 @@
 import execa from "execa";
 import { symlinkSync } from "fs";
 import { join } from "path";
-import { docker } from "../../commands/docker";
-import { ROOT } from "../../commands/workspace";
+import { docker } from "../../operations/engine/docker";
+import { ROOT } from "../../operations/deploy/workspace";
 import { copyTree, OWN_IMAGE } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
 

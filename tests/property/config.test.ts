@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { checkPassword, CONFIG_KEYS, ConfigError, parseConfig, requireSecrets, SECRET_KEYS, type StackConfig } from "../../core/config";
-import { byName } from "../../core/names";
+import { byName } from "../../core/model/names";
 import { anyText, anyValue, nodeName, subnet } from "./arbitraries";
 
 /** What parseConfig makes of anything: a config, or a ConfigError of one line. Everything else fails the test. */

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { isIPv6 } from "net";
-import { formatLsn, lsnDiff, parseLsn } from "../../core/lsn";
-import { isNodeName, lockName, slotName } from "../../core/names";
-import { hbaConf, nodeConf, synchronousStandbyNames } from "../../core/settings";
+import { formatLsn, lsnDiff, parseLsn } from "../../core/grammar/lsn";
+import { isNodeName, lockName, slotName } from "../../core/model/names";
+import { hbaConf, nodeConf, synchronousStandbyNames } from "../../core/model/settings";
 import { parseConf, parseConninfo, parseHba } from "../unit/grammars";
 import { parseConfig } from "../../core/config";
 import { nodeName, subnet } from "./arbitraries";

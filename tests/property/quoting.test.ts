@@ -1,9 +1,9 @@
 import { spawnSync } from "child_process";
 import fc from "fast-check";
 import { parse as pgParse } from "pg-connection-string";
-import { conninfo, isUsablePassword, libpqUrl, passfile } from "../../core/conninfo";
-import { confValue, conninfoValue, passfileField, shellWord, sqlIdentifier, sqlLiteral } from "../../core/quoting";
-import { rolesSql } from "../../core/roles";
+import { conninfo, isUsablePassword, libpqUrl, passfile } from "../../core/grammar/conninfo";
+import { confValue, conninfoValue, passfileField, shellWord, sqlIdentifier, sqlLiteral } from "../../core/grammar/quoting";
+import { rolesSql } from "../../core/sql/roles";
 import { parseConf, parseConninfo, parseLibpqUrl, parsePassfileLine, readSqlIdentifier, readSqlLiteral } from "../unit/grammars";
 
 /** Any text, and often one of the characters that mean something in one of the grammars. */

@@ -1,4 +1,4 @@
-import { docker } from "../../commands/docker";
+import { docker } from "../../operations/engine/docker";
 import { Cluster, Writer } from "../faults/cluster";
 
 /** How many rounds of each kind; SOAK_ROUNDS overrides it. */

@@ -1,13 +1,13 @@
 import { PassThrough } from "stream";
-import { passfile } from "../../core/conninfo";
+import { passfile } from "../../core/grammar/conninfo";
 import { parseConfig } from "../../core/config";
-import { REPLICATION_ROLE } from "../../core/names";
-import { deploymentOf } from "../../commands/adopt/deployment";
-import { askHidden, findPasswords, fromPassfile, isPasswordOf, madeUp, type Sources } from "../../commands/adopt/passwords";
-import type { Declared } from "../../commands/adopt/program";
-import { containerRefusal, identityOf, refusal, versionRefusal } from "../../commands/adopt/refusals";
-import { type Container, differences, firstFile, inputsOf, type Standing } from "../../commands/adopt/standing";
-import type { Found, Survey } from "../../guard/survey";
+import { REPLICATION_ROLE } from "../../core/model/names";
+import { deploymentOf } from "../../operations/adopt/deployment";
+import { askHidden, findPasswords, fromPassfile, isPasswordOf, madeUp, type Sources } from "../../operations/adopt/passwords";
+import type { Declared } from "../../operations/adopt/program";
+import { containerRefusal, identityOf, refusal, versionRefusal } from "../../operations/adopt/refusals";
+import { type Container, differences, firstFile, inputsOf, type Standing } from "../../operations/adopt/standing";
+import type { Found, Survey } from "../../operations/guard/survey";
 import { primary, silent, standby } from "./observations";
 
 const config = parseConfig("dev", {});

@@ -1,12 +1,12 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server } from "http";
 import type { AddressInfo } from "net";
-import { alert, type AlertOptions } from "../../commands/alert";
-import { UserError } from "../../commands/errors";
-import * as observing from "../../commands/observe";
+import { alert, type AlertOptions } from "../../operations/look/alert";
+import { UserError } from "../../operations/errors";
+import * as observing from "../../operations/engine/observe";
 import { primary, silent, standby } from "./observations";
 
-jest.mock("../../commands/observe", () => ({
-  ...jest.requireActual<object>("../../commands/observe"),
+jest.mock("../../operations/engine/observe", () => ({
+  ...jest.requireActual<object>("../../operations/engine/observe"),
   observe: jest.fn(),
   diagnose: jest.fn(),
 }));

@@ -1,5 +1,5 @@
-import { type Alert, alertsOf } from "../../core/alerts";
-import { assess, type Observation } from "../../core/topology";
+import { type Alert, alertsOf } from "../../core/judgement/alerts";
+import { assess, type Observation } from "../../core/judgement/topology";
 import { primary, replica, silent, slot, standby } from "./observations";
 
 const LIMITS = { lagBytes: 1000, lagSeconds: 60 };

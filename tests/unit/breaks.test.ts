@@ -1,7 +1,7 @@
 import execa from "execa";
 import { existsSync } from "fs";
 import { join } from "path";
-import { ROOT } from "../../commands/folders";
+import { ROOT } from "../../operations/folders";
 import { type Break, escaped, gitIn, groupOf, type JestReport, readBreaks, testText, whyNotNoticed } from "../breaks/breaks";
 
 const BREAKS = readBreaks();

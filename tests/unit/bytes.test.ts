@@ -1,4 +1,4 @@
-import { bytesText } from "../../core/bytes";
+import { bytesText } from "../../core/grammar/bytes";
 
 describe("bytes for people", () => {
   test.each([

@@ -1,4 +1,4 @@
-import { clusterOf, nodeEnvironment, sourceConninfo } from "../../core/cluster";
+import { clusterOf, nodeEnvironment, sourceConninfo } from "../../core/model/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { hbaMethod, parseConf, parseConninfo, parseHba } from "./grammars";
 

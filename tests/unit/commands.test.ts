@@ -1,13 +1,13 @@
-import { commandLine, type CommonOptions, runCommand } from "../../commands/cli";
-import { errorLines } from "../../commands/deploy";
-import { UserError } from "../../commands/errors";
-import { render } from "../../commands/status";
+import { commandLine, type CommonOptions, runCommand } from "../../scripts/cli";
+import { errorLines } from "../../operations/deploy/deploy";
+import { UserError } from "../../operations/errors";
+import { render } from "../../operations/look/status";
 import { ConfigError } from "../../core/config";
-import { assess } from "../../core/topology";
+import { assess } from "../../core/judgement/topology";
 import { primary, replica, silent, standby } from "./observations";
 
 // Set-up draws its progress with an ES module, which has nothing to do here.
-jest.mock("../../commands/setup", () => ({}));
+jest.mock("../../operations/setup", () => ({}));
 
 describe("a command line", () => {
   interface Ran {

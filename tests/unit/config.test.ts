@@ -13,7 +13,7 @@ import {
   SECRET_KEYS,
   type StackConfig,
 } from "../../core/config";
-import { RESERVED_PARAMETERS } from "../../core/settings";
+import { RESERVED_PARAMETERS } from "../../core/model/settings";
 
 type Raw = Record<string, unknown>;
 

@@ -1,4 +1,4 @@
-import { conninfo, hostLists, isUsablePassword, libpqUrl, passfile } from "../../core/conninfo";
+import { conninfo, hostLists, isUsablePassword, libpqUrl, passfile } from "../../core/grammar/conninfo";
 
 const endpoints = [
   { host: "db1", port: 5432 },

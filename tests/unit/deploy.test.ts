@@ -3,24 +3,24 @@ import type * as Fs from "fs";
 import { rmSync } from "fs";
 import type * as Os from "os";
 import type * as Path from "path";
-import { down, errorLines, up } from "../../commands/deploy";
-import * as docker from "../../commands/docker";
-import { UserError } from "../../commands/errors";
-import * as lock from "../../commands/lock";
-import * as preflight from "../../commands/preflight";
-import * as workspace from "../../commands/workspace";
+import { down, errorLines, up } from "../../operations/deploy/deploy";
+import * as docker from "../../operations/engine/docker";
+import { UserError } from "../../operations/errors";
+import * as lock from "../../operations/change/lock";
+import * as preflight from "../../operations/deploy/staleLocks";
+import * as workspace from "../../operations/deploy/workspace";
 import { parseConfig } from "../../core/config";
-import * as surveying from "../../guard/survey";
-import type { Found } from "../../guard/survey";
+import * as surveying from "../../operations/guard/survey";
+import type { Found } from "../../operations/guard/survey";
 
 jest.mock("execa");
 // Set-up draws its progress with an ES module, which has nothing to do here.
-jest.mock("../../commands/setup", () => ({ setup: jest.fn() }));
-jest.mock("../../commands/docker");
-jest.mock("../../commands/lock", () => ({ acquireLock: jest.fn() }));
-jest.mock("../../guard/survey", () => ({ ...jest.requireActual<object>("../../guard/survey"), survey: jest.fn() }));
-jest.mock("../../commands/preflight", () => ({ releaseStaleLocks: jest.fn() }));
-jest.mock("../../commands/workspace", () => {
+jest.mock("../../operations/setup", () => ({ setup: jest.fn() }));
+jest.mock("../../operations/engine/docker");
+jest.mock("../../operations/change/lock", () => ({ acquireLock: jest.fn() }));
+jest.mock("../../operations/guard/survey", () => ({ ...jest.requireActual<object>("../../operations/guard/survey"), survey: jest.fn() }));
+jest.mock("../../operations/deploy/staleLocks", () => ({ releaseStaleLocks: jest.fn() }));
+jest.mock("../../operations/deploy/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
   const { tmpdir } = jest.requireActual<typeof Os>("os");
   const path = jest.requireActual<typeof Path>("path");

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
-import { docker } from "../../commands/docker";
+import { docker } from "../../operations/engine/docker";
 
 /** How long docker is waited for; the program is a script of our own that takes its time. */
 describe("a docker that is waited for", () => {

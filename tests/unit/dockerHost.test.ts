@@ -2,7 +2,7 @@ import { spawnSync, type SpawnSyncReturns } from "child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "fs";
 import { homedir, tmpdir } from "os";
 import { join } from "path";
-import { currentDockerHost } from "../../core/dockerHost";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 
 jest.mock("child_process", () => ({ spawnSync: jest.fn() }));
 jest.mock("os", () => ({ ...jest.requireActual<object>("os"), homedir: jest.fn() }));

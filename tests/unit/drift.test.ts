@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { passfile } from "../../core/conninfo";
-import { type Cluster, clusterOf } from "../../core/cluster";
+import { passfile } from "../../core/grammar/conninfo";
+import { type Cluster, clusterOf } from "../../core/model/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
 import {
   type Drift,
@@ -13,10 +13,10 @@ import {
   fileDigest,
   ownedSettings,
   readDriftFacts,
-} from "../../core/drift";
-import { REPLICATION_ROLE } from "../../core/names";
-import { hbaConf, nodeConf } from "../../core/settings";
-import type { Observation } from "../../core/topology";
+} from "../../core/judgement/drift";
+import { REPLICATION_ROLE } from "../../core/model/names";
+import { hbaConf, nodeConf } from "../../core/model/settings";
+import type { Observation } from "../../core/judgement/topology";
 import { primary, silent, slot, standby } from "./observations";
 
 const SALT = "0123456789abcdef";

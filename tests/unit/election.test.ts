@@ -1,5 +1,5 @@
-import { bytesAtRisk, candidates, isFed, objections, type WalEnd } from "../../core/election";
-import type { Observation } from "../../core/topology";
+import { bytesAtRisk, candidates, isFed, objections, type WalEnd } from "../../core/judgement/election";
+import type { Observation } from "../../core/judgement/topology";
 import { primary, silent, standby } from "./observations";
 
 const MIB = 1024 * 1024;

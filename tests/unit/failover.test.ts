@@ -3,24 +3,24 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "fs";
 import type * as Os from "os";
 import { dirname, join } from "path";
 import type * as Path from "path";
-import { UserError } from "../../commands/errors";
-import { failover, type FailoverOptions } from "../../commands/failover";
-import * as locking from "../../commands/lock";
-import type { Report } from "../../commands/promotion";
-import * as observing from "../../commands/observe";
-import * as workspace from "../../commands/workspace";
+import { UserError } from "../../operations/errors";
+import { failover, type FailoverOptions } from "../../operations/change/failover";
+import * as locking from "../../operations/change/lock";
+import type { Report } from "../../operations/change/promotion";
+import * as observing from "../../operations/engine/observe";
+import * as workspace from "../../operations/deploy/workspace";
 import { parseConfig } from "../../core/config";
-import type { Unreadable, WalEnd } from "../../core/election";
-import type { Observation } from "../../core/topology";
+import type { Unreadable, WalEnd } from "../../core/judgement/election";
+import type { Observation } from "../../core/judgement/topology";
 import { primary, silent, standby as receiving } from "./observations";
 
-jest.mock("../../commands/observe", () => ({
-  ...jest.requireActual<object>("../../commands/observe"),
+jest.mock("../../operations/engine/observe", () => ({
+  ...jest.requireActual<object>("../../operations/engine/observe"),
   observe: jest.fn(),
   runningNodes: jest.fn(),
 }));
-jest.mock("../../commands/lock", () => ({ acquireLock: jest.fn() }));
-jest.mock("../../commands/workspace", () => {
+jest.mock("../../operations/change/lock", () => ({ acquireLock: jest.fn() }));
+jest.mock("../../operations/deploy/workspace", () => {
   const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
   const { tmpdir } = jest.requireActual<typeof Os>("os");
   const path = jest.requireActual<typeof Path>("path");
@@ -38,7 +38,7 @@ let mockCheckpoint: () => Promise<void>;
 let mockStartedAgain: string[];
 let mockMark: Record<string, () => Promise<void>>;
 
-jest.mock("../../commands/nodes", () => ({
+jest.mock("../../operations/engine/nodeControl", () => ({
   nodeOf: jest.fn(),
   NodeControl: class {
     public constructor(

@@ -2,9 +2,9 @@ import { createHash } from "crypto";
 import { readFileSync } from "fs";
 import { join } from "path";
 import { DEFAULTS, parseConfig } from "../../core/config";
-import { HOST_SCRIPTS } from "../../core/hostScripts";
-import { imageName, provideImage } from "../../core/image";
-import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/pgnode";
+import { HOST_SCRIPTS } from "../../core/model/hostScripts";
+import { imageName, provideImage } from "../../core/model/image";
+import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/model/pgnode";
 
 const textOf = (...path: string[]): string => readFileSync(join(__dirname, "..", "..", "image", ...path), "utf8");
 const dockerfile = textOf("Dockerfile");

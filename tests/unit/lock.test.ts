@@ -1,9 +1,9 @@
-import { acquireLock, lockHolder } from "../../commands/lock";
-import * as docker from "../../commands/docker";
-import * as processes from "../../commands/process";
-import { labelsOf, LOCK_LABELS } from "../../core/names";
+import { acquireLock, lockHolder } from "../../operations/change/lock";
+import * as docker from "../../operations/engine/docker";
+import * as processes from "../../operations/engine/process";
+import { labelsOf, LOCK_LABELS } from "../../core/model/names";
 
-jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
+jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
 const run = jest.mocked(docker.docker);
 
 interface Container {

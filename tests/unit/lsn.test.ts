@@ -1,4 +1,4 @@
-import { formatLsn, lsnDiff, parseLsn } from "../../core/lsn";
+import { formatLsn, lsnDiff, parseLsn } from "../../core/grammar/lsn";
 
 describe("a WAL position", () => {
   test.each([

@@ -1,9 +1,9 @@
-import { type Look, monitor, type Sample, sparkline, walRate } from "../../commands/monitor";
-import { bytesText } from "../../core/bytes";
-import * as observing from "../../commands/observe";
+import { type Look, monitor, type Sample, sparkline, walRate } from "../../operations/look/monitor";
+import { bytesText } from "../../core/grammar/bytes";
+import * as observing from "../../operations/engine/observe";
 import { primary, replica, silent, standby } from "./observations";
 
-jest.mock("../../commands/observe");
+jest.mock("../../operations/engine/observe");
 const observe = jest.mocked(observing.diagnose);
 
 describe("the WAL rate", () => {

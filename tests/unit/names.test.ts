@@ -1,9 +1,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { conninfo, hostLists, isUsablePassword, libpqUrl, passfile } from "../../core/conninfo";
-import { currentDockerHost } from "../../core/dockerHost";
-import { formatLsn, lsnDiff, parseLsn } from "../../core/lsn";
+import { conninfo, hostLists, isUsablePassword, libpqUrl, passfile } from "../../core/grammar/conninfo";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
+import { formatLsn, lsnDiff, parseLsn } from "../../core/grammar/lsn";
 import {
   byName,
   containerName,
@@ -15,7 +15,7 @@ import {
   networkName,
   slotName,
   volumeName,
-} from "../../core/names";
+} from "../../core/model/names";
 
 describe("connection strings", () => {
   test("keep the order of their parameters and leave absent ones out", () => {

@@ -1,10 +1,10 @@
-import * as docker from "../../commands/docker";
-import { UserError } from "../../commands/errors";
-import { nodeOf, NodeControl } from "../../commands/nodes";
+import * as docker from "../../operations/engine/docker";
+import { UserError } from "../../operations/errors";
+import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { DEFAULTS, parseConfig } from "../../core/config";
-import { imageName } from "../../core/image";
+import { imageName } from "../../core/model/image";
 
-jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
+jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
 
 const config = parseConfig("dev", {});

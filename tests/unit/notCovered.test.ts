@@ -1,4 +1,4 @@
-import { notCoveredIn, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/notCovered";
+import { notCoveredIn, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
 
 describe("what a promotion does not cover", () => {
   const tables = (...all: [string, Unlogged][]): Map<string, Unlogged> => new Map(all);

@@ -1,6 +1,6 @@
-import * as docker from "../../commands/docker";
-import { UserError } from "../../commands/errors";
-import { observe } from "../../commands/observe";
+import * as docker from "../../operations/engine/docker";
+import { UserError } from "../../operations/errors";
+import { observe } from "../../operations/engine/observe";
 import { parseConfig } from "../../core/config";
 
 jest.mock("execa");

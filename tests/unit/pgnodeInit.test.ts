@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from "child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { PGNODE_SCRIPT } from "../../core/pgnode";
+import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 
 /** Options of initdb as of version 13, with which a cluster has to be made on every version; `--set` came with 16. */
 const OF_13 = [

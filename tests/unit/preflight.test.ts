@@ -2,11 +2,11 @@ import { type ChildProcess, spawn, spawnSync } from "child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "fs";
 import { hostname, tmpdir } from "os";
 import { join } from "path";
-import { releaseStaleLocks } from "../../commands/preflight";
-import * as workspace from "../../commands/workspace";
+import { releaseStaleLocks } from "../../operations/deploy/staleLocks";
+import * as workspace from "../../operations/deploy/workspace";
 
-jest.mock("../../commands/workspace", () => ({
-  ...jest.requireActual<object>("../../commands/workspace"),
+jest.mock("../../operations/deploy/workspace", () => ({
+  ...jest.requireActual<object>("../../operations/deploy/workspace"),
   pulumiOutput: jest.fn(),
 }));
 const pulumiOutput = jest.mocked(workspace.pulumiOutput);

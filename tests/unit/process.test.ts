@@ -2,8 +2,8 @@ import { type ChildProcess, spawn, spawnSync } from "child_process";
 import { mkdtempSync, rmSync, symlinkSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { isSame, pulumiProcess, startOf, thisMachine } from "../../commands/process";
-import { ROOT } from "../../commands/workspace";
+import { isSame, pulumiProcess, startOf, thisMachine } from "../../operations/engine/process";
+import { ROOT } from "../../operations/deploy/workspace";
 
 /** Real processes. `nowhere` is a system without /proc, on which `ps` is asked. */
 const SYSTEMS =
@@ -52,7 +52,7 @@ describe.each(SYSTEMS)("a process, as %s tells of it", (proc) => {
     const folder = mkdtempSync(join(tmpdir(), "pulumi (of a test) "));
     try {
       symlinkSync("/bin/sh", join(folder, "pulumi"));
-      const code = `console.log(require("./commands/process").pulumiProcess("${proc}"))`;
+      const code = `console.log(require("./operations/engine/process").pulumiProcess("${proc}"))`;
       const node = `'${process.execPath}' --require tsx/cjs -e '${code}'`;
       const run = (program: string): string =>
         spawnSync(program, ["-c", `echo $$; /bin/sh -c "$NODE; true"; true`], {

@@ -1,11 +1,11 @@
 import * as pulumi from "@pulumi/pulumi";
 import { spawnSync } from "child_process";
 import { join } from "path";
-import { passfile } from "../../core/conninfo";
-import { type DriftFacts, fileDigest } from "../../core/drift";
-import { PGNODE_SCRIPT } from "../../core/pgnode";
-import type { Observation } from "../../core/topology";
-import type { Look } from "../../guard/look";
+import { passfile } from "../../core/grammar/conninfo";
+import { type DriftFacts, fileDigest } from "../../core/judgement/drift";
+import { PGNODE_SCRIPT } from "../../core/model/pgnode";
+import type { Observation } from "../../core/judgement/topology";
+import type { Look } from "../../operations/guard/look";
 import { parseConf, parseConninfo, parseHba, parsePassfileLine, readSqlLiteral } from "./grammars";
 import { primary, silent, standby } from "./observations";
 import {

@@ -1,10 +1,10 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { StackConfig } from "../../core/config";
-import { containerName, type Identity, PROJECT, volumeName } from "../../core/names";
-import type { Observation } from "../../core/topology";
-import type { Look } from "../../guard/look";
-import type { PriorState, StateResource } from "../../guard/prior";
-import type { Found } from "../../guard/survey";
+import { containerName, type Identity, PROJECT, volumeName } from "../../core/model/names";
+import type { Observation } from "../../core/judgement/topology";
+import type { Look } from "../../operations/guard/look";
+import type { PriorState, StateResource } from "../../operations/guard/prior";
+import type { Found } from "../../operations/guard/survey";
 import type Index from "../../index";
 
 /** The outputs of index.ts. */
@@ -223,7 +223,7 @@ export const ENGINE = "ENGINE-ID";
 
 let current: Scenario = {};
 
-/** Stands in for guard/look.ts: nothing is asked of Docker, the scenario says what there is. */
+/** Stands in for operations/guard/look.ts: nothing is asked of Docker, the scenario says what there is. */
 export const fakeLook = jest.fn(
   async (config: StackConfig, state: Promise<PriorState>, _dryRun: boolean, _warn: (line: string) => void): Promise<Look> => {
     const prior = await state;
@@ -309,7 +309,7 @@ export async function startMocks(scenario: Scenario): Promise<Declared[]> {
 
 /** Runs index.ts on the mocks that were started last. */
 export async function runIndex(): Promise<Outputs> {
-  jest.doMock("../../guard/look", () => ({ look: fakeLook }));
+  jest.doMock("../../operations/guard/look", () => ({ look: fakeLook }));
   return jest.requireActual<typeof Index>("../../index")();
 }
 

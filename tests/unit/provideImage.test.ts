@@ -2,7 +2,7 @@ import { spawn, spawnSync } from "child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { provideImage } from "../../core/image";
+import { provideImage } from "../../core/model/image";
 
 /**
  * image/host/provide-image.sh, run by a real shell that finds nothing but the programs given here. Its docker is an

@@ -1,4 +1,4 @@
-import { cannotClone, hasNoCluster, isRefused, needsClone, reasonIn } from "../../core/reason";
+import { cannotClone, hasNoCluster, isRefused, needsClone, reasonIn } from "../../core/judgement/reason";
 
 const at = (text: string): string => `2026-11-23 22:00:00.000 UTC [57] ${text}`;
 

@@ -2,11 +2,11 @@ import { spawn } from "child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
-import { errorLines } from "../../commands/deploy";
-import { HOST_SCRIPTS } from "../../core/hostScripts";
+import { errorLines } from "../../operations/deploy/deploy";
+import { HOST_SCRIPTS } from "../../core/model/hostScripts";
 
 // Set-up draws its progress with an ES module, which has nothing to do here.
-jest.mock("../../commands/setup", () => ({}));
+jest.mock("../../operations/setup", () => ({}));
 
 /**
  * The scripts in image/host, run by a real shell with a docker of our own in the way: it notes its arguments and

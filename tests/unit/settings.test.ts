@@ -1,5 +1,12 @@
 import { CONFIG_KEYS } from "../../core/config";
-import { defaultParameters, hbaConf, nodeConf, type NodeSettings, RESERVED_PARAMETERS, synchronousStandbyNames } from "../../core/settings";
+import {
+  defaultParameters,
+  hbaConf,
+  nodeConf,
+  type NodeSettings,
+  RESERVED_PARAMETERS,
+  synchronousStandbyNames,
+} from "../../core/model/settings";
 import { hbaMethod, type HbaRule, parseConf, parseConninfo, parseHba } from "./grammars";
 
 const members = ["pg1", "pg2", "db-c"].map((name) => ({ name, host: name, port: 5432 }));

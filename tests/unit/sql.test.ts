@@ -1,7 +1,7 @@
-import { lagBytesQuery, REPLICATION_STATUS } from "../../core/queries";
-import { CHANGED_PASSWORDS_SQL, rolesSql } from "../../core/roles";
-import { SAMPLE_SQL, SAMPLE_TABLES } from "../../core/sample";
-import { createSlotSql, dropSlotSql } from "../../core/slots";
+import { lagBytesQuery, REPLICATION_STATUS } from "../../core/sql/queries";
+import { CHANGED_PASSWORDS_SQL, rolesSql } from "../../core/sql/roles";
+import { SAMPLE_SQL, SAMPLE_TABLES } from "../../core/sql/sample";
+import { createSlotSql, dropSlotSql } from "../../core/sql/slots";
 import { readSqlLiteral } from "./grammars";
 
 const PASSWORDS = { superuser: "s'uper\\1", replication: "repl; DROP ROLE app; --", app: 'app:"pass" \'' };

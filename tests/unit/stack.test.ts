@@ -1,14 +1,14 @@
-import type { PriorState } from "../../guard/prior";
+import type { PriorState } from "../../operations/guard/prior";
 import * as pulumi from "@pulumi/pulumi";
 import { Database, Node, Primary, ReplicationSlot, StreamingSecondary, sourceOf } from "../../components";
 import { password, readSettings } from "../../components/stack";
 import type { Cluster } from "../../components";
-import { UserError } from "../../commands/errors";
+import { UserError } from "../../operations/errors";
 import { SECRET_KEYS } from "../../core/config";
 import type * as Programs from "./program";
 import { fakeLook, redacted, revealed, runIndex, type Scenario, startMocks, valueOf } from "./program";
 
-jest.mock("../../guard/look", () => ({
+jest.mock("../../operations/guard/look", () => ({
   look: (...args: Parameters<typeof Programs.fakeLook>) => jest.requireActual<typeof Programs>("./program").fakeLook(...args),
 }));
 

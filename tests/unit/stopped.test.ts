@@ -1,6 +1,6 @@
 import { parseConfig } from "../../core/config";
-import { stoppedNodes } from "../../guard/stopped";
-import type { Survey } from "../../guard/survey";
+import { stoppedNodes } from "../../operations/guard/stopped";
+import type { Survey } from "../../operations/guard/survey";
 
 const config = (startStopped: boolean): ReturnType<typeof parseConfig> => parseConfig("dev-s", { startStopped });
 const seen = (pg2: string, primary = true): Pick<Survey, "found" | "observed"> => ({

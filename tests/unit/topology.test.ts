@@ -1,4 +1,13 @@
-import { assess, exitCodeOf, nearlyFull, NODE_SQL, type Observation, type Problem, readReport, type Status } from "../../core/topology";
+import {
+  assess,
+  exitCodeOf,
+  nearlyFull,
+  NODE_SQL,
+  type Observation,
+  type Problem,
+  readReport,
+  type Status,
+} from "../../core/judgement/topology";
 import { primary, replica, silent, slot, standby } from "./observations";
 
 const MIB = 1024 * 1024;

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
-import { isForUser, UserError } from "../../commands/errors";
+import { isForUser, UserError } from "../../operations/errors";
 import {
   backendFolder,
   backendUrl,
@@ -12,7 +12,7 @@ import {
   readStackConfig,
   stackFile,
   STATE_DIR,
-} from "../../commands/workspace";
+} from "../../operations/deploy/workspace";
 import { ConfigError, parseConfig } from "../../core/config";
 
 let folder: string;

@@ -1,9 +1,9 @@
-import * as docker from "../../commands/docker";
-import { nodeOf, NodeControl } from "../../commands/nodes";
-import { until } from "../../commands/promotion";
+import * as docker from "../../operations/engine/docker";
+import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
+import { until } from "../../operations/change/promotion";
 import { parseConfig } from "../../core/config";
 
-jest.mock("../../commands/docker", () => ({ ...jest.requireActual<object>("../../commands/docker"), docker: jest.fn() }));
+jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
 
 describe("the marks of a stopped node", () => {

@@ -1,0 +1,136 @@
+import type { SynchronousConfig } from "../config";
+import { lsnDiff } from "../grammar/lsn";
+import { type Answering, isStandby, type Observation, undelay } from "./topology";
+
+/** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
+export interface WalEnd {
+  timeline: number;
+  lsn: string;
+  /** Whether it was shut down cleanly, so that nothing is missing after `lsn`. */
+  clean: boolean;
+  /** Whether it could write: it has no standby.signal. */
+  writable: boolean;
+  /** Where it left each earlier timeline. */
+  history: Readonly<Record<number, string>>;
+  /** The logical slots that it had, when it was the primary. @default none */
+  logicalSlots?: readonly string[];
+}
+
+/** Why a node's WAL cannot be read: in its own words, on one line. */
+export interface Unreadable {
+  unreadable: string;
+  /** As of {@link WalEnd}. */
+  logicalSlots?: readonly string[];
+}
+
+/** Bytes that a promotion gives up; null when that cannot be known. */
+export type BytesAtRisk = number | null;
+
+/**
+ * The standbys that answer, the most advanced first: by timeline, then by what they have received, then by what they have
+ * replayed, because one that replays late on purpose takes longer to become primary.
+ */
+export function candidates(observed: readonly Observation[]): Answering[] {
+  return observed
+    .filter(isStandby)
+    .sort(
+      ({ server: left }, { server: right }) =>
+        right.timeline - left.timeline ||
+        Number(lsnDiff(right.lsn, left.lsn) || lsnDiff(right.replayLsn ?? "0/0", left.replayLsn ?? "0/0")),
+    );
+}
+
+/**
+ * Whether WAL that the others do not know of may still reach this node. It may not from another standby of the stack
+ * (a cascade that somebody has made by hand), once it has all that this one has received.
+ */
+export function isFed(node: Observation, observed: readonly Observation[]): boolean {
+  const { server } = node;
+  if (server?.receiver?.status !== "streaming") {
+    return false;
+  }
+  const { from } = server.receiver;
+  const upstream = candidates(observed).find(({ name }) => name === from)?.server;
+  return upstream === undefined || upstream.timeline !== server.timeline || lsnDiff(upstream.lsn, server.lsn) > 0n;
+}
+
+/**
+ * How many bytes of the old primary's WAL the candidate has not received.
+ * Null: that cannot be known, because a node's data could not be read, or none was writable on the candidate's timeline
+ * or a newer one. An end on an older timeline than the candidate's says nothing; one on a newer timeline is compared from
+ * where that node left the candidate's.
+ */
+export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | null)[]): BytesAtRisk {
+  const { server } = candidate;
+  const known = ends.filter((end) => end !== null);
+  // What a standby holds came from whoever could write, so it is that node's data that tells.
+  if (server === null || known.length < ends.length || !known.some((end) => end.writable && end.timeline >= server.timeline)) {
+    return null;
+  }
+  let most = 0n;
+  for (const end of known) {
+    if (end.timeline < server.timeline) {
+      continue; // a node that had been left behind earlier holds nothing that anybody waits for
+    }
+    let from = server.lsn;
+    if (end.timeline > server.timeline) {
+      const left = end.history[server.timeline];
+      if (left === undefined) {
+        return null;
+      }
+      from = lsnDiff(left, from) < 0n ? left : from;
+    }
+    const missing = lsnDiff(end.lsn, from);
+    most = missing > most ? missing : most;
+  }
+  return Number(most);
+}
+
+/**
+ * The reasons against promoting the candidate, each in one sentence, which only --allow-data-loss overrides.
+ * Empty: nothing that was acknowledged can be lost, as far as the settings promise it.
+ *
+ * @param maxBytes Most bytes that may be lost without being asked for.
+ */
+export function objections(args: {
+  candidate: Observation;
+  observed: readonly Observation[];
+  atRisk: BytesAtRisk;
+  /** The nodes whose data could not be read, each with the reason. */
+  unreadable: readonly ({ name: string } & Unreadable)[];
+  synchronous: SynchronousConfig | undefined;
+  maxBytes: number;
+}): string[] {
+  const { atRisk, candidate, observed, synchronous } = args;
+  const found: string[] = [];
+  const reading = candidates(observed).filter((node) => !node.server.localWalRead);
+  const late = reading.filter((node) => node.server.applyDelay !== null);
+  for (const node of late) {
+    found.push(
+      `${node.name} still reads WAL of its own, late because recovery_min_apply_delay is ${node.server.applyDelay}, and nobody knows how much of it there is; let it (${undelay(node)}) and run this again`,
+    );
+  }
+  if (reading.length > late.length) {
+    const nodes = reading.filter((node) => !late.includes(node)).map((node) => node.name);
+    found.push(`${nodes.join(", ")} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`);
+  }
+  if (atRisk === null) {
+    const why =
+      args.unreadable.length > 0
+        ? `the data of ${args.unreadable.map((node) => `${node.name} cannot be read (${node.unreadable})`).join(", that of ")}`
+        : "no stopped node holds the data of the last primary";
+    found.push(`${why}, so nobody knows what the standby lacks`);
+  } else if (atRisk > args.maxBytes) {
+    found.push(`${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed`);
+  }
+  if (synchronous !== undefined && atRisk !== 0) {
+    // A commit was acknowledged once `count` of the standbys had it: with fewer than that out of reach,
+    // one that has it is among those that answer, and the most advanced of them has everything.
+    const standbys = observed.length - 1;
+    const unreachable = standbys - candidates(observed).length;
+    if (unreachable >= synchronous.count) {
+      found.push(`${unreachable} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`);
+    }
+  }
+  return found;
+}

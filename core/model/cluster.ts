@@ -1,0 +1,87 @@
+import type { StackConfig } from "../config";
+import { conninfo, type Endpoint, hostLists } from "../grammar/conninfo";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
+import { imageName } from "./image";
+import { CONTAINER_PORT, containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
+import { hbaConf, nodeConf, type NodeSettings } from "./settings";
+
+/** What a stack's nodes share, and what each is told of it: the same for the program and for the commands. */
+
+/** A node as the others know it: who it is, where it is reached, which container to ask. */
+export interface Member extends Endpoint {
+  /** The node's name. */
+  name: string;
+  /** The name of its container. */
+  container: string;
+}
+
+/** What every node of a stack shares. Plain values: they decide what is built. */
+export interface Cluster {
+  /** The stack's name, the middle part of every Docker name. */
+  stack: string;
+  /** Every node, by name. */
+  members: readonly Member[];
+  /** The Docker host that the commands speak to, a DOCKER_HOST value. */
+  dockerHost: string;
+  /** The image of every node, by the name under which the Docker host has it. */
+  image: string;
+  /** Which state the stack belongs to; absent where nothing is made. */
+  identity?: Identity;
+  /** The settings that go into every node's configuration files. */
+  settings: Omit<NodeSettings, "node" | "members">;
+  /** Keep the data volumes when the stack is destroyed. @default false */
+  protectData?: boolean;
+}
+
+/**
+ * The cluster that a stack's config describes.
+ *
+ * @param dockerHost The Docker host. @default the config's, else the current one
+ */
+export function clusterOf(config: StackConfig, dockerHost = config.nodes[0]?.dockerHost ?? currentDockerHost()): Cluster {
+  return {
+    stack: config.stack,
+    image: imageName(config.image),
+    // In the nodes' own network every one is reached by its name, on PostgreSQL's own port.
+    members: config.nodes.map((n) => ({
+      name: n.name,
+      host: n.name,
+      port: CONTAINER_PORT,
+      container: containerName(config.stack, n.name),
+    })),
+    dockerHost,
+    settings: {
+      parameters: config.parameters,
+      allowedSubnets: config.allowedSubnets,
+      maxSlotWalKeepSize: config.maxSlotWalKeepSize,
+      automaticRejoin: config.automaticRejoin,
+      ...(config.synchronous === undefined ? {} : { synchronous: config.synchronous }),
+    },
+    protectData: config.protectData,
+  };
+}
+
+/** What a node's configuration files say, in the variables that pgnode reads. */
+export function nodeEnvironment(cluster: Cluster, node: string): Record<"PGNODE_CONF" | "PGNODE_HBA" | "PGNODE_SLOT", string> {
+  return {
+    PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: cluster.members }),
+    PGNODE_HBA: hbaConf(cluster.settings.allowedSubnets),
+    PGNODE_SLOT: slotName(node),
+  };
+}
+
+/** How a new node connects, as the replication role, to whoever is primary; without password. */
+export function sourceConninfo(cluster: Cluster): string {
+  return conninfo({
+    ...hostLists(cluster.members),
+    user: REPLICATION_ROLE,
+    passfile: `${NODE_ROOT}/passfile`,
+    target_session_attrs: "read-write",
+    connect_timeout: 5,
+    // A base backup whose primary vanishes ends within half a minute.
+    keepalives_idle: 10,
+    keepalives_interval: 5,
+    keepalives_count: 3,
+    tcp_user_timeout: 30_000,
+  });
+}

@@ -1,0 +1,383 @@
+import type { StackConfig } from "../../core/config";
+import { bytesAtRisk, candidates, isFed, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
+import { isPrimary, isStandby, type Observation } from "../../core/judgement/topology";
+import { UserError } from "../errors";
+import type { NodeControl } from "../engine/nodeControl";
+import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
+import {
+  allDone,
+  BOUNDS,
+  controlOf,
+  controls,
+  exclusively,
+  finish,
+  finishInterrupted,
+  Journal,
+  type Loss,
+  names,
+  say,
+  settle,
+  show,
+} from "./promotion";
+import { readStackConfig } from "../deploy/workspace";
+
+/** What can be said of an interrupted promotion whose note tells no loss. */
+const UNKNOWN_LOSS: Loss = { fenced: [], bytesLost: null, howKnown: "the run that was interrupted has not noted it" };
+
+export interface FailoverOptions {
+  allowDataLoss: boolean;
+  dryRun: boolean;
+  json: boolean;
+}
+
+/** `npm run failover`: the primary is gone; fence it, promote the most advanced standby. Returns the exit code. */
+export async function failover(stack: string, options: FailoverOptions): Promise<number> {
+  const start = performance.now();
+  const config = readStackConfig(stack);
+  // The first look changes nothing, so it does not wait for the lock. What is done rests on the look after the fence.
+  const look = observe(config);
+  look.catch(() => undefined); // the lock may be refused first
+  const action = async (): Promise<number> => run(config, options, await look, start);
+  return options.dryRun ? action() : exclusively(config, "failover", action);
+}
+
+/** @param start When the command began, in milliseconds. */
+async function run(config: StackConfig, options: FailoverOptions, observed: Observation[], start: number): Promise<number> {
+  const { stack } = config;
+  const nodes = controls(config);
+  const journal = new Journal(stack);
+
+  const finished = await finishInterrupted(config, nodes, observed, journal, options.dryRun);
+  if (finished !== undefined) {
+    if (!options.dryRun) {
+      const { promoted, seconds, loss = UNKNOWN_LOSS } = finished;
+      const notCovered = await controlOf(nodes, promoted).notCovered(finished.logicalSlots);
+      show({ stack, promoted, seconds, ...loss, notCovered }, options.json);
+      journal.end();
+    }
+    return 0;
+  }
+  refuseUnlessNeeded(stack, observed);
+
+  const best = candidates(observed)[0];
+  if (best === undefined) {
+    throw new UserError(
+      `stack "${stack}" has no standby that answers, so there is nobody to promote. Run: npm run status -- --stack ${stack}`,
+    );
+  }
+  const gone = observed.filter((node) => node.server === null);
+  if (options.dryRun) {
+    say(
+      `would fence ${names(gone)}, and promote ${best.name} (timeline ${best.server?.timeline}, WAL received up to ${best.server?.lsn}), unless that loses more than ${DEFAULT_LAG_THRESHOLD_BYTES} bytes`,
+    );
+    return 0;
+  }
+
+  const { candidate, after, loss, fenced, logicalSlots } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
+  journal.begin({ promoted: candidate.name, phase: "promoting", loss, logicalSlots });
+  // Counted from the start of this process, its own loading included.
+  say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
+  const promoted = controlOf(nodes, candidate.name);
+  await promoted.promote(BOUNDS.promote);
+  const seconds = await finish(config, nodes, candidate.name, after, start);
+  const notCovered = await promoted.notCovered(logicalSlots);
+  show({ stack, promoted: candidate.name, seconds, ...loss, notCovered }, options.json);
+  await settle(promoted);
+  journal.end();
+  for (const node of fenced.filter((n) => n.containerState !== null)) {
+    say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
+  }
+  return 0;
+}
+
+/** A node that did not answer, as it was before it was fenced. */
+type Fenced = Observation;
+
+/** What a failover is to do. */
+interface Verdict {
+  candidate: Observation;
+  /** The nodes as they are now that nobody writes. */
+  after: Observation[];
+  /** Every node that was silent at any look. */
+  fenced: readonly Fenced[];
+  loss: Loss;
+  /** The logical slots of those that were fenced. */
+  logicalSlots: readonly string[];
+  /** What --allow-data-loss gives up; empty when nothing speaks against the promotion. */
+  against: string[];
+  /** The nodes on a timeline that the candidate knows nothing of: its next one may have the same number. */
+  abandoned: Fenced[];
+}
+
+/**
+ * Everything before the promotion: fences, judges, and marks the fenced nodes, so that none comes up writable.
+ *
+ * @throws UserError when that may not go on to a promotion; what it has stopped runs again.
+ */
+async function prepare(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  journal: Journal,
+  gone: readonly Observation[],
+  allowDataLoss: boolean,
+): Promise<Verdict> {
+  // It grows with every look at which another node is silent.
+  const fenced: Fenced[] = [];
+  let marked = false;
+  try {
+    const verdict = await judge(config, nodes, journal, gone, fenced, allowDataLoss);
+    verdict.against.forEach((why) => say(`--allow-data-loss gives up: ${why}`));
+    marked = true;
+    await allDone([
+      ...fenced.map((node) => controlOf(nodes, node.name).mark("fenced")),
+      ...verdict.abandoned.map((node) => controlOf(nodes, node.name).mark("reclone")),
+    ]);
+    // From here on a start does no harm. One just before may have.
+    const stopped = await Promise.all(fenced.map((node) => controlOf(nodes, node.name).isStopped()));
+    const started = fenced.filter((_, i) => !stopped[i]);
+    if (started.length > 0) {
+      throw new UserError(`${names(started)} was started again while failover was at work. Run failover again`);
+    }
+    return verdict;
+  } catch (error) {
+    return undo(nodes, fenced, marked, error);
+  }
+}
+
+/**
+ * Fences what does not answer, and only then compares what it has written with what the standbys have received.
+ *
+ * @param fenced Gets every node that it fences, before it does.
+ * @throws UserError when that may not go on to a promotion; nothing is marked yet.
+ */
+async function judge(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  journal: Journal,
+  gone: readonly Observation[],
+  fenced: Fenced[],
+  allowDataLoss: boolean,
+): Promise<Verdict> {
+  const { after, candidate, ends } = await fenceAll(config, nodes, gone, fenced);
+  refuseAnother(config.stack, journal, candidate, after);
+  const fed = after.filter((node) => isFed(node, after));
+  if (fed.length > 0) {
+    const from = fed.map(({ name, server }) => `${name} still receives WAL from ${server?.receiver?.from ?? "somewhere"}`);
+    throw new UserError(
+      `failover refused: ${from.join(", ")} after ${BOUNDS.drain} s, so a primary lives somewhere. Stop that one, then run failover again`,
+    );
+  }
+  const readable = ends.map((end) => ("unreadable" in end ? null : end));
+  const unreadable = fenced.flatMap(({ name }, i) => {
+    const end = ends[i];
+    return end !== undefined && "unreadable" in end ? [{ name, ...end }] : [];
+  });
+  const atRisk = bytesAtRisk(candidate, readable);
+  const against = objections({
+    candidate,
+    observed: after,
+    atRisk,
+    unreadable,
+    synchronous: promised(config, after),
+    maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
+  });
+  if (against.length > 0 && !allowDataLoss) {
+    throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(fenced)}, or give that up with --allow-data-loss`);
+  }
+  const howKnown =
+    atRisk === null
+      ? `the WAL of ${unreadable.map((node) => node.name).join(", ") || "the last primary"} could not be read`
+      : `the WAL in the volume of ${names(fenced)} was compared with what ${candidate.name} had received`;
+  return {
+    candidate,
+    after,
+    fenced,
+    loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown },
+    logicalSlots: ends.flatMap((end) => end.logicalSlots ?? []),
+    against,
+    abandoned: fenced.filter((_, i) => (readable[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),
+  };
+}
+
+/**
+ * Fences the nodes that do not answer, reads where their WAL ends, and looks again; until a look at which every other
+ * node answers. A node that has fallen silent since the look before may be about to write: a promotion of it can be
+ * pending, which takes place as soon as it thaws.
+ *
+ * @param fenced Gets every node that it fences, before it does.
+ * @returns that look, whom it puts first, and the ends in the order of `fenced`.
+ */
+async function fenceAll(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  gone: readonly Observation[],
+  fenced: Fenced[],
+): Promise<{ after: Observation[]; candidate: Observation; ends: (WalEnd | Unreadable)[] }> {
+  const ends: (WalEnd | Unreadable)[] = [];
+  // It ends: at every turn one node more is fenced.
+  for (let silent = gone; ;) {
+    await fence(nodes, silent, fenced);
+    const [found, after] = await Promise.all([
+      Promise.all(silent.map((node) => controlOf(nodes, node.name).walEnd())),
+      observeDrained(config),
+      refuseStrangers(config),
+    ]);
+    ends.push(...found);
+    // A promotion that had been under way may have ended meanwhile.
+    refuseUnlessNeeded(config.stack, after);
+    const candidate = candidates(after)[0];
+    if (candidate === undefined) {
+      throw new UserError(`no standby answers any more. ${startAgain(fenced)}, or run: npm run status -- --stack ${config.stack}`);
+    }
+    silent = after.filter((node) => node.server === null && !fenced.some(({ name }) => name === node.name));
+    if (silent.length === 0) {
+      return { after, candidate, ends };
+    }
+  }
+}
+
+/**
+ * How commits were confirmed: by this config, or by the settings that the nodes had before it is applied, whichever needs the
+ * fewest standbys, because a commit of then may be on no more.
+ */
+function promised(config: StackConfig, observed: readonly Observation[]): StackConfig["synchronous"] {
+  const counts = [config.synchronous?.count ?? null, ...observed.map(({ server }) => server?.synchronousCount ?? null)];
+  const known = counts.filter((count) => count !== null);
+  return known.length === 0 ? undefined : { mode: config.synchronous?.mode ?? "any", count: Math.min(...known) };
+}
+
+/** Stops these nodes. @throws UserError when one is not proven to be stopped: it might still write. */
+async function fence(nodes: Map<string, NodeControl>, silent: readonly Observation[], fenced: Fenced[]): Promise<void> {
+  say(`fencing ${names(silent)}`);
+  fenced.push(...silent);
+  const proven = await Promise.all(silent.map((node) => controlOf(nodes, node.name).fence(0)));
+  const loose = silent.filter((_, i) => proven[i] !== true);
+  if (loose.length > 0) {
+    throw new UserError(
+      `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
+    );
+  }
+}
+
+/** Whether a container in this state runs, or will by itself. */
+const mayWrite = (state: string | null): boolean => state === "running" || state === "paused" || state === "restarting";
+
+/**
+ * A failover that does not go on changes nothing: its marks are taken back, and the nodes that it has stopped are started
+ * again. They ask their peers first, as at any start. @throws always: why it does not go on.
+ */
+async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], marked: boolean, why: unknown): Promise<never> {
+  const running = fenced.filter((node) => mayWrite(node.containerState));
+  const is = await Promise.all(
+    running.map((node) =>
+      controlOf(nodes, node.name)
+        .isStopped()
+        .catch(() => false),
+    ),
+  );
+  const stopped = running.filter((_, i) => is[i]);
+  const unmark = async (node: Fenced): Promise<void> => (marked ? controlOf(nodes, node.name).unfence() : undefined);
+  const again = async (node: Fenced): Promise<void> => {
+    await unmark(node);
+    await controlOf(nodes, node.name).start();
+  };
+  const [tried, kept] = await Promise.all([
+    Promise.allSettled(stopped.map(again)),
+    Promise.allSettled(fenced.filter((node) => !stopped.includes(node)).map(unmark)),
+  ]);
+  kept.forEach((result) => result.status === "rejected" && say((result.reason as Error).message));
+  if (stopped.length === 0 || !(why instanceof UserError)) {
+    throw why;
+  }
+  const failed = stopped.filter((_, i) => tried[i]?.status === "rejected");
+  const started = stopped.filter((_, i) => tried[i]?.status === "fulfilled");
+  const notes = [
+    ...(started.length === 0 ? [] : [`${names(started)}, which failover had stopped, is started again`]),
+    ...(failed.length === 0
+      ? []
+      : [`${names(failed)}, which failover had stopped, does not start: docker start ${failed.map((node) => node.container).join(" ")}`]),
+  ];
+  throw new UserError(`${why.message}; ${notes.join("; ")}`, why.exitCode);
+}
+
+/**
+ * Asks again, until no standby receives any more and each has read what it had. What a dying primary has sent may still be under way
+ * inside the kernel: a standby that gets it after it was compared with the others is ahead of the one that
+ * was promoted, and cannot follow it.
+ */
+async function observeDrained(config: StackConfig): Promise<Observation[]> {
+  const deadline = performance.now() + BOUNDS.drain * 1000;
+  for (;;) {
+    const observed = await observe(config);
+    const settled = (node: Observation): boolean => node.server === null || (!isFed(node, observed) && node.server.localWalRead);
+    if (observed.every(settled) || performance.now() > deadline) {
+      return observed;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A node that runs and is not in the config may be the primary, and would be asked nothing. @throws UserError */
+async function refuseStrangers(config: StackConfig): Promise<void> {
+  const known = config.nodes.map((node) => node.name);
+  const strangers = (await runningNodes(config)).filter((name) => !known.includes(name));
+  if (strangers.length > 0) {
+    throw new UserError(
+      `failover refused: ${strangers.join(", ")} runs, and nodes in Pulumi.${config.stack}.yaml does not have it, so it may be the primary. Put it back, or stop it, then run failover again`,
+    );
+  }
+}
+
+/**
+ * A promotion that was asked for and has not ended yet cannot be taken back: promoting another node would make two primaries.
+ * One of a node that is silent has ended by the fence: a server that is started again has forgotten that it was asked.
+ */
+function refuseAnother(stack: string, journal: Journal, candidate: Observation, observed: readonly Observation[]): void {
+  const change = journal.read();
+  const pending = observed.find((node) => node.name === change?.promoted && isStandby(node));
+  if (change?.phase === "promoting" && pending !== undefined && pending.name !== candidate.name) {
+    throw new UserError(
+      `failover refused: a promotion of ${pending.name} is under way, and ${candidate.name} is ahead of it. Wait until ${pending.name} is primary (npm run status -- --stack ${stack}), or stop it (docker stop ${pending.container}), then run failover again`,
+    );
+  }
+}
+
+/** What to do instead of a failover that is refused. */
+function startAgain(gone: readonly Observation[]): string {
+  const there = gone.filter((node) => node.containerState !== null);
+  if (there.some((node) => mayWrite(node.containerState))) {
+    return "Wait for what was primary to come back";
+  }
+  return there.length === 0
+    ? "Bring the old primary back"
+    : `Start what was primary again (docker start ${there.map((node) => node.container).join(" ")})`;
+}
+
+function refuseUnlessNeeded(stack: string, observed: readonly Observation[]): void {
+  const primaries = observed.filter(isPrimary);
+  if (primaries.length > 1) {
+    throw new UserError(
+      `${names(primaries)} are all writable. Stop the wrong one (docker stop CONTAINER), then run: npm run rejoin -- NODE --stack ${stack}`,
+    );
+  }
+  const [living] = primaries;
+  if (living !== undefined) {
+    // Without a standby that streams a switchover is refused too: the way out is to make it dead.
+    const alone = observed.length > 1 && !living.server?.replicas.some((replica) => replica.state === "streaming");
+    const others = observed.filter((node) => node !== living);
+    if (alone && others.every((node) => node.server === null)) {
+      throw new UserError(
+        `failover refused: the primary ${living.name} lives and answers, and no other node does. Bring ${names(others)} back with: npm run rejoin -- ${others[0]?.name} --stack ${stack}`,
+      );
+    }
+    throw new UserError(
+      `failover refused: the primary ${living.name} lives and answers. To move the role, ${
+        alone
+          ? `stop it, because no standby streams from it (docker stop ${living.container}), then run failover again`
+          : `run: npm run switchover -- --stack ${stack}`
+      }`,
+    );
+  }
+  refuseUnlessUp(stack, observed);
+}

@@ -1,0 +1,142 @@
+import type { StackConfig } from "../../core/config";
+import { slotName } from "../../core/model/names";
+import { hasNoCluster, needsClone } from "../../core/judgement/reason";
+import { dropSlotSql } from "../../core/sql/slots";
+import { assess, isPrimary, LEAVE_TABLESPACES, type Observation, tablespaces } from "../../core/judgement/topology";
+import { UserError } from "../errors";
+import { nodeOf, NodeControl } from "../engine/nodeControl";
+import { diagnose } from "../engine/observe";
+import { BOUNDS, bringBack, exclusively, isCloning, names, refuseChangedPassword, say, streams } from "./promotion";
+import { readStackConfig } from "../deploy/workspace";
+
+/**
+ * `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code.
+ *
+ * @param how.anew Clone it, whatever it has. @default false
+ * @param how.dropOld Clone it, and remove what it has before that instead of after it, on a disk that cannot hold both. @default false
+ */
+export async function rejoin(stack: string, name: string, how: { anew?: boolean; dropOld?: boolean } = {}): Promise<number> {
+  const config = readStackConfig(stack);
+  // What may take long comes after the lock: it stands in nobody's way.
+  const rest = await exclusively(
+    config,
+    "rejoin",
+    () => prepare(config, name, how.anew === true || how.dropOld === true, how.dropOld === true),
+    BOUNDS.lock,
+  );
+  await rest();
+  return 0;
+}
+
+/** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
+async function prepare(config: StackConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+  const { stack } = config;
+  const control = new NodeControl(config, nodeOf(config, name));
+  const observed = await diagnose(config);
+  const status = assess(stack, observed);
+  const node = observed.find((n) => n.name === name);
+  const primaries = observed.filter(isPrimary);
+  const others = primaries.filter((n) => n.name !== name);
+  if (node?.containerState === null || node === undefined) {
+    throw new UserError(`node ${name} has no container. Run: npm run up -- --stack ${stack}`);
+  }
+  if (isPrimary(node) && others.length === 0) {
+    throw new UserError(
+      `node ${name} is the primary; it has nobody to rejoin. To move the role, run: npm run switchover -- --stack ${stack}`,
+    );
+  }
+  if (others.length !== 1) {
+    throw new UserError(
+      `node ${name} cannot rejoin: ${others.length === 0 ? "no other node is primary" : `${names(others)} are all writable`}. Run: npm run status -- --stack ${stack}${others.length === 0 ? `; then npm run failover -- --stack ${stack}` : ""}`,
+    );
+  }
+  const primary = others[0] as Observation;
+  const lost = primary.server?.slots.some((s) => s.name === slotName(name) && s.walStatus === "lost") ?? false;
+  if (!lost && !anew && streams(status, name)) {
+    say(`node ${name} streams from ${primary.name} already; nothing to do`);
+    return () => Promise.resolve();
+  }
+  refuseChangedPassword(stack, primary);
+  // A second writer that is not older than the primary holds commits of its own; taking them back is not ours to decide.
+  if (isPrimary(node) && node.server.timeline >= (primary.server?.timeline ?? 0)) {
+    throw new UserError(
+      `node ${name} is writable on timeline ${node.server.timeline}, and ${primary.name} on ${primary.server?.timeline}. Decide which one is right, stop the other (docker stop ${primary.container}), and rejoin that one`,
+    );
+  }
+  if (node.server === null && node.containerState === "running" && isCloning(await control.lastWords())) {
+    say(`node ${name} is being cloned already; waiting for that`);
+    return () => bringBackAndSay(config, control, primary.name);
+  }
+  if (anew || lost || hasNoCluster(node.reason) || needsClone(node.reason)) {
+    refuseTablespaces(name, primary);
+  }
+  const source = new NodeControl(config, nodeOf(config, primary.name));
+  const passfile = await source.passfile();
+  say(`stopping ${name}`);
+  if (!(await control.fence(BOUNDS.shutdown))) {
+    throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
+  }
+  if (node.server === null && !anew) {
+    await refuseNewer(config.stack, control, node, primary);
+  }
+  // A password may have been rotated while the node was down.
+  await control.takePassfile(passfile);
+  // Between two restarts the log says nothing yet; now that the node is stopped it has said all.
+  const reason = (await control.reason()) || node.reason;
+  const empty = hasNoCluster(reason);
+  if (!empty && (anew || lost || needsClone(reason))) {
+    const why = lost ? " (its slot is lost)" : needsClone(reason) ? ` (${reason})` : "";
+    say(`cloning ${name} anew from ${primary.name}${why}`);
+    await control.mark("reclone");
+  }
+  if (dropOld && !empty) {
+    say(`what is in the volume of ${name} is removed before the clone`);
+    await control.mark("drop-old");
+  }
+  if (lost) {
+    await source.sql(dropSlotSql(slotName(name)), 20_000);
+  }
+  await control.mark("fenced");
+  await control.mark("rejoin-once");
+  return async () => {
+    if (empty) {
+      say(`its volume holds no cluster: cloning ${name} from ${primary.name}`);
+      await control.clone(source);
+    }
+    await source.checkpointTimeline();
+    await bringBackAndSay(config, control, primary.name);
+  };
+}
+
+/**
+ * A node that is down, and was on a newer timeline than the primary, holds what nobody else has. Unless an earlier failover
+ * has given that up already. @throws UserError, and the node runs again when it did
+ */
+async function refuseNewer(stack: string, control: NodeControl, node: Observation, primary: Observation): Promise<void> {
+  const end = await control.walEnd();
+  const timeline = primary.server?.timeline ?? 0;
+  if ("unreadable" in end || end.timeline <= timeline || control.hadMark("reclone")) {
+    return;
+  }
+  if (node.containerState !== "exited") {
+    await control.start();
+  }
+  throw new UserError(
+    `node ${node.name} was on timeline ${end.timeline}, and ${primary.name} is primary on ${timeline}, which is older: what was written since is on ${node.name} alone. Decide which one is right. To go on with ${node.name}: docker stop ${primary.container}, docker start ${node.container}, then npm run rejoin -- ${primary.name} --stack ${stack}. To give it up: npm run rejoin -- ${node.name} --clone --stack ${stack}`,
+  );
+}
+
+/** A clone cannot have tablespaces: they lie outside of a node's volume. @throws UserError, before the node is stopped. */
+function refuseTablespaces(name: string, primary: Observation): void {
+  const found = primary.server?.tablespaces ?? [];
+  if (found.length > 0) {
+    throw new UserError(`node ${name} cannot be cloned: ${tablespaces(primary.name, found)}. Nothing was changed. ${LEAVE_TABLESPACES}`);
+  }
+}
+
+/** Starts the node, waits until it streams, and says so. */
+async function bringBackAndSay(config: StackConfig, control: NodeControl, primary: string): Promise<void> {
+  const start = performance.now();
+  await bringBack(control, config);
+  console.log(`node ${control.node.name} streams from ${primary}, ${((performance.now() - start) / 1000).toFixed(1)} s after its start`);
+}

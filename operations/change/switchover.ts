@@ -1,0 +1,222 @@
+import type { StackConfig } from "../../core/config";
+import { candidates, type WalEnd } from "../../core/judgement/election";
+import { lsnDiff } from "../../core/grammar/lsn";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
+import { assess, isPrimary, type Observation } from "../../core/judgement/topology";
+import { UserError } from "../errors";
+import { nodeOf, type NodeControl } from "../engine/nodeControl";
+import { observe, refuseUnlessUp } from "../engine/observe";
+import {
+  allDone,
+  BOUNDS,
+  bringBack,
+  type Change,
+  controlOf,
+  controls,
+  exclusively,
+  finish,
+  finishInterrupted,
+  Journal,
+  type Loss,
+  names,
+  refuseChangedPassword,
+  say,
+  settle,
+  show,
+  until,
+} from "./promotion";
+import { readStackConfig } from "../deploy/workspace";
+
+/** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
+export async function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
+  const config = readStackConfig(stack);
+  return exclusively(config, "switchover", () => run(config, to, json));
+}
+
+async function run(config: StackConfig, to: string | undefined, json: boolean): Promise<number> {
+  const { stack } = config;
+  const nodes = controls(config);
+  const observed = await observe(config);
+  refuseUnlessUp(stack, observed);
+  const { primary: current } = assess(stack, observed);
+  const journal = new Journal(stack);
+  if (to !== undefined) {
+    nodeOf(config, to);
+  }
+  const finished = await finishInterrupted(config, nodes, observed, journal);
+  if (finished !== undefined) {
+    for (const node of observed.filter((n) => n.server === null && n.containerState !== null)) {
+      await controlOf(nodes, node.name).mark("rejoin-once");
+      await bringBack(controlOf(nodes, node.name), config);
+    }
+    journal.end();
+    return to === undefined || to === finished.promoted ? 0 : run(config, to, json);
+  }
+  const change = journal.read();
+  if (current === null && change?.from !== undefined && goesOn(stack, observed, change)) {
+    say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
+    const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json, resumed: true });
+    return to === undefined || to === change.promoted ? code : run(config, to, json);
+  }
+  const target = checkedTarget(stack, observed, to);
+  const from = current ?? "";
+  const old = controlOf(nodes, from);
+  // The checkpoint now makes the one at shutdown short; with it the time without a writer.
+  say(`checkpoint on ${from}`);
+  await old.sql("CHECKPOINT", 120_000);
+  const timeline = observed.find((n) => n.name === from)?.server?.timeline ?? 0;
+  journal.begin({ promoted: target, from, timeline, phase: "stopping" });
+  return move(config, nodes, journal, { from, to: target, observed, json });
+}
+
+/**
+ * Whether an interrupted switchover can go on: its target is still a standby on the timeline that it was to leave. From any other
+ * checkout the role may have moved on since.
+ *
+ * @throws UserError when a node does not answer that may be the primary since
+ */
+function goesOn(stack: string, observed: readonly Observation[], change: Change): boolean {
+  const target = observed.find((n) => n.name === change.promoted)?.server;
+  const old = observed.find((n) => n.name === change.from);
+  if (target?.inRecovery !== true || target.timeline !== change.timeline || old === undefined || old.server !== null) {
+    return false;
+  }
+  const silent = observed.filter((n) => n.server === null && n !== old);
+  if (silent.length > 0) {
+    throw new UserError(
+      `an interrupted switchover from ${change.from} to ${change.promoted} cannot go on: ${names(silent)} does not answer, and may have become primary meanwhile. Start it, then run switchover again; or run: npm run failover -- --stack ${stack}`,
+    );
+  }
+  return true;
+}
+
+/** The node to promote. @throws UserError when there is none, or it is not fit. */
+function checkedTarget(stack: string, observed: readonly Observation[], to: string | undefined): string {
+  const status = assess(stack, observed);
+  if (status.primary === null) {
+    throw new UserError(
+      `stack "${stack}" has no single primary to switch from. Run: npm run status -- --stack ${stack}; when the primary is gone, npm run failover -- --stack ${stack}`,
+    );
+  }
+  if (to === status.primary) {
+    throw new UserError(`node ${to} is the primary already`);
+  }
+  const target = status.nodes.find((n) => n.name === (to ?? candidates(observed)[0]?.name));
+  const primary = observed.find((n) => n.name === status.primary) as Observation;
+  const replica = primary.server?.replicas.find((r) => r.name === target?.name);
+  if (target === undefined || target.role !== "standby" || replica?.state !== "streaming") {
+    throw new UserError(
+      `switchover refused: ${target === undefined ? "no standby answers" : `node ${target.name} does not stream from ${status.primary}`}. Run: npm run status -- --stack ${stack}; to do without what ${status.primary} has not sent, stop it (docker stop ${primary.container}) and run: npm run failover -- --stack ${stack}`,
+    );
+  }
+  if ((replica.lagBytes ?? Infinity) > DEFAULT_LAG_THRESHOLD_BYTES) {
+    throw new UserError(
+      `switchover refused: node ${target.name} is ${replica.lagBytes} bytes behind, more than ${DEFAULT_LAG_THRESHOLD_BYTES}. Wait until it has caught up: npm run status -- --stack ${stack}`,
+    );
+  }
+  refuseChangedPassword(stack, primary);
+  return target.name;
+}
+
+/** Stops the old primary, waits until the target has every byte, promotes it, and brings the old one back. */
+async function move(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  journal: Journal,
+  how: { from: string; to: string; observed: readonly Observation[]; json: boolean; resumed?: boolean },
+): Promise<number> {
+  const { from, to, observed, json, resumed = false } = how;
+  const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
+  const start = performance.now();
+  say(`stopping ${from}; it sends everything to its standbys first`);
+  let end: WalEnd;
+  let now: Observation[];
+  try {
+    end = await drain(old, candidate, observed.find((n) => n.name === to)?.server?.timeline);
+    const look = observe(config);
+    await allDone([look, old.mark("fenced"), old.mark("rejoin-once")]);
+    now = await look;
+    if (!(await old.isStopped())) {
+      throw new UserError(`${from} was started again`);
+    }
+  } catch (error) {
+    return goBack(old, journal, (error as Error).message, resumed);
+  }
+  // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
+  const writers = now.filter((n) => isPrimary(n) && n.name !== from);
+  if (writers.length > 0) {
+    journal.end();
+    throw new UserError(
+      `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: npm run rejoin -- ${from} --stack ${config.stack}`,
+    );
+  }
+  const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end.lsn}, and ${to} had received it` };
+  journal.begin({ promoted: to, from, timeline: end.timeline, phase: "promoting", loss, logicalSlots: end.logicalSlots ?? [] });
+  say(`promoting ${to}`);
+  await candidate.promote(BOUNDS.promote);
+  if (config.synchronous !== undefined) {
+    // The old primary may be the standby that has to confirm.
+    await Promise.all([old.start(), settle(candidate)]);
+  }
+  const others = observed.filter((n) => n.name !== from);
+  const seconds = await finish(config, nodes, to, others, start);
+  await settle(candidate);
+  await bringBack(old, config);
+  journal.end();
+  show({ stack: config.stack, promoted: to, seconds, ...loss, notCovered: await candidate.notCovered(end.logicalSlots) }, json);
+  return 0;
+}
+
+/**
+ * Stops the primary and waits until the standby has everything; returns its end.
+ *
+ * @param timeline The standby's.
+ * @throws UserError when it has not
+ */
+async function drain(old: NodeControl, candidate: NodeControl, timeline: number | undefined): Promise<WalEnd> {
+  if (!(await old.fence(BOUNDS.shutdown))) {
+    throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
+  }
+  const end = await old.walEnd();
+  if ("unreadable" in end) {
+    throw new UserError(`the WAL of ${old.node.name} cannot be read (${end.unreadable})`);
+  }
+  if (!end.clean) {
+    throw new UserError(`${old.node.name} did not shut down cleanly`);
+  }
+  if (end.timeline !== timeline) {
+    throw new UserError(`${old.node.name} ended on timeline ${end.timeline}, and ${candidate.node.name} is on ${timeline}`);
+  }
+  await until(
+    `${candidate.node.name} to have received ${end.lsn}`,
+    10,
+    async () => lsnDiff(end.lsn, await receivedLsn(candidate)) <= 0n,
+  ).catch(() => {
+    throw new UserError(`${candidate.node.name} did not receive the last WAL of ${old.node.name}`);
+  });
+  return end;
+}
+
+/**
+ * Everything goes back to how it was.
+ *
+ * @param resumed Whether a run that was interrupted may have set the marks of a switchover.
+ * @throws UserError always: that says why.
+ */
+async function goBack(old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
+  const { name } = old.node;
+  await (resumed ? old.unfence(["fenced", "rejoin-once"]) : old.unfence());
+  await old.start();
+  await until(`node ${name} to accept writes again`, 60, () =>
+    old.write(5).then(
+      () => true,
+      () => false,
+    ),
+  );
+  journal.end();
+  throw new UserError(`switchover undone: ${why}; ${name} is primary as before`);
+}
+
+async function receivedLsn(node: NodeControl): Promise<string> {
+  return node.sql("SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())");
+}

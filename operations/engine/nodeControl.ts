@@ -1,0 +1,392 @@
+import { mkdtempSync, rmSync, writeFileSync } from "fs";
+import { tmpdir } from "os";
+import { join } from "path";
+import type { NodeConfig, StackConfig } from "../../core/config";
+import { clusterOf, nodeEnvironment, sourceConninfo } from "../../core/model/cluster";
+import type { Unreadable, WalEnd } from "../../core/judgement/election";
+import { imageName } from "../../core/model/image";
+import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../../core/model/names";
+import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
+import { PGNODE_SCRIPT } from "../../core/model/pgnode";
+import { shellWord } from "../../core/grammar/quoting";
+import { reasonIn } from "../../core/judgement/reason";
+import { createSlotSql } from "../../core/sql/slots";
+import { docker, isGone, logLines, sqlIn } from "./docker";
+import { firstLine, UserError } from "../errors";
+
+/** How long a clone may print nothing. It says each minute how far it is, and gives up itself when nothing moves; the disk's sync at its end is silent. */
+const CLONE_SILENCE_SECONDS = 1_800;
+/** How long a checkpoint may take: all that is in memory goes to the disk. */
+const CHECKPOINT_SECONDS = 600;
+/** How long the look into a volume may print nothing. It says what it reads next, and gives up itself before that. */
+const WAL_END_SILENCE_SECONDS = 60;
+
+/** Finds a node of the config by name. @throws UserError that lists the names there are. */
+export function nodeOf(config: StackConfig, name: string): NodeConfig {
+  const node = config.nodes.find((n) => n.name === name);
+  if (node === undefined) {
+    throw new UserError(`stack "${config.stack}" has no node "${name}"; its nodes are ${config.nodes.map((n) => n.name).join(", ")}`);
+  }
+  return node;
+}
+
+/** What is put into the volume of a stopped node for its next start; see the head of image/pgnode.sh. */
+export type Mark = "fenced" | "reclone" | "rejoin-once" | "drop-old";
+
+/** One node's container, and what failover, switchover and rejoin do to it. */
+export class NodeControl {
+  public readonly container: string;
+  private readonly on: { host?: string };
+  /** The image of the container, as Docker said last. */
+  private lastImage?: string;
+  /** The marks that the volume had when its WAL was looked at; they are somebody else's. */
+  private readonly earlierMarks = new Set<string>();
+  /** The marks that are this command's own. */
+  private readonly ownMarks = new Set<Mark>();
+
+  public constructor(
+    private readonly config: StackConfig,
+    public readonly node: NodeConfig,
+  ) {
+    this.container = containerName(config.stack, node.name);
+    this.on = node.dockerHost === undefined ? {} : { host: node.dockerHost };
+  }
+
+  /** Docker's word for the container's state; null when there is none. @throws UserError when Docker does not answer. */
+  public async state(): Promise<string | null> {
+    const result = await docker(["inspect", "--type", "container", "--format", "{{.State.Status}} {{.Config.Image}}", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    if (result.exitCode === 0) {
+      const [state = "", image] = result.stdout.trim().split(" ");
+      this.lastImage = image;
+      return state;
+    }
+    if (isGone(result.stderr)) {
+      return null;
+    }
+    throw new UserError(`Docker does not say what container ${this.container} does: ${firstLine(result.stderr)}`);
+  }
+
+  /** Whether Docker says that the container does not run and will not by itself. */
+  public async isStopped(): Promise<boolean> {
+    return isStopped(await this.state());
+  }
+
+  /**
+   * Makes sure that the node does not write and does not come up again by itself: stops the container
+   * (`unless-stopped` leaves it so) and looks that it is stopped.
+   *
+   * @param graceSeconds How long PostgreSQL may take; 0 kills it.
+   * @returns whether the node is proven to be stopped.
+   */
+  public async fence(graceSeconds: number): Promise<boolean> {
+    const before = await this.state();
+    if (isStopped(before)) {
+      return true;
+    }
+    // A frozen container gets no signal until it is thawed, and a thawed primary writes: kill, then thaw.
+    const action =
+      before === "paused" || graceSeconds === 0 ? ["kill", this.container] : ["stop", "-t", String(graceSeconds), this.container];
+    await docker(action, { ...this.on, timeout: (graceSeconds + 20) * 1000 });
+    const after = await this.state();
+    if (after === "restarting" || after === "running") {
+      await docker(["stop", "-t", "0", this.container], { ...this.on, timeout: 20_000 });
+    }
+    return this.isStopped();
+  }
+
+  /**
+   * Takes back the marks of a change of roles that did not go through.
+   *
+   * @param marks @default those that this command has put there; the ones that {@link walEnd} has seen before stay
+   */
+  public async unfence(marks: readonly Mark[] = [...this.ownMarks]): Promise<void> {
+    if (marks.length === 0) {
+      return;
+    }
+    const result = await this.inVolume("unfence", {
+      image: (await this.image()) ?? imageName(this.config.image),
+      network: "none",
+      timeout: 30_000,
+      words: marks,
+    });
+    if (result.exitCode !== 0) {
+      const what = marks.map((mark) => `"${mark}"`).join(", ");
+      throw new UserError(`the mark ${what} cannot be taken from the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+    marks.forEach((mark) => this.ownMarks.delete(mark));
+  }
+
+  /** Whether the stopped node had this mark when {@link walEnd} looked, from an earlier run. */
+  public hadMark(mark: Mark): boolean {
+    return this.earlierMarks.has(mark);
+  }
+
+  /** The image of the node's container; null when there is no container. */
+  private async image(): Promise<string | null> {
+    if (this.lastImage === undefined) {
+      await this.state();
+    }
+    return this.lastImage ?? null;
+  }
+
+  /** Puts a mark into the volume of a stopped node, which it heeds at its next start. Without a volume there is nothing to mark. */
+  public async mark(name: Mark): Promise<void> {
+    if (!this.earlierMarks.has(name)) {
+      this.ownMarks.add(name);
+    }
+    let result = await this.put(name, "");
+    if (isGone(result.stderr) && (await this.hasVolume())) {
+      // The next up makes a container on that volume.
+      result = await this.inVolume("fence", { image: imageName(this.config.image), network: "none", timeout: 30_000, words: [name] });
+    }
+    if (result.exitCode !== 0 && !isGone(result.stderr)) {
+      throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /**
+   * Gives the stopped node the password file of another one: its own may be of before a rotation.
+   * @param text See {@link passfile}.
+   * @throws UserError
+   */
+  public async takePassfile(text: string): Promise<void> {
+    const result = await this.put("passfile", text);
+    if (result.exitCode !== 0) {
+      throw new UserError(`the password file cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** Makes a file of the stopped node's volume. The node gives it to postgres when it starts. */
+  private async put(name: string, text: string): ReturnType<typeof docker> {
+    const folder = mkdtempSync(join(tmpdir(), "postgres-replica-put-"));
+    try {
+      writeFileSync(join(folder, name), text, { mode: 0o600 });
+      return await docker(["cp", join(folder, name), `${this.container}:${NODE_ROOT}/${name}`], { ...this.on, timeout: 20_000 });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+
+  /** How often Docker has started the container again since it was last started on purpose. */
+  public async restarts(): Promise<number> {
+    const result = await docker(["inspect", "--type", "container", "--format", "{{.RestartCount}}", this.container], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    return Number(result.stdout.trim()) || 0;
+  }
+
+  public async start(): Promise<void> {
+    const result = await docker(["start", this.container], { ...this.on, timeout: 60_000 });
+    if (result.exitCode !== 0) {
+      throw new UserError(`container ${this.container} does not start: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** Runs SQL as postgres over the server's own socket. @throws UserError */
+  public async sql(sql: string, timeoutMs = 10_000, database = "postgres"): Promise<string> {
+    const result = await sqlIn(this.container, sql, { ...this.on, timeout: timeoutMs, database });
+    if (result.exitCode !== 0) {
+      throw new UserError(`node ${this.node.name}: ${firstLine(result.stderr)}`);
+    }
+    return result.stdout.trim();
+  }
+
+  private async hasVolume(): Promise<boolean> {
+    return (
+      (await docker(["volume", "inspect", volumeName(this.config.stack, this.node.name)], { ...this.on, timeout: 10_000 })).exitCode === 0
+    );
+  }
+
+  /** Where the WAL of the stopped node ends, or why that cannot be read. */
+  public async walEnd(): Promise<WalEnd | Unreadable> {
+    const own = await this.image();
+    // Without its container the volume may be gone too, and the look into it would make it anew.
+    if (own === null && !(await this.hasVolume())) {
+      return { unreadable: "its container and its volume are gone" };
+    }
+    const image = own ?? imageName(this.config.image);
+    const result = await this.inVolume("wal-end", { image, network: "none", silence: WAL_END_SILENCE_SECONDS * 1000 });
+    for (const [, mark = ""] of result.stdout.matchAll(/^mark (\S+)$/gm)) {
+      this.earlierMarks.add(mark);
+    }
+    const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no) (writable|standby)$/m.exec(result.stdout);
+    const history = Object.fromEntries(
+      [...result.stdout.matchAll(/^history (\d+) ([0-9A-F]+\/[0-9A-F]+)$/gm)].map((m): [string, string] => [m[1] ?? "", m[2] ?? ""]),
+    );
+    const logicalSlots = [...result.stdout.matchAll(/^logical (\S+)$/gm)].map((m) => m[1] ?? "");
+    const slots = logicalSlots.length === 0 ? {} : { logicalSlots };
+    return match === null
+      ? { unreadable: reasonOf(result.stderr, this.node.name), ...slots }
+      : {
+          ...{ timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history },
+          ...slots,
+        };
+  }
+
+  /**
+   * Fills the node's volume, which is gone or empty, with a base backup of the primary: what the program does
+   * for a secondary at its birth. The node's container is not running, or is not there.
+   *
+   * @throws UserError with the node's own last words when that fails; nothing half made stays.
+   */
+  public async clone(primary: NodeControl): Promise<void> {
+    const { stack } = this.config;
+    const cluster = clusterOf(this.config);
+    const volume = volumeName(stack, this.node.name);
+    const labels = Object.entries(labelsOf(stack, this.node.name)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
+    const made = await docker(["volume", "create", ...labels, volume], this.on);
+    if (made.exitCode !== 0) {
+      throw new UserError(`the volume ${volume} cannot be made: ${firstLine(made.stderr)}`);
+    }
+    await primary.makeSlots([this.node.name]);
+    // One that an interrupted run left behind would work on the same volume.
+    await docker(["rm", "-f", "-v", `${this.container}-clone`], this.on);
+    const result = await this.inVolume("clone", {
+      image: imageName(this.config.image),
+      network: networkName(stack),
+      // Without the stack's labels: it is none of its objects, and gone when it has ended.
+      options: ["--name", `${this.container}-clone`],
+      silence: CLONE_SILENCE_SECONDS * 1000,
+      progress: true,
+      env: {
+        ...{ ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster), PGNODE_STACK: stack },
+        ...(process.env["PGNODE_STALL_SECONDS"] === undefined ? {} : { PGNODE_STALL_SECONDS: process.env["PGNODE_STALL_SECONDS"] }),
+      },
+      // It comes in with the script: a container's environment is for everybody to inspect.
+      secret: `export PGNODE_PASSFILE=${shellWord(await primary.passfile())}\n`,
+    });
+    if (result.exitCode !== 0) {
+      const own = result.stderr.split("\n").filter((line) => line.startsWith("pgnode: "));
+      throw new UserError(own.at(-1)?.slice("pgnode: ".length) ?? `node ${this.node.name} cannot be cloned: ${firstLine(result.stderr)}`);
+    }
+  }
+
+  /** The text of the password file with which standbys connect; every node has the same. */
+  public async passfile(): Promise<string> {
+    const result = await docker(["exec", "-u", "postgres", this.container, "cat", `${NODE_ROOT}/passfile`], {
+      ...this.on,
+      timeout: 10_000,
+    });
+    if (result.exitCode !== 0) {
+      throw new UserError(`node ${this.node.name} has no password file: ${firstLine(result.stderr)}`);
+    }
+    return result.stdout;
+  }
+
+  /** Runs a part of pgnode on the node's volume, in a container of its own. */
+  private inVolume(
+    action: "wal-end" | "clone" | "fence" | "unfence",
+    how: {
+      image: string;
+      network: string;
+      timeout?: number;
+      silence?: number;
+      /** More options of `docker run`. */
+      options?: string[];
+      progress?: boolean;
+      env?: Record<string, string>;
+      secret?: string;
+      /** What follows the action. */
+      words?: readonly string[];
+    },
+  ): ReturnType<typeof docker> {
+    const { image, network, options = [], secret = "", words = [], ...rest } = how;
+    const env = { PGNODE_NAME: this.node.name, ...how.env };
+    return docker(
+      [
+        ...["run", "--rm", "-i", "--network", network, "--user", "0:0", ...options],
+        ...Object.keys(env).flatMap((name) => ["-e", name]),
+        ...["-v", `${volumeName(this.config.stack, this.node.name)}:${NODE_ROOT}`, "--entrypoint", "sh", image],
+        ...["-c", `cat >/tmp/pgnode && exec sh /tmp/pgnode ${[action, ...words].join(" ")}`],
+      ],
+      { ...this.on, ...rest, env, input: `${secret}${PGNODE_SCRIPT}` },
+    );
+  }
+
+  /** Promotes the standby. @throws UserError when it is not a primary within the time. */
+  public async promote(seconds: number): Promise<void> {
+    const answer = await this.sql(`SELECT NOT pg_is_in_recovery() OR pg_promote(true, ${seconds})`, (seconds + 5) * 1000);
+    if (answer !== "t") {
+      throw new UserError(`node ${this.node.name} did not become primary within ${seconds} s. Its log: docker logs ${this.container}`);
+    }
+  }
+
+  /**
+   * Makes a promoted node note its new timeline in a checkpoint, unless it has. Until then, which may take
+   * minutes, pg_rewind before version 16 takes it for a node of the old timeline.
+   */
+  public async checkpointTimeline(): Promise<void> {
+    await this.sql(
+      [
+        "SELECT timeline_id <> ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int AS old FROM pg_control_checkpoint() \\gset",
+        "\\if :old",
+        "CHECKPOINT;",
+        "\\endif",
+      ].join("\n"),
+      CHECKPOINT_SECONDS * 1000,
+    );
+  }
+
+  /**
+   * What this node, which was promoted, has not, however much it has received; see {@link notCoveredIn}. Never throws: a
+   * node that does not say it is an entry too.
+   *
+   * @param before The logical slots of the node that was primary.
+   */
+  public async notCovered(before: readonly string[] = []): Promise<string[]> {
+    try {
+      const own = JSON.parse(await this.sql(OWN_SQL)) as Own;
+      const found = await Promise.all(
+        own.databases.map(async (database): Promise<[string, Unlogged]> => [
+          database,
+          JSON.parse(await this.sql(UNLOGGED_SQL, 10_000, database)) as Unlogged,
+        ]),
+      );
+      return notCoveredIn(before, own, new Map(found));
+    } catch (error) {
+      return [`unlogged tables and logical slots: ${(error as Error).message}`];
+    }
+  }
+
+  /** Makes the slots through which other nodes stream from this one. */
+  public async makeSlots(nodes: readonly string[]): Promise<void> {
+    if (nodes.length > 0) {
+      await this.sql(nodes.map((node) => createSlotSql(slotName(node))).join("\n"));
+    }
+  }
+
+  /** Writes, and waits until the write is accepted; on a synchronous stack a standby has to confirm it. */
+  public async write(seconds: number): Promise<void> {
+    await this.sql("SELECT pg_logical_emit_message(true, 'postgres-replica', 'write probe');", seconds * 1000);
+  }
+
+  /** What the node's log gives as the reason why it is not well; empty when it gives none. */
+  public async reason(): Promise<string> {
+    return reasonIn(await logLines(this.container, 30, this.on));
+  }
+
+  /** The last line of the node's log. */
+  public async lastLine(): Promise<string> {
+    return (await logLines(this.container, 1, this.on)).at(-1) ?? "";
+  }
+
+  /** The last thing that the node's own program has said since it was started; else the log's last line. */
+  public async lastWords(): Promise<string> {
+    const lines = await logLines(this.container, 200, this.on);
+    const own = lines.filter((line) => line.startsWith("pgnode: "));
+    return own.at(-1)?.slice("pgnode: ".length) ?? lines.at(-1) ?? "";
+  }
+}
+
+/** Why `pgnode wal-end` has failed: what it said last, without the words that are said anyway; else the first line of the error. */
+function reasonOf(stderr: string, node: string): string {
+  const own = stderr.split("\n").filter((line) => line.startsWith("pgnode: ") && !line.startsWith("pgnode: reading WAL "));
+  const said = own.at(-1)?.slice("pgnode: ".length) ?? firstLine(stderr);
+  return said.replace(`the WAL of node ${node} cannot be read: `, "");
+}
+
+const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);

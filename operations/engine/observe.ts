@@ -1,0 +1,81 @@
+import { randomBytes } from "crypto";
+import type { StackConfig } from "../../core/config";
+import { driftSql, readDriftFacts } from "../../core/judgement/drift";
+import { containerName, labelFilter, LABELS } from "../../core/model/names";
+import { reasonIn } from "../../core/judgement/reason";
+import { NODE_SQL, type Observation, readReport } from "../../core/judgement/topology";
+import { containerStates, docker, logLines, sqlIn } from "./docker";
+import { firstLine, UserError } from "../errors";
+
+/**
+ * Asks Docker and every server of a stack for its state, all at the same time.
+ *
+ * @param options.drift Ask in the same session what a person may have changed; see core/judgement/drift.ts. @default false
+ * @param options.host The Docker host to ask, a DOCKER_HOST value. @default that of the config, else the current one
+ */
+export async function observe(config: StackConfig, options: { drift?: boolean; host?: string } = {}): Promise<Observation[]> {
+  const on = options.host === undefined ? hostOf(config) : { host: options.host };
+  const { database, sampleDatabase: sample } = config;
+  // No digest of one look says anything about the next one.
+  const sql = options.drift === true ? NODE_SQL + driftSql({ salt: randomBytes(16).toString("hex"), database, sample }) : NODE_SQL;
+  const nodes = config.nodes.map((node) => ({ node, container: containerName(config.stack, node.name) }));
+  const [states, reports] = await Promise.all([
+    containerStates(
+      nodes.map(({ container }) => container),
+      on,
+    ),
+    Promise.all(nodes.map(({ container }) => sqlIn(container, sql, { ...on, timeout: 5_000 }))),
+  ]);
+  return nodes.map(({ node, container }, i) => {
+    const report = reports[i];
+    const drift = options.drift === true && report?.exitCode === 0 ? readDriftFacts(report.stdout) : null;
+    return {
+      name: node.name,
+      container,
+      host: node.address,
+      port: node.port,
+      containerState: states.get(container) ?? null,
+      ...(report?.exitCode === 0 ? readReport(report.stdout) : { server: null, disk: null }),
+      reason: "",
+      ...(drift === null ? {} : { drift }),
+    };
+  });
+}
+
+/** What {@link observe} finds, and for every node that is not well the reason that its log gives. */
+export async function diagnose(config: StackConfig): Promise<Observation[]> {
+  const observed = await observe(config);
+  return Promise.all(
+    observed.map(async (node): Promise<Observation> => {
+      const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
+      if (well || node.containerState === null || node.containerState === "paused") {
+        return node;
+      }
+      return { ...node, reason: reasonIn(await logLines(node.container, 30, hostOf(config))) };
+    }),
+  );
+}
+
+/** The nodes of a stack whose containers run, in the config or not. */
+export async function runningNodes(config: StackConfig): Promise<string[]> {
+  const listed = await docker(["ps", "--format", `{{.Label "${LABELS.node}"}}`, ...labelFilter(config.stack)], {
+    ...hostOf(config),
+    timeout: 10_000,
+  });
+  if (listed.exitCode !== 0) {
+    throw new UserError(`docker ps failed: ${firstLine(listed.stderr)}`);
+  }
+  return listed.stdout.split("\n").filter(Boolean);
+}
+
+/** @throws UserError when no node of the stack has a container. */
+export function refuseUnlessUp(stack: string, observed: readonly Observation[]): void {
+  if (observed.every((node) => node.containerState === null)) {
+    throw new UserError(`stack "${stack}" is not up. Run: npm run up -- --stack ${stack}`);
+  }
+}
+
+function hostOf(config: StackConfig): { host?: string } {
+  const host = config.nodes[0]?.dockerHost;
+  return host === undefined ? {} : { host };
+}

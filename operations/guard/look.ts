@@ -1,0 +1,215 @@
+import { randomUUID } from "crypto";
+import { createServer } from "net";
+import { hostname, userInfo } from "os";
+import type { StackConfig } from "../../core/config";
+import { currentDockerHost } from "../engine/dockerHost";
+import type { Identity } from "../../core/model/names";
+import { docker } from "../engine/docker";
+import { UserError } from "../errors";
+import { acquireLock, lockHolder, pulumiProcess } from "../change/lock";
+import { removeDebris } from "./debris";
+import { keptNodes, newestKept } from "./kept";
+import { provideImage } from "../setup/image";
+import { isNew, type PriorState } from "./prior";
+import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
+import { everyNode, type Survey, survey } from "./survey";
+
+/** Where a stack is, and whose. */
+export interface Known {
+  /** The Docker host for the provider and for every command. */
+  dockerHost: string;
+  identity: Identity;
+  /** The engine's ID, as it is recorded with a new identity. */
+  engine: string;
+}
+
+/** What the program knows before it declares anything of the stack. */
+export interface Look extends Known {
+  /** What is on the engine; undefined when that does not answer. */
+  survey: Survey | undefined;
+  /** That the image is gone from the engine that had it, in words; empty when it is there, or was not asked for. */
+  imageDrift: string[];
+  /** A new stack begins with the newest data that was kept, when there is any: that node. */
+  kept: string | undefined;
+}
+
+/**
+ * Looks at the engine and at every server, and refuses what would harm a stack. A run that changes something also takes
+ * the stack's lock, held as long as the `pulumi` above lives, and removes what its own interrupted run has left behind.
+ *
+ * @param dryRun Whether this is a preview: nothing is locked and nothing removed.
+ * @param known Called before the look, as soon as it is certain where the stack is and whose: not for a new one.
+ * @throws UserError when it goes no further: one line. Nothing was changed.
+ */
+export async function look(
+  config: StackConfig,
+  state: PriorState | Promise<PriorState>,
+  dryRun: boolean,
+  warn: (line: string) => void,
+  known: (place: Known) => void = () => undefined,
+): Promise<Look> {
+  // While the engine of Pulumi is asked what the state has. As a rule that changes neither whom to ask nor what.
+  const current = config.nodes[0]?.dockerHost ?? currentDockerHost();
+  const early = survey(config, current, config.nodes);
+  early.catch(() => undefined);
+  const prior = await state;
+  const dockerHost = await chooseHost(config, prior, current);
+  if (prior.identity !== undefined && prior.dockerHost === dockerHost) {
+    known({ dockerHost, identity: prior.identity, engine: prior.identity.engine });
+  }
+  const nodes = everyNode(config, prior);
+  const place = { stack: config.stack, host: dockerHost };
+  let waited = false;
+  const say = (line: string): void => {
+    waited = true;
+    warn(line);
+  };
+  // Beside the look, which tells better why an engine does not answer.
+  // Where a node is taken out, it is deleted after the program has ended: the lock stays until `pulumi` has, unless this
+  // run is refused.
+  let atExit = nodes.length === config.nodes.length;
+  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(say));
+  locked?.then(
+    (lock) => process.once("exit", () => atExit && lock.releaseNow()),
+    () => undefined,
+  );
+  const seenEarly = dockerHost === current && nodes.length === config.nodes.length;
+  const judge = async (seen: Awaited<ReturnType<typeof survey>>): ReturnType<typeof judged> => {
+    try {
+      return await judged(config, prior, seen);
+    } catch (error) {
+      atExit = true;
+      throw error;
+    }
+  };
+  let found = await judge(seenEarly ? await early : await survey(config, dockerHost, nodes));
+  if ("unreachable" in found) {
+    if (!dryRun) {
+      throw new UserError(found.unreachable);
+    }
+    warn(`${found.unreachable}. What is on the engine is not part of this preview`);
+    // Nothing is known, so nothing is a change: the Docker host neither.
+    const known = { dockerHost: prior.dockerHost ?? dockerHost, identity: prior.identity ?? newIdentity() };
+    return { ...known, survey: undefined, engine: "", imageDrift: [], kept: undefined };
+  }
+  if (dryRun) {
+    const holder = await lockHolder(place);
+    if (holder !== undefined) {
+      warn(`${holder} is at work on this stack: what this preview shows may be half done`);
+    }
+  } else {
+    await locked;
+    if (waited || nodes.length !== config.nodes.length) {
+      // Whoever held the lock may have built or moved anything meanwhile.
+      found = await judge(await survey(config, dockerHost, nodes));
+      if ("unreachable" in found) {
+        throw new UserError(found.unreachable);
+      }
+    }
+    await removeDebris(debris(found), dockerHost, warn);
+  }
+  const { survey: what } = found;
+  return {
+    survey: what,
+    dockerHost,
+    identity: prior.identity ?? newIdentity(),
+    engine: what.engine,
+    imageDrift: what.image || prior.empty ? [] : ["the image is gone"],
+    kept: isNew(prior) ? await keptNode(config, what, dryRun, warn) : undefined,
+  };
+}
+
+/** The node to begin with, when data was kept. To read it takes the image. */
+async function keptNode(config: StackConfig, seen: Survey, dryRun: boolean, warn: (line: string) => void): Promise<string | undefined> {
+  if (!seen.image && keptNodes(seen).length > 0) {
+    if (dryRun) {
+      warn("the data volumes of an earlier stack are there; which has the newest data is read when the image is there");
+      return undefined;
+    }
+    await provideImage(config.image, warn);
+  }
+  return newestKept(config, seen);
+}
+
+/** What was found, unless it is to be refused. @throws UserError */
+async function judged(
+  config: StackConfig,
+  prior: PriorState,
+  seen: Awaited<ReturnType<typeof survey>>,
+): Promise<Case | { unreachable: string }> {
+  if ("unreachable" in seen) {
+    return seen;
+  }
+  const found: Case = { config, prior, survey: seen };
+  const why = refusal(found) ?? (await takenByProgram(found));
+  if (why !== undefined) {
+    throw new UserError(why);
+  }
+  return found;
+}
+
+/** How long `up` waits for a failover, switchover, rejoin or another `up`, in seconds. */
+const LOCK_SECONDS = 120;
+
+/** How long the lock of a run counts that nobody here can look after, in hours. */
+const LEASE_HOURS = 12;
+
+function lockOptions(say: (line: string) => void): Parameters<typeof acquireLock>[2] {
+  const holderPid = pulumiProcess();
+  // A base backup may take long; another machine cannot see whether this one lives.
+  return { seconds: LOCK_SECONDS, say, ttl: LEASE_HOURS * 3_600, ...(holderPid === undefined ? {} : { holderPid }) };
+}
+
+/** Random, and by whom: only words that need no quoting anywhere. */
+export function newIdentity(): Identity {
+  const word = (text: string): string => text.replace(/[^A-Za-z0-9._-]/g, "") || "somebody";
+  let user = "";
+  try {
+    user = userInfo().username;
+  } catch {
+    // A user without an entry in the machine's list has no name.
+  }
+  return { id: randomUUID(), madeBy: `${word(user)}@${word(hostname())},${new Date().toISOString().slice(0, 10)}` };
+}
+
+/**
+ * The config's Docker host; else the one that the state has, when it leads to the same engine as the current one, so that
+ * another path to the same socket is no change; else the current one.
+ */
+async function chooseHost(config: StackConfig, prior: PriorState, current: string): Promise<string> {
+  const recorded = prior.dockerHost;
+  if (config.nodes[0]?.dockerHost !== undefined || recorded === undefined || recorded === current) {
+    return current;
+  }
+  const [here, there] = await Promise.all(
+    [current, recorded].map((host) => docker(["info", "--format", "{{.ID}}"], { host, timeout: 5_000 })),
+  );
+  return there?.exitCode === 0 && there.stdout.trim() !== "" && there.stdout === here?.stdout ? recorded : current;
+}
+
+/** A port that is free in Docker and taken all the same. Only this machine's can be looked at. */
+async function takenByProgram(found: Case): Promise<string | undefined> {
+  const { config, survey: seen } = found;
+  if (!/^(unix|npipe):/.test(seen.dockerHost)) {
+    return undefined;
+  }
+  for (const node of takenPort(found).ask) {
+    const why = await listenError(node.address, node.port);
+    if (why === "EADDRINUSE") {
+      return portTaken(config, node, "another program");
+    }
+    if (why === "EADDRNOTAVAIL") {
+      return `the address ${node.address} of node ${node.name} is none of this machine's. Give node ${node.name} another address in Pulumi.${config.stack}.yaml`;
+    }
+  }
+  return undefined;
+}
+
+/** Why this machine cannot listen there; undefined when it can. */
+function listenError(address: string, port: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", (error: NodeJS.ErrnoException) => resolve(error.code));
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+}

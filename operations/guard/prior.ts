@@ -1,0 +1,98 @@
+import { PROJECT } from "../../core/model/names";
+
+/** What Pulumi's state knows of the stack before this run. */
+export interface PriorState {
+  /** Whether the state holds nothing of the stack yet. */
+  empty: boolean;
+  /** Which state it is; undefined in an empty one and in one of version 0.1.0. */
+  identity?: { id: string; madeBy: string; engine: string };
+  /** The Docker host that the provider was given last. */
+  dockerHost?: string;
+  /** IDs of the containers, by the node's name. */
+  containers: ReadonlyMap<string, string>;
+  /** Names of the volumes, by the node's name. */
+  volumes: ReadonlyMap<string, string>;
+  /** The nodes whose data was made: their birth is in the state. */
+  born: ReadonlySet<string>;
+  /** The nodes that were complete once: their readiness is in the state. */
+  complete: ReadonlySet<string>;
+  /** IDs of the networks. */
+  networks: readonly string[];
+  /** The node that began as the primary; undefined when it was taken out, or nothing was built. */
+  first?: string;
+  /** Passwords that a dev stack has made up, by config key. */
+  passwords: ReadonlyMap<string, string>;
+}
+
+/** One resource of a state, as `pulumi stack export` and the engine's own look into the state have it in common. */
+export interface StateResource {
+  urn: string;
+  type: string;
+  outputs: Record<string, unknown>;
+}
+
+/** The resource that carries the stack's identity; see index.ts. */
+export const IDENTITY_NAME = "identity";
+
+/** Reads a state. Pure. */
+export function readPrior(resources: readonly StateResource[]): PriorState {
+  const nameOf = ({ urn }: StateResource): string => urn.split("::").at(-1) ?? "";
+  const ofType = (type: string): StateResource[] => resources.filter((r) => r.type === type);
+  const named = (type: string, suffix: string, key: string): Map<string, string> =>
+    new Map(
+      ofType(type)
+        .filter((r) => nameOf(r).endsWith(suffix) && typeof r.outputs[key] === "string")
+        .map((r) => [nameOf(r).slice(0, -suffix.length), r.outputs[key] as string]),
+    );
+  const commands = ofType("command:local:Command");
+  const environment = commands.find((r) => nameOf(r) === IDENTITY_NAME)?.outputs["environment"] as Record<string, string> | undefined;
+  const [primary] = ofType(`${PROJECT}:index:Primary`);
+  const host = ofType("pulumi:providers:docker").find((r) => nameOf(r) === "docker")?.outputs["host"];
+  const containers = named("docker:index/container:Container", "-container", "id");
+  const volumes = named("docker:index/volume:Volume", "-data", "name");
+  const networks = ofType("docker:index/network:Network").flatMap((r) => (typeof r.outputs["id"] === "string" ? [r.outputs["id"]] : []));
+  return {
+    empty: containers.size === 0 && volumes.size === 0 && networks.length === 0 && environment === undefined,
+    ...(environment?.["STACK_IDENTITY"] === undefined
+      ? {}
+      : {
+          identity: {
+            id: environment["STACK_IDENTITY"],
+            madeBy: environment["STACK_MADE_BY"] ?? "",
+            engine: environment["STACK_ENGINE"] ?? "",
+          },
+        }),
+    ...(typeof host === "string" ? { dockerHost: host } : {}),
+    containers,
+    volumes,
+    born: new Set(commands.flatMap((r) => /^(.+)-(?:init|basebackup)$/.exec(nameOf(r))?.slice(1) ?? [])),
+    complete: new Set(commands.flatMap((r) => /^(.+)-(?:ready|streaming)$/.exec(nameOf(r))?.slice(1) ?? [])),
+    networks,
+    ...(primary === undefined ? {} : { first: nameOf(primary) }),
+    passwords: new Map(
+      commands.flatMap((r) =>
+        nameOf(r).endsWith("Password") && typeof r.outputs["stdout"] === "string" ? [[nameOf(r), r.outputs["stdout"]]] : [],
+      ),
+    ),
+  };
+}
+
+/** Whether no node was ever completed: the stack is new, or an `up` of it was interrupted before its first node had data. */
+export function isNew(prior: PriorState): boolean {
+  return prior.born.size === 0 && prior.containers.size === 0;
+}
+
+/** Every node that the state knows, by its volume or its container. */
+export function knownNodes(prior: PriorState): string[] {
+  return [...new Set([...prior.volumes.keys(), ...prior.containers.keys()])];
+}
+
+/** Reads `pulumi stack export`. Its secrets stay what they are: nothing that is read here is one, but the passwords. */
+export function exportedResources(exported: string): StateResource[] {
+  const { deployment } = JSON.parse(exported) as {
+    deployment: { resources?: { urn: string; type: string; id?: string; outputs?: Record<string, unknown>; delete?: boolean }[] };
+  };
+  return (deployment.resources ?? [])
+    .filter((r) => r.delete !== true)
+    .map(({ urn, type, id, outputs }) => ({ urn, type, outputs: { ...(id === undefined ? {} : { id }), ...outputs } }));
+}

@@ -1,0 +1,181 @@
+import type { StackConfig } from "../../core/config";
+import { containerName, volumeName } from "../../core/model/names";
+import { isPrimary } from "../../core/judgement/topology";
+import { isNew, knownNodes, type PriorState } from "./prior";
+import { type Found, type Survey } from "./survey";
+
+/** Why `preview`, `up` and `down` go no further. Pure: what was found is judged, nothing is asked. */
+
+/** What is judged. */
+export interface Case {
+  config: StackConfig;
+  prior: PriorState;
+  survey: Survey;
+}
+
+const NOTHING = "Nothing was changed.";
+
+/** The stack lives on another engine. The ID of an engine can change; then its containers are still there. */
+export function wrongEngine({ config, prior, survey }: Case): string | undefined {
+  const recorded = prior.identity?.engine ?? "";
+  if (recorded === survey.engine || isNew(prior)) {
+    return undefined;
+  }
+  const ids = new Set(survey.found.map((object) => object.id));
+  if ([...prior.containers.values()].some((id) => ids.has(id))) {
+    return undefined;
+  }
+  if (recorded === "") {
+    // Version 0.1.0 noted no ID: only where nothing at all is found it must be the wrong one.
+    return prior.containers.size === 0 || [...prior.volumes.values()].some((id) => ids.has(id))
+      ? undefined
+      : `nothing of stack "${config.stack}" is on the Docker engine at ${survey.dockerHost}, and its state has ${prior.containers.size} containers. ${NOTHING} ` +
+          `Choose its engine with DOCKER_HOST or docker context use NAME; when all of it is gone for good, run pulumi destroy first`;
+  }
+  return (
+    `stack "${config.stack}" lives on another Docker engine (ID ${recorded}) than the one at ${survey.dockerHost} (ID ${survey.engine}). ${NOTHING} ` +
+    `Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name; when that engine is gone for good, run pulumi destroy first`
+  );
+}
+
+/** Whether an object is this state's own: it carries its identity, or, from before there were any, the state knows it. */
+export function isOwn(prior: PriorState, object: Found): boolean {
+  return isKnown(prior, object) || (prior.identity !== undefined && object.identity === prior.identity.id);
+}
+
+/** Whether the state knows an object. */
+export function isKnown(prior: PriorState, object: Found): boolean {
+  switch (object.kind) {
+    case "container":
+      return [...prior.containers.values()].includes(object.id);
+    case "volume":
+      return [...prior.volumes.values()].includes(object.name);
+    case "network":
+      return prior.networks.includes(object.id);
+  }
+}
+
+/**
+ * Somebody else's stack has the name. Volumes alone are data that was kept, and are taken on; volumes of another identity
+ * beside a state that has one are not.
+ */
+export function foreign({ config, prior, survey }: Case): string | undefined {
+  const others = survey.found.filter((object) => !isOwn(prior, object));
+  const inTheWay = others.filter(
+    (object) =>
+      object.kind !== "volume" || (!isNew(prior) && prior.identity !== undefined && object.identity !== "" && wanted(config, object)),
+  );
+  if (inTheWay.length === 0) {
+    return undefined;
+  }
+  const whose = [...new Set(inTheWay.map((object) => object.madeBy).filter(Boolean))];
+  return (
+    `${inTheWay.map((object) => `${object.kind} ${object.name}`).join(", ")} of stack "${config.stack}" ${inTheWay.length === 1 ? "is" : "are"} there, and this state does not know ${inTheWay.length === 1 ? "it" : "them"} ` +
+    `(made by ${whose.length > 0 ? whose.join(", ") : "version 0.1.0 or by hand"}). ${NOTHING} ` +
+    `Use the backend that the stack was made with (PULUMI_BACKEND_URL or pulumi login); when its state is lost, take the stack over with: npm run adopt -- --stack ${config.stack}; or choose another stack name`
+  );
+}
+
+/** Whether a volume is one that the config asks for. */
+const wanted = (config: StackConfig, object: Found): boolean =>
+  config.nodes.some((node) => volumeName(config.stack, node.name) === object.name);
+
+/**
+ * Nodes that run, carry this state's identity, and are not in it: the state has lost them, by a refresh on another engine or
+ * because an older state was put back. One is what an interrupted run leaves when it replaces nodes one at a time.
+ */
+export function lostFromState(found: Case): string | undefined {
+  const { config, prior } = found;
+  const lost = debris(found).filter(
+    (object) => object.kind === "container" && object.state === "running" && prior.complete.has(object.node),
+  );
+  if (lost.length < 2) {
+    return undefined;
+  }
+  return (
+    `${lost.map((object) => object.name).join(", ")} of stack "${config.stack}" run, and this state, which has made them, has lost them (a refresh on another engine, or an older state put back). ${NOTHING} ` +
+    `Put the right state back (pulumi stack history, pulumi stack export --version N, pulumi stack import); or empty it (pulumi stack rm --force --preserve-config) and run: npm run adopt -- --stack ${config.stack}`
+  );
+}
+
+/** Every Docker name follows the stack's: under another name nothing of it would be found, and everything be made anew. */
+export function renamed({ config, prior }: Case): string | undefined {
+  const wrong = [...prior.volumes].find(([node, name]) => name !== volumeName(config.stack, node));
+  return wrong === undefined
+    ? undefined
+    : `stack "${config.stack}" has the volume ${wrong[1]} of node ${wrong[0]}: it was renamed, and its Docker objects were not. ${NOTHING} Rename it back: pulumi stack rename`;
+}
+
+/** A node that is taken out while it is primary, or while nobody is, would take the newest data with it. */
+export function lostPrimary({ config, prior, survey }: Case): string | undefined {
+  const { stack, nodes } = config;
+  const dropped = knownNodes(prior).filter((name) => !nodes.some((node) => node.name === name));
+  if (dropped.length === 0) {
+    return undefined;
+  }
+  const primaries = survey.observed.filter(isPrimary).map((node) => node.name);
+  const lost = primaries.filter((name) => dropped.includes(name));
+  const to = nodes.find((node) => !lost.includes(node.name))?.name ?? "";
+  if (lost.length > 0) {
+    return (
+      `${lost.join(" and ")} is primary, and nodes in the config of stack "${stack}" no longer has it, so its data would be deleted. ${NOTHING} ` +
+      `Put it back, run: npm run switchover -- --stack ${stack} --to ${to}; then take it out`
+    );
+  }
+  const there = dropped.filter((name) =>
+    survey.found.some((object) => object.kind === "volume" && object.name === volumeName(stack, name)),
+  );
+  if (primaries.length === 0 && there.length > 0) {
+    return (
+      `no node is primary, so nobody can tell whether ${there.join(" or ")}, which nodes in the config of stack "${stack}" no longer has, holds the newest data. ${NOTHING} ` +
+      `Put it back and run: npm run status -- --stack ${stack}`
+    );
+  }
+  return undefined;
+}
+
+/**
+ * A port that another container holds; undefined when none does.
+ *
+ * @returns also the nodes whose port somebody else than Docker may hold, for whoever can look there.
+ */
+export function takenPort({ config, survey }: Case): { refusal?: string; ask: StackConfig["nodes"] } {
+  const ask: StackConfig["nodes"] = [];
+  for (const node of config.nodes) {
+    const own = containerName(config.stack, node.name);
+    const holders = survey.ports.get(node.port) ?? [];
+    if (holders.includes(own)) {
+      continue;
+    }
+    const [other] = holders;
+    // A node of this stack that gives the port away in this very run is not in the way.
+    if (other !== undefined && !survey.found.some((object) => object.name === other)) {
+      return { refusal: portTaken(config, node, `the container ${other}`), ask };
+    }
+    if (other === undefined) {
+      ask.push(node);
+    }
+  }
+  return { ask };
+}
+
+/** What to say of a port that somebody holds. */
+export function portTaken(config: StackConfig, node: StackConfig["nodes"][number], by: string): string {
+  return `port ${node.port} of node ${node.name} is taken on ${node.address} by ${by}. Stop that, or give node ${node.name} another port in Pulumi.${config.stack}.yaml`;
+}
+
+/** Every refusal that what was found gives, the most important first. */
+export function refusal(found: Case): string | undefined {
+  return renamed(found) ?? wrongEngine(found) ?? foreign(found) ?? lostFromState(found) ?? lostPrimary(found) ?? takenPort(found).refusal;
+}
+
+/** What an interrupted run of this very state left behind and could not note down. Volumes are never among it. */
+export function debris({ prior, survey }: Case): Found[] {
+  return survey.found.filter((object) => object.kind !== "volume" && isOwn(prior, object) && !isKnown(prior, object));
+}
+
+/** Whether the state has a container, a volume or a network that the engine has not. */
+export function somethingIsGone({ prior, survey }: Case): boolean {
+  const ids = new Set(survey.found.map((object) => object.id));
+  return [...prior.containers.values(), ...prior.volumes.values(), ...prior.networks].some((id) => !ids.has(id));
+}

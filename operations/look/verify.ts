@@ -1,0 +1,182 @@
+import { randomBytes } from "crypto";
+import { Client } from "pg";
+import { containerName, SAMPLE_DATABASE } from "../../core/model/names";
+import { REPLICATION_STATUS } from "../../core/sql/queries";
+import { sqlIdentifier } from "../../core/grammar/quoting";
+import { assess } from "../../core/judgement/topology";
+import { sqlIn } from "../engine/docker";
+import { UserError } from "../errors";
+import { observe, refuseUnlessUp } from "../engine/observe";
+import { pulumiOutput, readStackConfig } from "../deploy/workspace";
+
+/** One thing that was tried. */
+export interface Check {
+  node: string;
+  what: string;
+  ok: boolean;
+  /** What was seen. */
+  seen: string;
+}
+
+/** How long a row may take to reach a standby, in milliseconds, before that counts as a failure. */
+const ARRIVAL_MS = 10_000;
+
+/** The guide's own words of what a standby answers to a write. */
+export const READ_ONLY_ERROR = "cannot execute INSERT in a read-only transaction";
+
+/** `npm run verify`: the guide's steps 5 and 6 on the living stack. Returns the exit code. */
+export async function verify(stack: string, json: boolean): Promise<number> {
+  const checks: Check[] = [];
+  const show = (check: Check): void => {
+    checks.push(check);
+    if (!json) {
+      console.log(`${check.ok ? "ok  " : "FAIL"}  ${check.node}: ${check.what}: ${check.seen}`);
+    }
+  };
+  await runChecks(stack, show);
+  const ok = checks.every((check) => check.ok);
+  if (json) {
+    console.log(JSON.stringify({ stack, ok, checks }, undefined, 2));
+  }
+  return ok ? 0 : 1;
+}
+
+async function runChecks(stack: string, show: (check: Check) => void): Promise<void> {
+  const config = readStackConfig(stack);
+  const observed = await observe(config);
+  refuseUnlessUp(stack, observed);
+  const found = assess(stack, observed);
+  const primary = found.nodes.find((node) => node.name === found.primary);
+  const standbys = found.nodes.filter((node) => node.role === "standby");
+  if (primary === undefined) {
+    throw new UserError(`stack "${stack}" has no primary to verify. Run: npm run status -- --stack ${stack}`);
+  }
+  if (standbys.length === 0) {
+    throw new UserError(`stack "${stack}" has no standby to verify. Run: npm run status -- --stack ${stack}`);
+  }
+  const urls = await nodeUrls(stack);
+  const connect = async (node: string): Promise<Client> => {
+    const url = urls[node];
+    if (url === undefined) {
+      throw new UserError(`the stack's outputs hold no URL of node ${node}. Run: npm run up -- --stack ${stack}`);
+    }
+    const client = new Client({
+      connectionString: url,
+      connectionTimeoutMillis: 10_000,
+      statement_timeout: 30_000,
+      application_name: "verify",
+    });
+    await client.connect().catch((error: Error) => {
+      throw new UserError(`node ${node} does not let the role app in: ${error.message}. Run: npm run status -- --stack ${stack}`);
+    });
+    return client;
+  };
+
+  const replication = await sqlIn(
+    containerName(stack, primary.name),
+    `SELECT application_name, state, send_lag_bytes, receive_lag_bytes, replay_lag_bytes FROM (${REPLICATION_STATUS.replace("client_addr,", "client_addr, application_name,")}) AS s`,
+  );
+  for (const standby of standbys) {
+    const row = replication.stdout
+      .split("\n")
+      .map((line) => line.split("|"))
+      .find(([name]) => name === standby.name);
+    show({
+      node: standby.name,
+      what: `streams from ${primary.name}`,
+      ok: row?.[1] === "streaming",
+      seen: row === undefined ? "not connected" : `${row[1]}, lag in bytes: send ${row[2]}, receive ${row[3]}, replay ${row[4]}`,
+    });
+  }
+  for (const missing of found.nodes.filter((node) => node.role !== "standby" && node !== primary)) {
+    show({ node: missing.name, what: "is a standby", ok: false, seen: missing.role });
+  }
+
+  const writer = await connect(primary.name);
+  const table = sqlIdentifier(`postgres_replica_verify_${randomBytes(4).toString("hex")}`);
+  const readers = new Map<string, Client>();
+  try {
+    await writer.query(`CREATE TABLE ${table} (id integer PRIMARY KEY, note text NOT NULL)`);
+    for (const standby of standbys) {
+      const reader = await connect(standby.name);
+      readers.set(standby.name, reader);
+      show(await readCheck(standby.name, reader, config.sampleDatabase));
+      await arrival(reader, `SELECT to_regclass('${table.replace(/'/g, "''")}') IS NOT NULL AS there`);
+      show(await refusedWrite(standby.name, reader, table));
+    }
+    let id = 0;
+    for (const [name, reader] of readers) {
+      id += 1;
+      await writer.query(`INSERT INTO ${table} VALUES ($1, 'a new row')`, [id]);
+      const delay = await arrival(reader, `SELECT EXISTS (SELECT FROM ${table} WHERE id = ${id}) AS there`);
+      show({
+        node: name,
+        what: "a new row arrives",
+        ok: delay !== undefined,
+        seen: delay === undefined ? `not within ${ARRIVAL_MS} ms` : `${delay.toFixed(1)} ms after its commit`,
+      });
+    }
+  } finally {
+    await writer.query(`DROP TABLE IF EXISTS ${table}`).catch(() => undefined);
+    await Promise.all([writer, ...readers.values()].map((client) => client.end().catch(() => undefined)));
+  }
+}
+
+/** Step 5: reads work on the secondary. */
+async function readCheck(node: string, reader: Client, sample: boolean): Promise<Check> {
+  if (!sample) {
+    const answer = await reader.query<{ standby: boolean; tables: string }>(
+      "SELECT pg_is_in_recovery() AS standby, count(*) AS tables FROM pg_class WHERE relkind = 'r'",
+    );
+    return { node, what: "answers reads", ok: answer.rows[0]?.standby === true, seen: `it sees ${answer.rows[0]?.tables} tables` };
+  }
+  const answer = await reader.query<{ customers: string; orders: string; john: string }>(
+    "SELECT (SELECT count(*) FROM customers) AS customers, (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM customers WHERE name LIKE 'John%') AS john",
+  );
+  const row = answer.rows[0];
+  return {
+    node,
+    what: `answers reads of ${SAMPLE_DATABASE}`,
+    ok: Number(row?.john) >= 1,
+    seen: `${row?.customers} customers, ${row?.orders} orders`,
+  };
+}
+
+/** Step 5: a write on the secondary is refused, in PostgreSQL's words. */
+async function refusedWrite(node: string, reader: Client, table: string): Promise<Check> {
+  const seen = await reader.query(`INSERT INTO ${table} VALUES (0, 'must not be')`).then(
+    () => "the write was accepted",
+    (error: Error) => `ERROR:  ${error.message}`,
+  );
+  return { node, what: "refuses a write", ok: seen.includes(READ_ONLY_ERROR), seen };
+}
+
+/** Milliseconds until a query's column `there` is true; undefined when that takes too long. */
+async function arrival(reader: Client, sql: string): Promise<number | undefined> {
+  const start = process.hrtime.bigint();
+  const elapsed = (): number => Number(process.hrtime.bigint() - start) / 1e6;
+  for (;;) {
+    const { rows } = await reader.query<{ there: boolean }>(sql);
+    if (rows[0]?.there === true) {
+      return elapsed();
+    }
+    if (elapsed() > ARRIVAL_MS) {
+      return undefined;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+/** The URL of every node, from the stack's outputs. */
+async function nodeUrls(stack: string): Promise<Record<string, string>> {
+  const outputs = JSON.parse(await pulumiOutput(stack, ["stack", "output", "--json", "--show-secrets", "--stack", stack])) as {
+    nodes?: Record<string, unknown>;
+    primaryUrl?: string;
+    secondaryUrls?: Record<string, string>;
+  };
+  const first = Object.keys(outputs.nodes ?? {}).find((name) => !(name in (outputs.secondaryUrls ?? {})));
+  if (outputs.primaryUrl === undefined || first === undefined) {
+    throw new UserError(`stack "${stack}" is not up. Run: npm run up -- --stack ${stack}`);
+  }
+  return { ...outputs.secondaryUrls, [first]: outputs.primaryUrl };
+}

@@ -1,0 +1,85 @@
+import { spawn } from "child_process";
+import { existsSync, openSync, readFileSync, rmSync } from "fs";
+import { currentDockerHost } from "../engine/dockerHost";
+import { docker } from "../engine/docker";
+import { UserError } from "../errors";
+import { longRun, type Report } from "./progress";
+
+const DAEMON_LOG = "/var/log/dockerd.log";
+const START_SECONDS = 60;
+
+/** The Docker engine's version; undefined when no engine answers. */
+export async function engineVersion(): Promise<string | undefined> {
+  const result = await docker(["version", "--format", "{{.Server.Version}}"], { timeout: 10_000 });
+  return result.exitCode === 0 ? result.stdout.trim() : undefined;
+}
+
+/** Installs the engine (Debian and Ubuntu, as root) and starts it. @throws UserError with what to do by hand. */
+export async function installEngine(report: Report): Promise<void> {
+  await refuseWhatWeCannotMend();
+  if (!existsSync("/usr/sbin/dockerd") && !existsSync("/usr/bin/dockerd")) {
+    const env = { DEBIAN_FRONTEND: "noninteractive" };
+    await longRun("apt-get update", "apt-get", ["update", "-q"], report, { env });
+    await longRun("installing docker.io", "apt-get", ["install", "-y", "-q", "docker.io", "iptables"], report, { env });
+  }
+  if ((await engineVersion()) !== undefined) {
+    return;
+  }
+  if (existsSync("/run/systemd/system")) {
+    await longRun("starting the service docker", "systemctl", ["start", "docker"], report, { minutes: 2 });
+  } else {
+    startDaemon();
+  }
+  report(`waiting for the engine to answer, ${START_SECONDS} s at most`);
+  for (let waited = 0; waited < START_SECONDS; waited += 0.5) {
+    if ((await engineVersion()) !== undefined) {
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  throw new UserError(`the Docker engine does not answer after ${START_SECONDS} s; its log is ${DAEMON_LOG} (or: journalctl -u docker)`);
+}
+
+async function refuseWhatWeCannotMend(): Promise<void> {
+  const host = currentDockerHost();
+  const said = (await docker(["version"], { timeout: 10_000 })).stderr;
+  if (/permission denied/i.test(said)) {
+    throw new UserError(
+      `no permission to use the Docker engine at ${host}. Run as root, or join its group with: sudo usermod -aG docker "$USER" (then log in again)`,
+    );
+  }
+  if (host !== "unix:///var/run/docker.sock") {
+    throw new UserError(
+      `the Docker engine at ${host} does not answer. Start it, or unset DOCKER_HOST (docker context use default) to use the one on this machine`,
+    );
+  }
+  const release = existsSync("/etc/os-release") ? readFileSync("/etc/os-release", "utf8") : "";
+  if (!/^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release) || process.getuid?.() !== 0) {
+    throw new UserError(
+      "no Docker engine answers. Install Docker Engine or Docker Desktop and start it (https://docs.docker.com/engine/install/); on Debian and Ubuntu this command does it when run as root",
+    );
+  }
+}
+
+/** Starts dockerd by hand, to outlive this process, where no service manager runs. */
+function startDaemon(): void {
+  // A pid file of a daemon that was killed stops the next one when another program has that pid now.
+  for (const [file, program] of [
+    ["/var/run/docker.pid", "dockerd"],
+    ["/run/docker/containerd/containerd.pid", "containerd"],
+  ] as const) {
+    if (existsSync(file) && runningProgram(readFileSync(file, "utf8").trim()) !== program) {
+      rmSync(file, { force: true });
+    }
+  }
+  const log = openSync(DAEMON_LOG, "a");
+  spawn("dockerd", [], { detached: true, stdio: ["ignore", log, log] }).unref();
+}
+
+function runningProgram(pid: string): string | undefined {
+  try {
+    return readFileSync(`/proc/${Number(pid)}/comm`, "utf8").trim();
+  } catch {
+    return undefined;
+  }
+}

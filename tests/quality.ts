@@ -1,0 +1,88 @@
+import execa from "execa";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "fs";
+import { tmpdir } from "os";
+import { join } from "path";
+import { ROOT } from "../operations/deploy/workspace";
+
+const bin = (name: string): string => join(ROOT, "node_modules", ".bin", name);
+
+/** Format, lint and types. Returns the exit code. */
+export async function check(): Promise<number> {
+  const start = performance.now();
+  const tools: [string, string[]][] = [
+    ["prettier", ["--check", "--log-level", "warn", "."]],
+    ["eslint", ["--max-warnings", "0", "."]],
+    ["tsc", ["-p", "."]],
+  ];
+  const codes = await Promise.all(
+    tools.map(async ([name, args]) => {
+      const result = await execa(bin(name), args, { cwd: ROOT, reject: false, all: true, stdin: "ignore" });
+      if (result.exitCode !== 0) {
+        console.error(`${name}:\n${result.all ?? ""}`);
+      }
+      return result.exitCode;
+    }),
+  );
+  const ok = codes.every((code) => code === 0);
+  console.error(
+    `format, lint and types: ${ok ? "ok" : "FAILED (npm run format mends most)"}, ${((performance.now() - start) / 1000).toFixed(0)} s`,
+  );
+  return ok ? 0 : 1;
+}
+
+/**
+ * The groups of tests, and how each is run: of the real stacks two beside each other, because they wait more than they work,
+ * and each has names, ports and a backend of its own.
+ */
+const PURE = ["unit", "property"];
+const REAL = ["integration", "plain", "faults"];
+export const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
+/** Only when they are asked for: `npm run test:majors`, on servers of every tested major, and `npm run test:soak`, many repetitions. */
+export const ON_REQUEST: readonly string[] = ["majors", "soak"];
+
+interface Totals {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+  numFailedTestSuites: number;
+}
+
+/** Runs groups of tests; ends with one line of totals. Returns the exit code. */
+export async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
+  const runs = [
+    { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=100%"] },
+    { projects: REAL.filter((g) => groups.includes(g)), args: ["--maxWorkers=2"] },
+    { projects: ON_REQUEST.filter((g) => groups.includes(g)), args: ["--runInBand"] },
+  ].filter((run) => run.projects.length > 0);
+  const totals = { passed: 0, failed: 0, skipped: 0 };
+  let code = 0;
+  const folder = mkdtempSync(join(tmpdir(), "postgres-replica-jest-"));
+  try {
+    for (const { projects, args } of runs) {
+      const file = join(folder, `${projects.join("-")}.json`);
+      const result = await execa(
+        bin("jest"),
+        ["--selectProjects", ...projects, "--json", "--outputFile", file, "--passWithNoTests", ...args, ...jestArgs],
+        {
+          cwd: ROOT,
+          reject: false,
+          stdin: "ignore",
+          // --json prints the document on standard output as well; people read the other one.
+          stdout: "ignore",
+          stderr: "inherit",
+        },
+      );
+      code ||= result.exitCode;
+      if (existsSync(file)) {
+        const found = JSON.parse(readFileSync(file, "utf8")) as Totals;
+        totals.passed += found.numPassedTests;
+        totals.failed += found.numFailedTests + (found.numFailedTests === 0 ? found.numFailedTestSuites : 0);
+        totals.skipped += found.numPendingTests;
+      }
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  console.log(`${totals.passed} passed, ${totals.failed} failed${totals.skipped > 0 ? `, ${totals.skipped} skipped` : ""}`);
+  return code === 0 && totals.passed > 0 ? 0 : 1;
+}
