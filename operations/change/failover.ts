@@ -5,6 +5,7 @@ import { isPrimary, isStandby, type Observation } from "../../core/judgement/top
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
+import { poll } from "../engine/poll";
 import {
   allDone,
   BOUNDS,
@@ -307,15 +308,9 @@ async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], 
  * was promoted, and cannot follow it.
  */
 async function observeDrained(config: StackConfig): Promise<Observation[]> {
-  const deadline = performance.now() + BOUNDS.drain * 1000;
-  for (;;) {
-    const observed = await observe(config);
-    const settled = (node: Observation): boolean => node.server === null || (!isFed(node, observed) && node.server.localWalRead);
-    if (observed.every(settled) || performance.now() > deadline) {
-      return observed;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  const drained = (observed: Observation[]): boolean =>
+    observed.every((node) => node.server === null || (!isFed(node, observed) && node.server.localWalRead));
+  return (await poll(() => observe(config), drained, { seconds: BOUNDS.drain, every: 50 })).answer;
 }
 
 /** A node that runs and is not in the config may be the primary, and would be asked nothing. @throws UserError */

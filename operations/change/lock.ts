@@ -3,6 +3,7 @@ import { randomUUID } from "crypto";
 import { currentDockerHost } from "../engine/dockerHost";
 import { LOCK_LABELS, lockName } from "../../core/model/names";
 import { docker, isGone, noAnswer } from "../engine/docker";
+import { CLOCK } from "../engine/poll";
 import { firstLine, UserError } from "../errors";
 import { isSame, type Machine, pulumiProcess, startOf, thisMachine } from "../engine/process";
 
@@ -247,8 +248,6 @@ const words = (holder: Holder): string => `${holder.command || "something"} (pro
 const isBy = (holder: Holder, claim: Claim): boolean =>
   (["pid", "start", "host", "machine", "boot", "pids"] as const).every((fact) => holder[fact] === claim[fact]);
 
-const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
 /**
  * Takes a stack's lock. A dead holder's is taken over. A process that holds it already gets it again, and gives it
  * back with the first one: a command may call another.
@@ -289,7 +288,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
         say(`waiting for ${words(holder)}, ${seconds} s at most`);
         told = true;
       }
-      await pause(PAUSE);
+      await CLOCK.pause(PAUSE);
       holder = await lock.read();
     }
     if (holder !== undefined && isBy(holder, claim)) {
@@ -300,7 +299,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
       throw new UserError(`the name ${lock.name} is taken in Docker, and nobody has it. Restart the engine, then try again`);
     }
     if (holder === undefined) {
-      await pause(50); // given back just now, or taken and not there yet
+      await CLOCK.pause(50); // given back just now, or taken and not there yet
     } else {
       say(`${words(holder)} is gone; taking over its lock`);
       await lock.remove(holder.id);

@@ -9,6 +9,7 @@ import { UserError } from "../errors";
 import { acquireLock } from "./lock";
 import { NodeControl } from "../engine/nodeControl";
 import { observe } from "../engine/observe";
+import { CLOCK } from "../engine/poll";
 import { STATE_DIR } from "../deploy/workspace";
 
 /** What failover, switchover and rejoin have in common. */
@@ -203,20 +204,6 @@ export async function allDone(tasks: readonly Promise<unknown>[]): Promise<void>
   }
 }
 
-/** Waits for a condition; @throws UserError that says what was waited for. */
-export async function until(what: string, seconds: number, condition: () => Promise<boolean>): Promise<true> {
-  const deadline = performance.now() + seconds * 1000;
-  for (;;) {
-    if (await condition()) {
-      return true;
-    }
-    if (performance.now() > deadline) {
-      throw new UserError(`waited ${seconds} s for ${what}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
-
 /** Whether a node is a standby that streams through its slot. */
 export function streams(status: Status, name: string): boolean {
   const own = status.nodes.find((n) => n.name === name);
@@ -311,7 +298,7 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
         `node ${name} does not stream, and has shown no progress for ${BOUNDS.rejoin} s. Its log: docker logs ${node.container}`,
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await CLOCK.pause(100);
   }
 }
 

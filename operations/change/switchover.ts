@@ -6,6 +6,7 @@ import { assess, isPrimary, type Observation } from "../../core/judgement/topolo
 import { UserError } from "../errors";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
+import { until } from "../engine/poll";
 import {
   allDone,
   BOUNDS,
@@ -23,7 +24,6 @@ import {
   say,
   settle,
   show,
-  until,
 } from "./promotion";
 import { readStackConfig } from "../deploy/workspace";
 

@@ -2,6 +2,7 @@ import { bytesText } from "../../core/grammar/bytes";
 import { lsnDiff } from "../../core/grammar/lsn";
 import { assess, type Observation, type Status } from "../../core/judgement/topology";
 import { diagnose } from "../engine/observe";
+import { CLOCK } from "../engine/poll";
 import { render } from "./status";
 import { readStackConfig } from "../deploy/workspace";
 
@@ -77,7 +78,7 @@ export async function monitor(stack: string, options: MonitorOptions): Promise<n
     if (round === options.count) {
       return 0;
     }
-    await new Promise((resolve) => setTimeout(resolve, options.interval * 1000));
+    await CLOCK.pause(options.interval * 1000);
   }
 }
 

@@ -7,6 +7,7 @@ import { assess } from "../../core/judgement/topology";
 import { sqlIn } from "../engine/docker";
 import { UserError } from "../errors";
 import { observe, refuseUnlessUp } from "../engine/observe";
+import { poll } from "../engine/poll";
 import { pulumiOutput, readStackConfig } from "../deploy/workspace";
 
 /** One thing that was tried. */
@@ -153,18 +154,9 @@ async function refusedWrite(node: string, reader: Client, table: string): Promis
 
 /** Milliseconds until a query's column `there` is true; undefined when that takes too long. */
 async function arrival(reader: Client, sql: string): Promise<number | undefined> {
-  const start = process.hrtime.bigint();
-  const elapsed = (): number => Number(process.hrtime.bigint() - start) / 1e6;
-  for (;;) {
-    const { rows } = await reader.query<{ there: boolean }>(sql);
-    if (rows[0]?.there === true) {
-      return elapsed();
-    }
-    if (elapsed() > ARRIVAL_MS) {
-      return undefined;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
+  const ask = (): Promise<boolean> => reader.query<{ there: boolean }>(sql).then(({ rows }) => rows[0]?.there === true);
+  const { right, seconds } = await poll(ask, Boolean, { seconds: ARRIVAL_MS / 1000, every: 1 });
+  return right ? seconds * 1000 : undefined;
 }
 
 /** The URL of every node, from the stack's outputs. */

@@ -2,6 +2,7 @@ import { spawn } from "child_process";
 import { existsSync, openSync, readFileSync, rmSync } from "fs";
 import { currentDockerHost } from "../engine/dockerHost";
 import { docker } from "../engine/docker";
+import { poll } from "../engine/poll";
 import { UserError } from "../errors";
 import { longRun, type Report } from "./progress";
 
@@ -31,13 +32,10 @@ export async function installEngine(report: Report): Promise<void> {
     startDaemon();
   }
   report(`waiting for the engine to answer, ${START_SECONDS} s at most`);
-  for (let waited = 0; waited < START_SECONDS; waited += 0.5) {
-    if ((await engineVersion()) !== undefined) {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 500));
+  const { right } = await poll(engineVersion, (version) => version !== undefined, { seconds: START_SECONDS, every: 500 });
+  if (!right) {
+    throw new UserError(`the Docker engine does not answer after ${START_SECONDS} s; its log is ${DAEMON_LOG} (or: journalctl -u docker)`);
   }
-  throw new UserError(`the Docker engine does not answer after ${START_SECONDS} s; its log is ${DAEMON_LOG} (or: journalctl -u docker)`);
 }
 
 async function refuseWhatWeCannotMend(): Promise<void> {
