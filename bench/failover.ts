@@ -1,7 +1,8 @@
 import Table from "cli-table3";
 import execa from "execa";
 import { Client } from "pg";
-import { docker } from "../operations/engine/docker";
+import { currentDockerHost } from "../operations/engine/dockerHost";
+import { Engine } from "../operations/engine/engine";
 import { poll } from "../operations/engine/poll";
 import { Cluster } from "../tests/faults/cluster";
 import { median } from "./up";
@@ -148,7 +149,7 @@ async function benchTwoNodes(
     const { failed, seconds, decided } = await failOver(cluster);
     await touch(standby);
     const rejoined = await elapsed(() => npm(cluster, "rejoin", failed));
-    const log = await docker(["logs", cluster.container(failed)]);
+    const log = await new Engine(currentDockerHost()).run(["logs", cluster.container(failed)]);
     if (`${log.stdout}${log.stderr}`.includes("cloning")) {
       throw new Error(`node ${failed} was cloned; this measures pg_rewind. Its log:\n${log.stdout}${log.stderr}`);
     }

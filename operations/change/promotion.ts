@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
-import type { StackConfig } from "../../core/config";
 import type { BytesAtRisk } from "../../core/judgement/election";
 import { REPLICATION_ROLE } from "../../core/model/names";
+import { homeOf, type PlacedConfig } from "../../core/model/place";
 import { cannotClone, isRefused, needsClone } from "../../core/judgement/reason";
 import { assess, isStandby, type Observation, type Status, undelay } from "../../core/judgement/topology";
 import { UserError } from "../errors";
@@ -89,10 +89,8 @@ export class Journal {
  * @param seconds How long to wait for another one. @default 0
  * @throws UserError when that one still runs.
  */
-export async function exclusively<T>(config: StackConfig, who: string, action: () => Promise<T>, seconds = 0): Promise<T> {
-  const { stack } = config;
-  const host = config.nodes[0]?.dockerHost;
-  const lock = await acquireLock(host === undefined ? { stack } : { stack, host }, who, { seconds, say });
+export async function exclusively<T>(config: PlacedConfig, who: string, action: () => Promise<T>, seconds = 0): Promise<T> {
+  const lock = await acquireLock({ stack: config.stack, engine: homeOf(config) }, who, { seconds, say });
   try {
     return await action();
   } finally {
@@ -101,7 +99,7 @@ export async function exclusively<T>(config: StackConfig, who: string, action: (
 }
 
 /** The control of every node, by name. */
-export const controls = (config: StackConfig): Map<string, NodeControl> =>
+export const controls = (config: PlacedConfig): Map<string, NodeControl> =>
   new Map(config.nodes.map((n) => [n.name, new NodeControl(config, n)]));
 
 export function controlOf(nodes: Map<string, NodeControl>, name: string): NodeControl {
@@ -117,7 +115,7 @@ export const names = (nodes: readonly Observation[]): string => nodes.map((node)
 
 /** After a promotion: the survivors' slots, a write. Returns the seconds since `start`. */
 export async function finish(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   promoted: string,
   observed: readonly Observation[],
@@ -142,7 +140,7 @@ export async function finish(
  * @returns what was finished, with the seconds until a write was accepted; undefined when nothing had been interrupted.
  */
 export async function finishInterrupted(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   observed: readonly Observation[],
   journal: Journal,
@@ -223,7 +221,7 @@ export function refuseChangedPassword(stack: string, primary: Observation): void
  * Starts a node and waits until it streams through its slot, or says in its own words why it does not.
  * A node that turns out to need WAL that is nowhere is told to clone, once.
  */
-export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
+export async function bringBack(node: NodeControl, config: PlacedConfig): Promise<void> {
   const { name } = node.node;
   let moved = performance.now();
   let progress = "";

@@ -1,8 +1,9 @@
-import type { StackConfig } from "../../core/config";
 import { slotName } from "../../core/model/names";
 import { hasNoCluster, needsClone } from "../../core/judgement/reason";
 import { dropSlotSql } from "../../core/sql/slots";
 import { assess, isPrimary, LEAVE_TABLESPACES, type Observation, tablespaces } from "../../core/judgement/topology";
+import type { PlacedConfig } from "../../core/model/place";
+import { placedHere } from "../engine/dockerHost";
 import { UserError } from "../errors";
 import { nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
@@ -16,7 +17,7 @@ import { readStackConfig } from "../deploy/workspace";
  * @param how.dropOld Clone it, and remove what it has before that instead of after it, on a disk that cannot hold both. @default false
  */
 export async function rejoin(stack: string, name: string, how: { anew?: boolean; dropOld?: boolean } = {}): Promise<number> {
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   // What may take long comes after the lock: it stands in nobody's way.
   const rest = await exclusively(
     config,
@@ -29,7 +30,7 @@ export async function rejoin(stack: string, name: string, how: { anew?: boolean;
 }
 
 /** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
-async function prepare(config: StackConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+async function prepare(config: PlacedConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
   const { stack } = config;
   const control = new NodeControl(config, nodeOf(config, name));
   const observed = await diagnose(config);
@@ -135,7 +136,7 @@ function refuseTablespaces(name: string, primary: Observation): void {
 }
 
 /** Starts the node, waits until it streams, and says so. */
-async function bringBackAndSay(config: StackConfig, control: NodeControl, primary: string): Promise<void> {
+async function bringBackAndSay(config: PlacedConfig, control: NodeControl, primary: string): Promise<void> {
   const start = performance.now();
   await bringBack(control, config);
   console.log(`node ${control.node.name} streams from ${primary}, ${((performance.now() - start) / 1000).toFixed(1)} s after its start`);

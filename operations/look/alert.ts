@@ -1,6 +1,7 @@
 import { alertsOf, type Alert } from "../../core/judgement/alerts";
 import { assess } from "../../core/judgement/topology";
 import { UserError } from "../errors";
+import { placedHere } from "../engine/dockerHost";
 import { diagnose, refuseUnlessUp } from "../engine/observe";
 import { readStackConfig } from "../deploy/workspace";
 
@@ -25,7 +26,7 @@ export async function alert(stack: string, options: AlertOptions): Promise<numbe
   }
   let alerts: Alert[];
   try {
-    const observed = await diagnose(readStackConfig(stack));
+    const observed = await diagnose(placedHere(readStackConfig(stack)));
     refuseUnlessUp(stack, observed);
     alerts = alertsOf(assess(stack, observed), observed, options);
   } catch (error) {

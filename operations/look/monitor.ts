@@ -1,6 +1,7 @@
 import { bytesText } from "../../core/grammar/bytes";
 import { lsnDiff } from "../../core/grammar/lsn";
 import { assess, type Observation, type Status } from "../../core/judgement/topology";
+import { placedHere } from "../engine/dockerHost";
 import { diagnose } from "../engine/observe";
 import { CLOCK } from "../engine/poll";
 import { render } from "./status";
@@ -55,7 +56,7 @@ export interface Look {
 
 /** `npm run monitor`: watches until it is interrupted, or `count` times. Returns the exit code. */
 export async function monitor(stack: string, options: MonitorOptions): Promise<number> {
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   const history: Sample[] = [];
   // An ES module, loaded only where it is of use.
   const draw = process.stdout.isTTY && !options.json ? (await import("log-update")).default : undefined;

@@ -1,12 +1,13 @@
 import Table from "cli-table3";
 import { bytesText } from "../../core/grammar/bytes";
 import { assess, exitCodeOf, type NodeStatus, type Role, type Status } from "../../core/judgement/topology";
+import { placedHere } from "../engine/dockerHost";
 import { diagnose } from "../engine/observe";
 import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run status`. Returns the exit code: 0 healthy, 1 degraded, 2 more than one writer or none. */
 export async function status(stack: string, json: boolean): Promise<number> {
-  const found = assess(stack, await diagnose(readStackConfig(stack)));
+  const found = assess(stack, await diagnose(placedHere(readStackConfig(stack))));
   console.log(json ? JSON.stringify(found, undefined, 2) : render(found));
   return exitCodeOf(found);
 }

@@ -4,8 +4,10 @@ import { containerName, SAMPLE_DATABASE } from "../../core/model/names";
 import { REPLICATION_STATUS } from "../../core/sql/queries";
 import { sqlIdentifier } from "../../core/grammar/quoting";
 import { assess } from "../../core/judgement/topology";
-import { sqlIn } from "../engine/docker";
 import { UserError } from "../errors";
+import { placedHere } from "../engine/dockerHost";
+import { Engine } from "../engine/engine";
+import { nodeOf } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
 import { poll } from "../engine/poll";
 import { pulumiOutput, readStackConfig } from "../deploy/workspace";
@@ -43,7 +45,7 @@ export async function verify(stack: string, json: boolean): Promise<number> {
 }
 
 async function runChecks(stack: string, show: (check: Check) => void): Promise<void> {
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   const observed = await observe(config);
   refuseUnlessUp(stack, observed);
   const found = assess(stack, observed);
@@ -73,7 +75,7 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
     return client;
   };
 
-  const replication = await sqlIn(
+  const replication = await new Engine(nodeOf(config, primary.name).place.engine).sql(
     containerName(stack, primary.name),
     `SELECT application_name, state, send_lag_bytes, receive_lag_bytes, replay_lag_bytes FROM (${REPLICATION_STATUS.replace("client_addr,", "client_addr, application_name,")}) AS s`,
   );
