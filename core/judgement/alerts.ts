@@ -1,6 +1,7 @@
 import { bytesText } from "../grammar/bytes";
 import { slotName } from "../model/names";
-import { changedPasswords, isPrimary, nearlyFull, type Observation, type Status, tablespaces } from "./topology";
+import { isPrimary, type Observation } from "./observation";
+import { changedPasswords, nearlyFull, type Status, tablespaces } from "./topology";
 
 /** One reason to wake somebody. */
 export interface Alert {

@@ -1,6 +1,7 @@
 import type { SynchronousConfig } from "../config";
 import { lsnDiff } from "../grammar/lsn";
-import { type Answering, isStandby, type Observation, undelay } from "./topology";
+import { type Answering, isStandby, type Observation } from "./observation";
+import { undelay } from "./topology";
 
 /** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
 export interface WalEnd {

@@ -5,7 +5,7 @@ import { currentDockerHost } from "../engine/dockerHost";
 import { imageName } from "../../core/model/image";
 import { containerName, type Identity, networkName, NODE_ROOT, volumeName } from "../../core/model/names";
 import { sqlLiteral } from "../../core/grammar/quoting";
-import { isPrimary } from "../../core/judgement/topology";
+import { isPrimary } from "../../core/judgement/observation";
 import { newIdentity } from "../guard/look";
 import { exportedResources, IDENTITY_NAME, readPrior } from "../guard/prior";
 import { type Survey, survey } from "../guard/survey";

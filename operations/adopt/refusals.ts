@@ -1,6 +1,6 @@
 import type { StackConfig } from "../../core/config";
 import { containerName, type Identity, networkName, NODE_ROOT, volumeName } from "../../core/model/names";
-import { isPrimary } from "../../core/judgement/topology";
+import { isPrimary } from "../../core/judgement/observation";
 import type { Survey } from "../guard/survey";
 import type { Standing } from "./standing";
 

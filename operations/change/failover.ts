@@ -1,7 +1,7 @@
 import type { StackConfig } from "../../core/config";
 import { bytesAtRisk, candidates, isFed, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
-import { isPrimary, isStandby, type Observation } from "../../core/judgement/topology";
+import { isPrimary, isStandby, type Observation } from "../../core/judgement/observation";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";

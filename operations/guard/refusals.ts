@@ -1,6 +1,6 @@
 import type { StackConfig } from "../../core/config";
 import { containerName, volumeName } from "../../core/model/names";
-import { isPrimary } from "../../core/judgement/topology";
+import { isPrimary } from "../../core/judgement/observation";
 import { isNew, knownNodes, type PriorState } from "./prior";
 import { type Found, type Survey } from "./survey";
 

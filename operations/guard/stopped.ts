@@ -1,6 +1,6 @@
 import type { StackConfig } from "../../core/config";
 import { containerName } from "../../core/model/names";
-import { isPrimary } from "../../core/judgement/topology";
+import { isPrimary } from "../../core/judgement/observation";
 import type { Survey } from "./survey";
 
 /** Docker's words for a container that does not run and does not come up by itself. */

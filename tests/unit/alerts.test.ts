@@ -1,5 +1,6 @@
 import { type Alert, alertsOf } from "../../core/judgement/alerts";
-import { assess, type Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
+import { assess } from "../../core/judgement/topology";
 import { primary, replica, silent, slot, standby } from "./observations";
 
 const LIMITS = { lagBytes: 1000, lagSeconds: 60 };

@@ -1,5 +1,5 @@
 import { bytesAtRisk, candidates, isFed, objections, type WalEnd } from "../../core/judgement/election";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, standby } from "./observations";
 
 const MIB = 1024 * 1024;

@@ -11,7 +11,7 @@ import * as observing from "../../operations/engine/observe";
 import * as workspace from "../../operations/deploy/workspace";
 import { parseConfig } from "../../core/config";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, standby as receiving } from "./observations";
 
 jest.mock("../../operations/engine/observe", () => ({

@@ -1,13 +1,5 @@
-import {
-  assess,
-  exitCodeOf,
-  nearlyFull,
-  NODE_SQL,
-  type Observation,
-  type Problem,
-  readReport,
-  type Status,
-} from "../../core/judgement/topology";
+import { NODE_SQL, type Observation, readReport } from "../../core/judgement/observation";
+import { assess, exitCodeOf, nearlyFull, type Problem, type Status } from "../../core/judgement/topology";
 import { primary, replica, silent, slot, standby } from "./observations";
 
 const MIB = 1024 * 1024;
