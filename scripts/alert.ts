@@ -1,7 +1,7 @@
 import { alert } from "../operations/look/alert";
 import { commandLine, type CommonOptions, runCommand } from "./cli";
 import { UserError } from "../operations/errors";
-import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/sql/queries";
+import { DEFAULT_LIMITS } from "../core/judgement/findings";
 
 const program = commandLine(
   "alert",
@@ -10,8 +10,8 @@ const program = commandLine(
     json: true,
   },
 )
-  .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LAG_THRESHOLD_BYTES))
-  .option("--lag-seconds <seconds>", "seconds of lag above which to alert", "60")
+  .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LIMITS.lagBytes))
+  .option("--lag-seconds <seconds>", "seconds of lag above which to alert", String(DEFAULT_LIMITS.lagSeconds))
   .option("--webhook <url>", "post the alerts there as JSON, when there are any");
 
 function count(option: string, text: string): number {

@@ -1,10 +1,10 @@
 import { bytesText } from "../../core/grammar/bytes";
 import { lsnDiff } from "../../core/grammar/lsn";
 import type { Observation } from "../../core/judgement/observation";
-import { assess, type Status } from "../../core/judgement/topology";
 import { diagnose } from "../engine/observe";
 import { render } from "./status";
 import { readStackConfig } from "../deploy/workspace";
+import { assess, type Status } from "./documents";
 
 export interface MonitorOptions {
   /** Seconds between two looks. */

@@ -3,7 +3,7 @@ import { errorLines } from "../../operations/deploy/deploy";
 import { UserError } from "../../operations/errors";
 import { render } from "../../operations/look/status";
 import { ConfigError } from "../../core/config";
-import { assess } from "../../core/judgement/topology";
+import { assess } from "../../operations/look/documents";
 import { primary, replica, silent, standby } from "./observations";
 
 // Set-up draws its progress with an ES module, which has nothing to do here.
