@@ -1,4 +1,4 @@
-import { isPrimary, isStandby, type Observation } from "./topology";
+import { isPrimary, isStandby, type Observation } from "./observation";
 
 /** A change of primary that is under way, as the run that began it has noted it. */
 export interface Change {

@@ -1,9 +1,10 @@
 import type { StackConfig } from "../../core/config";
 import { stepOf } from "../../core/judgement/changeOfRoles";
-import { isStandby, type Observation } from "../../core/judgement/topology";
+import { isStandby, type Observation } from "../../core/judgement/observation";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { controlOf } from "../engine/nodeControls";
+import { npmRun } from "../look/advice";
 import { BOUNDS } from "./bounds";
 import type { Journal, Note } from "./journal";
 import { say } from "./report";
@@ -23,7 +24,7 @@ export async function finish(
     say(`waiting until a standby confirms a write, ${BOUNDS.confirm} s at most`);
     await primary.write(BOUNDS.confirm).catch(() => {
       throw new UserError(
-        `${promoted} is primary, but no standby confirms its writes within ${BOUNDS.confirm} s (config key synchronous). Bring a node back with: npm run rejoin -- NODE --stack ${config.stack}; then run failover again to finish`,
+        `${promoted} is primary, but no standby confirms its writes within ${BOUNDS.confirm} s (config key synchronous). Bring a node back with: ${npmRun("rejoin", config.stack, "NODE")}; then run failover again to finish`,
       );
     });
   }

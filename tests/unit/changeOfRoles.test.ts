@@ -1,7 +1,7 @@
 import { readFileSync } from "fs";
 import { join } from "path";
 import { type Change, type Row, rowOf, type Standing, standing, type Step, stepOf, TABLE } from "../../core/judgement/changeOfRoles";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { ROOT } from "../../operations/folders";
 import { primary, silent, standby } from "./observations";
 
