@@ -6,7 +6,7 @@ import { PGNODE_SCRIPT } from "../core/model/pgnode";
 import { firstLine, UserError } from "../operations/errors";
 import { ROOT } from "../operations/folders";
 import type { Report } from "../operations/setup/progress";
-import { GO, HADOLINT, SHELLCHECK, toolPath } from "./tools";
+import { GO, HADOLINT, SHELLCHECK, type Toolbox } from "./tools";
 
 /** What is not the project's own. */
 const FOREIGN = [".git", ".state", "coverage", "node_modules"];
@@ -69,12 +69,14 @@ export function placeOf(piece: Piece, line: number): string {
     const text = read(file);
     const at = piece.text.indexOf(text);
     const first = piece.text.slice(0, at).split("\n").length;
-    if (line >= first && line < first + text.split("\n").length) {
+    if (line >= first && line < first + linesOf(text)) {
       return `${file}:${line - first + 1}`;
     }
   }
-  return `${piece.files.join(" + ")}:made up ${line}`;
+  return `line ${line} of ${piece.files.join(" + ")}`;
 }
+
+const linesOf = (text: string): number => text.split("\n").length - (text.endsWith("\n") ? 1 : 0);
 
 /** What shellcheck says of a line of a piece. */
 export interface Comment {
@@ -109,8 +111,8 @@ export function judge(said: readonly { piece: Piece; comments: readonly Comment[
 /** What a linter has to say; empty when nothing. */
 type Findings = string[];
 
-async function shellcheck(report: Report): Promise<Findings> {
-  const program = await toolPath(SHELLCHECK, report);
+async function shellcheck(tools: Toolbox): Promise<Findings> {
+  const program = await tools.path(SHELLCHECK);
   const files = projectFiles().filter((file) => isShell(file) && !NOT_YET.includes(file));
   const joined = [...Object.values(HOST_SCRIPTS), PGNODE_SCRIPT].filter((text) => !NOT_YET.some((file) => text.includes(read(file))));
   return judge(
@@ -128,8 +130,8 @@ async function shellcheck(report: Report): Promise<Findings> {
   );
 }
 
-async function hadolint(report: Report): Promise<Findings> {
-  const program = await toolPath(HADOLINT, report);
+async function hadolint(tools: Toolbox): Promise<Findings> {
+  const program = await tools.path(HADOLINT);
   const files = projectFiles().filter(isDockerfile);
   const ran = await execa(program, ["--config", join(ROOT, ".hadolint.yaml"), "--no-color", ...files], {
     cwd: ROOT,
@@ -142,8 +144,8 @@ async function hadolint(report: Report): Promise<Findings> {
 /** As set-up builds the modules: what was compiled for one is there for the other. */
 const GO_ENVIRONMENT = { CGO_ENABLED: "0", GOFLAGS: "" };
 
-async function gofmt(report: Report): Promise<Findings> {
-  const go = await toolPath(GO, report);
+async function gofmt(tools: Toolbox): Promise<Findings> {
+  const go = await tools.path(GO);
   const folder = join(ROOT, "toolchain");
   const root = await execa(go, ["env", "GOROOT"], { cwd: join(folder, "command"), env: GO_ENVIRONMENT });
   const ran = await execa(join(root.stdout.trim(), "bin", "gofmt"), ["-l", "-s", "."], { cwd: folder, all: true, reject: false });
@@ -156,8 +158,8 @@ async function gofmt(report: Report): Promise<Findings> {
     .map((file) => `toolchain/${file}: not formatted; run gofmt -s -w toolchain`);
 }
 
-async function vet(report: Report): Promise<Findings> {
-  const go = await toolPath(GO, report);
+async function vet(tools: Toolbox, report: Report): Promise<Findings> {
+  const go = await tools.path(GO);
   const modules = [
     ...new Set(
       projectFiles("toolchain")
@@ -198,7 +200,7 @@ function moduleOf(file: string): string {
 }
 
 /** Linters of what npm's tools do not understand. */
-export const LINTERS: readonly { name: string; run: (report: Report) => Promise<Findings> }[] = [
+export const LINTERS: readonly { name: string; run: (tools: Toolbox, report: Report) => Promise<Findings> }[] = [
   { name: "shellcheck", run: shellcheck },
   { name: "hadolint", run: hadolint },
   { name: "gofmt", run: gofmt },

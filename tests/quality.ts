@@ -7,6 +7,7 @@ import { isForUser, UserError } from "../operations/errors";
 import { ROOT } from "../operations/folders";
 import { setup } from "../operations/setup";
 import { LINTERS } from "./linters";
+import { Toolbox } from "./tools";
 
 const bin = (name: string): string => join(ROOT, "node_modules", ".bin", name);
 
@@ -21,6 +22,7 @@ const NPM_TOOLS: readonly [string, string[]][] = [
 export async function check(): Promise<number> {
   const start = performance.now();
   const say = (line: string): void => console.error(line);
+  const tools = new Toolbox(say);
   const failed = (
     await Promise.all([
       ...NPM_TOOLS.map(async ([name, args]) => {
@@ -29,7 +31,7 @@ export async function check(): Promise<number> {
       }),
       ...LINTERS.map(async ({ name, run }) => {
         try {
-          const findings = await run(say);
+          const findings = await run(tools, say);
           return { name, said: findings.length === 0 ? undefined : findings.join("\n") };
         } catch (error) {
           if (isForUser(error)) {

