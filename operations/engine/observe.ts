@@ -3,7 +3,7 @@ import { driftSql, readDriftFacts } from "../../core/judgement/drift";
 import { containerName, labelFilter, LABELS } from "../../core/model/names";
 import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import { reasonIn } from "../../core/judgement/reason";
-import { NODE_SQL, type Observation, readReport } from "../../core/judgement/topology";
+import { NODE_SQL, type Observation, readReport } from "../../core/judgement/observation";
 import { Engine } from "./engine";
 import { firstLine, UserError } from "../errors";
 

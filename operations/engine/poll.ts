@@ -61,3 +61,14 @@ export async function until(
   }
   return true;
 }
+
+/**
+ * Waits for all of them, also when one fails: what is still under way would come after what is done about the failure.
+ * @throws the first failure.
+ */
+export async function allDone(tasks: readonly Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(tasks)).find((result) => result.status === "rejected");
+  if (failed !== undefined) {
+    throw failed.reason;
+  }
+}

@@ -1,7 +1,7 @@
 import { imageName } from "../../core/model/image";
 import { byName, LABELS, labelsOf } from "../../core/model/names";
+import type { Observation } from "../../core/judgement/observation";
 import { homeOf, type PlacedConfig, placedNode, type PlacedNode } from "../../core/model/place";
-import type { Observation } from "../../core/judgement/topology";
 import type { Ran } from "../engine/docker";
 import { Engine } from "../engine/engine";
 import { firstLine, UserError } from "../errors";

@@ -4,6 +4,7 @@ import { currentDockerHost } from "../engine/dockerHost";
 import { Engine } from "../engine/engine";
 import { poll } from "../engine/poll";
 import { UserError } from "../errors";
+import { canInstallPackages, installPackages } from "./debian";
 import { longRun, type Report } from "./progress";
 
 const DAEMON_LOG = "/var/log/dockerd.log";
@@ -19,9 +20,7 @@ export async function engineVersion(engine: string): Promise<string | undefined>
 export async function installEngine(engine: string, report: Report): Promise<void> {
   await refuseWhatWeCannotFix(engine);
   if (!existsSync("/usr/sbin/dockerd") && !existsSync("/usr/bin/dockerd")) {
-    const env = { DEBIAN_FRONTEND: "noninteractive" };
-    await longRun("apt-get update", "apt-get", ["update", "-q"], report, { env });
-    await longRun("installing docker.io", "apt-get", ["install", "-y", "-q", "docker.io", "iptables"], report, { env });
+    await installPackages(["docker.io", "iptables"], report);
   }
   if ((await engineVersion(engine)) !== undefined) {
     return;
@@ -56,8 +55,7 @@ async function refuseWhatWeCannotFix(host: string): Promise<void> {
         : "take dockerHost out of nodes in the stack's Pulumi.<stack>.yaml";
     throw new UserError(`the Docker engine at ${host} does not answer. Start it, or ${other} to use the one on this machine`);
   }
-  const release = existsSync("/etc/os-release") ? readFileSync("/etc/os-release", "utf8") : "";
-  if (!/^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release) || process.getuid?.() !== 0) {
+  if (!canInstallPackages()) {
     throw new UserError(
       "no Docker engine answers. Install Docker Engine or Docker Desktop and start it (https://docs.docker.com/engine/install/); on Debian and Ubuntu this command does it when run as root",
     );

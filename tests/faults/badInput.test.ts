@@ -1,7 +1,6 @@
 import execa from "execa";
 import { createServer, type Server } from "net";
-import { docker, sqlIn } from "../docker";
-import { leftovers } from "../docker";
+import { docker, leftovers, sqlIn } from "../docker";
 import { containerName, labelsOf, volumeName } from "../../core/model/names";
 import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile } from "../integration/checkout";
 

@@ -5,13 +5,12 @@ import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { randomBytes, randomInt } from "crypto";
 import { stringify } from "yaml";
-import { leftovers } from "../docker";
+import { docker, leftovers } from "../docker";
 import { fileBackend, ROOT } from "../../operations/deploy/workspace";
-import { docker } from "../docker";
 import { DEFAULTS } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import { removeLabelled } from "./labelled";
-import type { Status } from "../../core/judgement/topology";
+import type { Status } from "../../operations/look/documents";
 
 /** What a command printed, and how it ended. */
 export interface Ran {

@@ -17,7 +17,7 @@ import {
 } from "../../core/judgement/drift";
 import { REPLICATION_ROLE } from "../../core/model/names";
 import { hbaConf } from "../../core/model/settings";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, slot, standby } from "./observations";
 
 const SALT = "0123456789abcdef";

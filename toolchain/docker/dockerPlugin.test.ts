@@ -2,13 +2,12 @@ import * as command from "@pulumi/command";
 import * as dockerSdk from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { randomBytes } from "crypto";
-import { docker } from "../docker";
-import { leftovers } from "../docker";
+import { docker, leftovers } from "../../tests/docker";
 import { DEFAULTS } from "../../core/config";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { imageName } from "../../core/model/image";
 import { labelsOf } from "../../core/model/names";
-import { Engine, type TestStack } from "./engine";
+import { Engine, type TestStack } from "../../tests/integration/engine";
 
 jest.setTimeout(120_000);
 
