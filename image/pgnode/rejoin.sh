@@ -1,26 +1,9 @@
-# How long a rejoin waits for a primary, in seconds.
-REJOIN_SECONDS=60
 # How long a rejoin waits for the first checkpoint of a new primary before it clones, in seconds.
 CHECKPOINT_SECONDS=60
 
-# Becomes a standby of whoever is primary: by pg_rewind, else by a fresh clone.
+# Becomes a standby of PRIMARY, which guard() has found: by pg_rewind, else by a fresh clone.
 rejoin() {
-    local begun deadline source slot
-    touch "$ROOT/fenced"
-    [ "$(own_setting pgnode.rejoin)" != off ] || [ -e "$ROOT/rejoin-once" ] ||
-        die "node $PGNODE_NAME has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
-    begun=$(now)
-    deadline=$((begun + REJOIN_SECONDS))
-    look_around
-    until [ -n "$PRIMARY" ]; do
-        stay_down_beside_foreigner
-        # That does not pass by waiting.
-        [ "$(now)" -lt $((begun + PEER_SECONDS)) ] || stay_down_when_refused
-        [ "$(now)" -lt "$deadline" ] ||
-            die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status --$STACK_OPTION, then npm run failover --$STACK_OPTION. When this node is to be the primary again, see docs/operations.md: a node must not be the primary"
-        sleep 0.5
-        look_around
-    done
+    local source slot
     source=$(source_of "$PRIMARY")
     slot=$(own_setting primary_slot_name)
     reserve_slot "$source"
