@@ -5,21 +5,13 @@ import { isPrimary, isStandby, type Observation } from "../../core/judgement/top
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
-import {
-  allDone,
-  BOUNDS,
-  controlOf,
-  controls,
-  exclusively,
-  finish,
-  finishInterrupted,
-  Journal,
-  type Loss,
-  names,
-  say,
-  settle,
-  show,
-} from "./promotion";
+import { controlOf, controls } from "../engine/nodeControls";
+import { allDone } from "../engine/poll";
+import { BOUNDS } from "./bounds";
+import { exclusively } from "./exclusively";
+import { finish, finishInterrupted, settle } from "./finishing";
+import { Journal } from "./journal";
+import { type Loss, names, say, show } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
 /** What can be said of an interrupted promotion whose note tells no loss. */

@@ -6,7 +6,10 @@ import { assess, isPrimary, LEAVE_TABLESPACES, type Observation, tablespaces } f
 import { UserError } from "../errors";
 import { nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
-import { BOUNDS, bringBack, exclusively, isCloning, names, refuseChangedPassword, say, streams } from "./promotion";
+import { BOUNDS } from "./bounds";
+import { bringBack, isCloning, refuseChangedPassword, streams } from "./bringingBack";
+import { exclusively } from "./exclusively";
+import { names, say } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
 /**

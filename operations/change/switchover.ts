@@ -6,25 +6,14 @@ import { assess, isPrimary, type Observation } from "../../core/judgement/topolo
 import { UserError } from "../errors";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
-import {
-  allDone,
-  BOUNDS,
-  bringBack,
-  type Change,
-  controlOf,
-  controls,
-  exclusively,
-  finish,
-  finishInterrupted,
-  Journal,
-  type Loss,
-  names,
-  refuseChangedPassword,
-  say,
-  settle,
-  show,
-  until,
-} from "./promotion";
+import { controlOf, controls } from "../engine/nodeControls";
+import { allDone, until } from "../engine/poll";
+import { BOUNDS } from "./bounds";
+import { bringBack, refuseChangedPassword } from "./bringingBack";
+import { exclusively } from "./exclusively";
+import { finish, finishInterrupted, settle } from "./finishing";
+import { type Change, Journal } from "./journal";
+import { type Loss, names, say, show } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
