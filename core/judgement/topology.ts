@@ -2,8 +2,8 @@ import { bytesText } from "../grammar/bytes";
 import type { DriftFacts } from "./drift";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../sql/queries";
 import { lsnDiff } from "../grammar/lsn";
-import { NODE_ROOT, slotName } from "../model/names";
-import { hasNoCluster, needsClone } from "./reason";
+import { type Code, NODE_ROOT, slotName } from "../model/names";
+import { isDiskFull, needsClone } from "./reason";
 import { CHANGED_PASSWORDS_SQL } from "../sql/roles";
 
 /** What a server says of itself; the answer of {@link NODE_SQL}. */
@@ -106,6 +106,8 @@ export interface Observation {
   disk: Disk | null;
   /** What the log of a node that is not well gives as the reason; empty when it gives none, or nobody asked. */
   reason: string;
+  /** What `pgnode` says that is to programs. @default nothing, or it is PostgreSQL that says it */
+  code?: Code;
   /** What a person may have changed; absent when nobody asked, or the server did not say. */
   drift?: DriftFacts;
 }
@@ -300,10 +302,10 @@ export function undelay(node: Observation): string {
 
 /** The command for a node whose log gives a reason; without one, the log itself. */
 function fixOf(stack: string, node: Observation): string {
-  if (needsClone(node.reason) || hasNoCluster(node.reason)) {
+  if (needsClone(node.reason) || node.code === "no-cluster") {
     return `npm run rejoin -- ${node.name} --stack ${stack}`;
   }
-  if (node.reason.includes("No space left on device")) {
+  if (isDiskFull(node.reason, node.code)) {
     return "docker system df (and free space on the Docker host; the node then comes back by itself)";
   }
   if (node.reason.includes("password authentication failed")) {
