@@ -1,28 +1,21 @@
 import type { StackConfig } from "../../core/config";
 import { bytesAtRisk, candidates, isFed, type Objection, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
+import { stepOf } from "../../core/judgement/changeOfRoles";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
 import { hasReplica, notOneWriter } from "../../core/judgement/findings";
-import { isStandby, type Observation } from "../../core/judgement/observation";
+import type { Observation } from "../../core/judgement/observation";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
 import { adviceOf, explain, npmRun } from "../look/advice";
-import {
-  allDone,
-  BOUNDS,
-  controlOf,
-  controls,
-  exclusively,
-  finish,
-  finishInterrupted,
-  Journal,
-  type Loss,
-  names,
-  say,
-  settle,
-  show,
-} from "./promotion";
+import { controlOf, controls } from "../engine/nodeControls";
+import { allDone } from "../engine/poll";
+import { BOUNDS } from "./bounds";
+import { exclusively } from "./exclusively";
+import { finish, finishInterrupted, settle } from "./finishing";
+import { Journal } from "./journal";
+import { type Loss, names, say, show } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
 /** What can be said of an interrupted promotion whose note tells no loss. */
@@ -336,8 +329,8 @@ async function refuseStrangers(config: StackConfig): Promise<void> {
  */
 function refuseAnother(stack: string, journal: Journal, candidate: Observation, observed: readonly Observation[]): void {
   const change = journal.read();
-  const pending = observed.find((node) => node.name === change?.promoted && isStandby(node));
-  if (change?.phase === "promoting" && pending !== undefined && pending.name !== candidate.name) {
+  const pending = observed.find((node) => node.name === change?.promoted);
+  if (stepOf("failover", change, observed) === "hold" && pending !== undefined && pending.name !== candidate.name) {
     throw new UserError(
       `failover refused: a promotion of ${pending.name} is under way, and ${candidate.name} is ahead of it. Wait until ${pending.name} is primary (${npmRun("status", stack)}), or stop it (docker stop ${pending.container}), then run failover again`,
     );

@@ -10,7 +10,10 @@ import { UserError } from "../errors";
 import { nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
 import { adviceOf, explain, npmRun, toDo } from "../look/advice";
-import { BOUNDS, bringBack, exclusively, isCloning, refuseChangedPassword, say, streams } from "./promotion";
+import { BOUNDS } from "./bounds";
+import { bringBack, isCloning, refuseChangedPassword, streams } from "./bringingBack";
+import { exclusively } from "./exclusively";
+import { say } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
 /**

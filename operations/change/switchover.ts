@@ -1,5 +1,6 @@
 import type { StackConfig } from "../../core/config";
 import { candidates, type WalEnd } from "../../core/judgement/election";
+import { stepOf } from "../../core/judgement/changeOfRoles";
 import { lsnDiff } from "../../core/grammar/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
 import { isPrimary, type Observation } from "../../core/judgement/observation";
@@ -9,25 +10,14 @@ import { UserError } from "../errors";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
 import { explain, npmRun } from "../look/advice";
-import {
-  allDone,
-  BOUNDS,
-  bringBack,
-  type Change,
-  controlOf,
-  controls,
-  exclusively,
-  finish,
-  finishInterrupted,
-  Journal,
-  type Loss,
-  names,
-  refuseChangedPassword,
-  say,
-  settle,
-  show,
-  until,
-} from "./promotion";
+import { controlOf, controls } from "../engine/nodeControls";
+import { allDone, until } from "../engine/poll";
+import { BOUNDS } from "./bounds";
+import { bringBack, refuseChangedPassword } from "./bringingBack";
+import { exclusively } from "./exclusively";
+import { finish, finishInterrupted, settle } from "./finishing";
+import { Journal } from "./journal";
+import { type Loss, names, say, show } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
@@ -56,7 +46,14 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
     return to === undefined || to === finished.promoted ? 0 : run(config, to, json);
   }
   const change = journal.read();
-  if (current === null && change?.from !== undefined && goesOn(stack, observed, change)) {
+  const step = stepOf("switchover", change, observed);
+  if (step === "refuse" && change !== undefined) {
+    const silent = observed.filter((n) => n.server === null && n.name !== change.from);
+    throw new UserError(
+      `an interrupted switchover from ${change.from} to ${change.promoted} cannot go on: ${names(silent)} does not answer, and may have become primary meanwhile. Start it, then run switchover again; or run: ${npmRun("failover", stack)}`,
+    );
+  }
+  if (step === "go on" && change?.from !== undefined) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
     const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json, resumed: true });
     return to === undefined || to === change.promoted ? code : run(config, to, json);
@@ -70,27 +67,6 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
   const timeline = observed.find((n) => n.name === from)?.server?.timeline ?? 0;
   journal.begin({ promoted: target, from, timeline, phase: "stopping" });
   return move(config, nodes, journal, { from, to: target, observed, json });
-}
-
-/**
- * Whether an interrupted switchover can go on: its target is still a standby on the timeline that it was to leave. From any other
- * checkout the role may have moved on since.
- *
- * @throws UserError when a node does not answer that may be the primary since
- */
-function goesOn(stack: string, observed: readonly Observation[], change: Change): boolean {
-  const target = observed.find((n) => n.name === change.promoted)?.server;
-  const old = observed.find((n) => n.name === change.from);
-  if (target?.inRecovery !== true || target.timeline !== change.timeline || old === undefined || old.server !== null) {
-    return false;
-  }
-  const silent = observed.filter((n) => n.server === null && n !== old);
-  if (silent.length > 0) {
-    throw new UserError(
-      `an interrupted switchover from ${change.from} to ${change.promoted} cannot go on: ${names(silent)} does not answer, and may have become primary meanwhile. Start it, then run switchover again; or run: ${npmRun("failover", stack)}`,
-    );
-  }
-  return true;
 }
 
 /** The node to promote. @throws UserError when there is none, or it is not fit. */

@@ -4,7 +4,7 @@ import { tmpdir } from "os";
 import { join } from "path";
 import { docker, sqlIn } from "../../operations/engine/docker";
 import { NodeControl, nodeOf } from "../../operations/engine/nodeControl";
-import { until } from "../../operations/change/promotion";
+import { until } from "../../operations/engine/poll";
 import { clusterOf, nodeEnvironment } from "../../core/model/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { passfile } from "../../core/grammar/conninfo";

@@ -6,7 +6,7 @@ import type * as Path from "path";
 import { UserError } from "../../operations/errors";
 import { failover, type FailoverOptions } from "../../operations/change/failover";
 import * as locking from "../../operations/change/lock";
-import type { Report } from "../../operations/change/promotion";
+import { type Report } from "../../operations/change/report";
 import * as observing from "../../operations/engine/observe";
 import * as workspace from "../../operations/deploy/workspace";
 import { parseConfig } from "../../core/config";
