@@ -1,5 +1,5 @@
 import { slotName } from "../model/names";
-import { DEFAULT_LAG_THRESHOLD_BYTES } from "../sql/queries";
+import { DEFAULT_LIMITS, type Limits } from "./limits";
 import { type Answering, type Disk, isPrimary, isStandby, type Observation } from "./observation";
 import { isDiskFull, needsClone } from "./reason";
 import { nodeStatus, onlyPrimary, roleOf } from "./topology";
@@ -57,15 +57,6 @@ export type Finding<K extends Kind = Kind> = {
     remedy: Remedy;
   };
 }[K];
-
-/** From where on a standby is too far behind. */
-export interface Limits {
-  lagBytes: number;
-  /** Not for a standby that is late on purpose. */
-  lagSeconds: number;
-}
-
-export const DEFAULT_LIMITS: Limits = { lagBytes: DEFAULT_LAG_THRESHOLD_BYTES, lagSeconds: 60 };
 
 const SEVERITY: Readonly<Record<Kind, Severity>> = {
   "no-primary": "critical",
