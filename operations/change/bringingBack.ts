@@ -48,7 +48,7 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
     if (streams(topologyOf(observed), name)) {
       return;
     }
-    const words = await node.lastWords();
+    const { text: words } = await node.lastWords();
     if (words !== told && words !== "" && !/ UTC \[\d+\] /.test(words)) {
       told = words;
       say(`${name}: ${words}`);
@@ -64,8 +64,9 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
       progress = now;
       moved = performance.now();
     }
-    const reason = await node.reason();
-    if (cannotClone(reason)) {
+    const said = await node.reason();
+    const { text: reason } = said;
+    if (cannotClone(said)) {
       await node.fence(0);
       throw new UserError(`${reason}. Node ${name} is stopped until then`);
     }
@@ -105,6 +106,3 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
     await CLOCK.pause(100);
   }
 }
-
-/** Whether a node's last words say that it is being cloned. */
-export const isCloning = (words: string): boolean => /\bcloning node\b/.test(words);

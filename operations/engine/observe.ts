@@ -48,7 +48,8 @@ export async function diagnose(config: PlacedConfig): Promise<Observation[]> {
         return node;
       }
       const engine = new Engine(config.nodes[i]?.place.engine ?? "");
-      return { ...node, reason: reasonIn(await engine.logs(node.container, 30)) };
+      const { text, ...code } = reasonIn(await engine.logs(node.container, 30));
+      return { ...node, reason: text, ...code };
     }),
   );
 }
