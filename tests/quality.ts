@@ -28,7 +28,7 @@ export async function check(): Promise<number> {
   );
   const ok = codes.every((code) => code === 0);
   console.error(
-    `format, lint and types: ${ok ? "ok" : "FAILED (npm run format mends most)"}, ${((performance.now() - start) / 1000).toFixed(0)} s`,
+    `format, lint and types: ${ok ? "ok" : "FAILED (npm run format fixes most)"}, ${((performance.now() - start) / 1000).toFixed(0)} s`,
   );
   return ok ? 0 : 1;
 }
