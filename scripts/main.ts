@@ -161,7 +161,12 @@ export function main(): Command {
       .option("-t, --test-name <pattern>", "only the tests whose name matches"),
     ({ testName }, groups) => quality().test(groups, testName),
   );
-  does(commandLine(all, "check", "Format, lint and type-check.", { stack: false }), () => quality().check());
+  does(
+    commandLine(all, "check", "Format, lint and types of all: TypeScript, shell, Dockerfiles, Go. Tools that are missing are installed.", {
+      stack: false,
+    }),
+    () => quality().check(),
+  );
   does<{ list?: boolean }>(
     commandLine(all, "test:breaks", "Breaks the product in the ways of tests/breaks, one at a time, and looks whether the tests notice.", {
       stack: false,

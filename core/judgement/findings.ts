@@ -1,7 +1,7 @@
 import { slotName } from "../model/names";
 import { DEFAULT_LIMITS, type Limits } from "./limits";
 import { type Answering, type Disk, isPrimary, isStandby, type Observation } from "./observation";
-import { hasNoCluster, needsClone } from "./reason";
+import { isDiskFull, needsClone } from "./reason";
 import { nodeStatus, onlyPrimary, roleOf } from "./topology";
 
 /**
@@ -151,11 +151,11 @@ function reviving(node: Observation, primary: Answering | undefined): Remedy {
 }
 
 /** What helps a node whose log gives a reason; without one, the log itself. */
-function byReason({ name, container, reason }: Observation): Remedy {
-  if (needsClone(reason) || hasNoCluster(reason)) {
+function byReason({ name, container, reason, code }: Observation): Remedy {
+  if (needsClone(reason) || code === "no-cluster") {
     return { do: "rejoin", node: name };
   }
-  if (reason.includes("No space left on device")) {
+  if (isDiskFull(reason, code)) {
     return { do: "free-disk", comesBack: true };
   }
   return reason.includes("password authentication failed") ? { do: "up" } : { do: "read-log", container };

@@ -51,7 +51,8 @@ export async function diagnose(config: StackConfig): Promise<Observation[]> {
       if (well || node.containerState === null || node.containerState === "paused") {
         return node;
       }
-      return { ...node, reason: reasonIn(await logLines(node.container, 30, hostOf(config))) };
+      const { text, ...code } = reasonIn(await logLines(node.container, 30, hostOf(config)));
+      return { ...node, reason: text, ...code };
     }),
   );
 }
