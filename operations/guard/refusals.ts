@@ -1,5 +1,5 @@
 import type { StackConfig } from "../../core/config";
-import { containerName, volumeName } from "../../core/model/names";
+import { containerName, networkName, volumeName } from "../../core/model/names";
 import { isPrimary } from "../../core/judgement/topology";
 import { isNew, knownNodes, type PriorState } from "./prior";
 import { type Found, type Survey } from "./survey";
@@ -174,8 +174,22 @@ export function debris({ prior, survey }: Case): Found[] {
   return survey.found.filter((object) => object.kind !== "volume" && isOwn(prior, object) && !isKnown(prior, object));
 }
 
-/** Whether the state has a container, a volume or a network that the engine has not. */
-export function somethingIsGone({ prior, survey }: Case): boolean {
+/** The containers, volumes and networks that the state has and the engine has not, in words. */
+export function gone({ config, prior, survey }: Case): string[] {
   const ids = new Set(survey.found.map((object) => object.id));
-  return [...prior.containers.values(), ...prior.volumes.values(), ...prior.networks].some((id) => !ids.has(id));
+  const names = (objects: ReadonlyMap<string, string>, name: (node: string) => string): string[] =>
+    [...objects].filter(([, id]) => !ids.has(id)).map(([node]) => name(node));
+  return [
+    ...names(prior.containers, (node) => `container ${containerName(config.stack, node)}`),
+    ...names(prior.volumes, (node) => `volume ${volumeName(config.stack, node)}`),
+    ...prior.networks.filter((id) => !ids.has(id)).map(() => `network ${networkName(config.stack)}`),
+  ];
+}
+
+/** What to say of them where the state is not refreshed: Pulumi believes it, and makes nothing anew. Undefined when nothing is gone. */
+export function goneWarning(found: Case): string | undefined {
+  const what = gone(found);
+  return what.length === 0
+    ? undefined
+    : `removed from Docker, and in the state still: ${what.join(", ")}. Only a refresh makes that anew. Run: pulumi up --refresh (or npm run up -- --stack ${found.config.stack})`;
 }

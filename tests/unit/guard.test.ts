@@ -332,17 +332,23 @@ describe("what an interrupted run left behind", () => {
   });
 });
 
-describe("that something is gone", () => {
+describe("what is gone", () => {
   test.each([
-    ["a container", "id-pg2"],
-    ["a volume", "postgres-replica-dev-pg1-data"],
-    ["the network", "net1"],
-  ])("is found out of %s", (_what, id) => {
-    expect(refusals.somethingIsGone(judge({ found: ALL.filter((one) => one.id !== id) }))).toBe(true);
+    ["id-pg2", "container postgres-replica-dev-pg2"],
+    ["postgres-replica-dev-pg1-data", "volume postgres-replica-dev-pg1-data"],
+    ["net1", "network postgres-replica-dev"],
+  ])("is named, with what makes it anew (%s)", (id, what) => {
+    const found = judge({ found: ALL.filter((one) => one.id !== id) });
+    expect(refusals.gone(found)).toEqual([what]);
+    expect(refusals.goneWarning(found)).toBe(
+      `removed from Docker, and in the state still: ${what}. Only a refresh makes that anew. Run: pulumi up --refresh (or npm run up -- --stack dev)`,
+    );
   });
 
-  test("is not said when all is there, or nothing was made", () => {
-    expect([refusals.somethingIsGone(judge()), refusals.somethingIsGone(judge({ found: [] }, nothing))]).toEqual([false, false]);
+  test("is nothing when all is there, or nothing was made", () => {
+    for (const found of [judge(), judge({ found: [] }, nothing)]) {
+      expect([refusals.gone(found), refusals.goneWarning(found)]).toEqual([[], undefined]);
+    }
   });
 });
 
