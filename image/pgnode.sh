@@ -6,6 +6,7 @@
 #   pgnode clone      copy the cluster of the current primary, unless it is there   (helper container)
 #   pgnode run        be PostgreSQL; as a standby, when another node is primary     (entrypoint)
 #   pgnode configure  write the configuration; make the running server use it       (docker exec)
+#   pgnode configure-stopped  the same for a node whose server does not start with what it has (helper container)
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
 #   pgnode wal-end    marks and logical slots of a stopped node, where its WAL ends (helper container)
@@ -1104,6 +1105,33 @@ reset_altered() {
     done
 }
 
+# What the server's own parser says against the configuration; nothing when it can be read. A server need not run for that.
+wrong_in_files() {
+    said=$(LC_ALL=C postgres -D "$DATA" -C data_directory 2>&1 >/dev/null </dev/null) && return 0
+    echo "$said" | sed -n 's/^.*\(LOG\|FATAL\): *//p' | awk '{ printf "%s%s", (NR > 1 ? "; " : ""), $0 }'
+}
+
+# configure for a node whose server ends at every start because of its settings, while the node is stopped: nobody can be
+# asked, and nothing be reloaded. The settings before are not kept, as they are of no use.
+configure_stopped() {
+    check_volume
+    [ -e "$DATA" ] || die "node $PGNODE_NAME has no cluster in its volume"
+    write_files "$DATA"
+    names=$(altered)
+    if [ -n "$names" ]; then
+        replace_with "$(awk -v names=" $(echo "$names" | tr '\n' ' ') " '{ line = tolower($0) }
+            match(line, /^[ \t]*[a-z_][a-z0-9_.$]*/) {
+                name = substr(line, 1, RLENGTH); gsub(/[ \t]/, "", name)
+                if (index(names, " " name " ")) next
+            }
+            { print }' "$DATA/postgresql.auto.conf")" "$DATA/postgresql.auto.conf"
+        say "ALTER SYSTEM had set $(echo "$names" | tr '\n' ' ')on node $PGNODE_NAME, which the stack decides: reset"
+    fi
+    wrong=$(wrong_in_files)
+    [ -z "$wrong" ] ||
+        die "node $PGNODE_NAME does not start with its settings ($wrong). Fix what is named there, or the config key parameters, then run up again; see docs/operations.md: a setting keeps a node from starting"
+}
+
 # The settings with which this standby would not start, because its primary still has higher ones. Its control file
 # knows the primary's, as far as they were replayed.
 lower_than_primary() {
@@ -1235,6 +1263,10 @@ wal-end)
     logical_slots
     wal_end
     ;;
+configure-stopped)
+    as_postgres "$@"
+    configure_stopped
+    ;;
 fence)
     shift
     fence "$@"
@@ -1251,5 +1283,5 @@ healthy)
     # Whether the server is well does not depend on that.
     [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || true
     ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence [MARK...]|unfence MARK...|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|configure-stopped|ready|sql|role|promote|streaming|wal-end|fence [MARK...]|unfence MARK...|healthy" ;;
 esac

@@ -38,6 +38,17 @@ export function needsClone(reason: string): boolean {
   ].some((pattern) => pattern.test(reason));
 }
 
+/** Whether a server says that it does not start with the settings that it has; REFUSED in image/host/configure.sh says the same. */
+export function refusesSettings(reason: string): boolean {
+  return [
+    /configuration file ".*" contains errors/,
+    /insufficient parameter settings/,
+    /could not load .*pg_hba\.conf/,
+    /could not map anonymous shared memory/,
+    /could not access file /,
+  ].some((pattern) => pattern.test(reason));
+}
+
 /** Whether a node says that its volume is empty: somebody removed the volume, or what should fill it was interrupted. */
 export function hasNoCluster(reason: string): boolean {
   return reason.includes("has no cluster in its volume");

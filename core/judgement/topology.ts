@@ -3,7 +3,7 @@ import type { DriftFacts } from "./drift";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../sql/queries";
 import { lsnDiff } from "../grammar/lsn";
 import { NODE_ROOT, slotName } from "../model/names";
-import { hasNoCluster, needsClone } from "./reason";
+import { hasNoCluster, needsClone, refusesSettings } from "./reason";
 import { CHANGED_PASSWORDS_SQL } from "../sql/roles";
 
 /** What a server says of itself; the answer of {@link NODE_SQL}. */
@@ -306,7 +306,7 @@ function fixOf(stack: string, node: Observation): string {
   if (node.reason.includes("No space left on device")) {
     return "docker system df (and free space on the Docker host; the node then comes back by itself)";
   }
-  if (node.reason.includes("password authentication failed")) {
+  if (node.reason.includes("password authentication failed") || refusesSettings(node.reason)) {
     return `npm run up -- --stack ${stack}`;
   }
   return `docker logs ${node.container}`;

@@ -26,7 +26,7 @@ export async function observe(config: StackConfig, options: { drift?: boolean; h
     ),
     Promise.all(nodes.map(({ container }) => sqlIn(container, sql, { ...on, timeout: 5_000 }))),
   ]);
-  return nodes.map(({ node, container }, i) => {
+  const observed = nodes.map(({ node, container }, i): Observation => {
     const report = reports[i];
     const drift = options.drift === true && report?.exitCode === 0 ? readDriftFacts(report.stdout) : null;
     return {
@@ -40,20 +40,27 @@ export async function observe(config: StackConfig, options: { drift?: boolean; h
       ...(drift === null ? {} : { drift }),
     };
   });
+  // Of a server that ends at every start only its log says what somebody has changed.
+  return options.drift === true ? withReasons(observed, on, ({ containerState }) => containerState === "restarting") : observed;
+}
+
+/** Asks the log of some of the nodes. */
+function withReasons(
+  observed: readonly Observation[],
+  on: { host?: string },
+  which: (node: Observation) => boolean,
+): Promise<Observation[]> {
+  return Promise.all(
+    observed.map(async (node) => (which(node) ? { ...node, reason: reasonIn(await logLines(node.container, 30, on)) } : node)),
+  );
 }
 
 /** What {@link observe} finds, and for every node that is not well the reason that its log gives. */
 export async function diagnose(config: StackConfig): Promise<Observation[]> {
-  const observed = await observe(config);
-  return Promise.all(
-    observed.map(async (node): Promise<Observation> => {
-      const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
-      if (well || node.containerState === null || node.containerState === "paused") {
-        return node;
-      }
-      return { ...node, reason: reasonIn(await logLines(node.container, 30, hostOf(config))) };
-    }),
-  );
+  return withReasons(await observe(config), hostOf(config), (node) => {
+    const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
+    return !well && node.containerState !== null && node.containerState !== "paused";
+  });
 }
 
 /** The nodes of a stack whose containers run, in the config or not. */

@@ -90,6 +90,20 @@ describe("what a person may have changed", () => {
   });
 });
 
+test("of a node that stops again and again its log is asked, where it is asked what a person may have changed", async () => {
+  const refused = '2026-11-28 10:00:00.000 UTC [7] FATAL:  configuration file "/x" contains errors';
+  run.mockReset();
+  run.mockImplementation((_docker, [verb, ...args]) => {
+    const out =
+      verb === "logs" ? refused : args.includes("{{.State.StartedAt}}") ? "2026-11-28T10:00:00Z" : `/${PG1} running\n/${PG2} restarting\n`;
+    return Promise.resolve({ exitCode: verb === "exec" ? 1 : 0, stdout: out, stderr: "" });
+  });
+  const reasons = async (drift: boolean): Promise<string[]> =>
+    (await observe(config, { drift, host: "tcp://x" })).map(({ reason }) => reason);
+  expect(await reasons(true)).toEqual(["", 'configuration file "/x" contains errors']);
+  expect(await reasons(false)).toEqual(["", ""]);
+});
+
 test("a Docker host that the caller names is asked instead of the config's", async () => {
   inspectPrints(0, "");
   run.mockClear();

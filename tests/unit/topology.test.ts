@@ -311,6 +311,11 @@ describe("a node whose log gives a reason", () => {
 
   test.each<[Observation, string, RegExp]>([
     [{ ...silent("pg2", "restarting"), reason: full }, `its container stops again and again: ${full}`, /^docker system df/],
+    [
+      { ...silent("pg2", "restarting"), reason: 'configuration file "/x" contains errors' },
+      'its container stops again and again: configuration file "/x" contains errors',
+      /^npm run up/,
+    ],
     [{ ...silent("pg2", "exited"), reason: full }, `its container is exited: ${full}`, /^npm run rejoin -- pg2/],
     [
       { ...silent("pg2", "running"), reason: full },
