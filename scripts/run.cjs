@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 "use strict";
 // The first step of every command, in plain JavaScript because a fresh checkout has nothing else:
 // installs node_modules when it is missing or older than package-lock.json, then runs the command.
@@ -38,7 +39,6 @@ if (!existsSync(marker) || readFileSync(marker, "utf8") !== lock) {
   console.error(`Installed node_modules in ${((Date.now() - start) / 1000).toFixed(0)} s`);
 }
 
-const command = process.argv[2];
-process.argv.splice(1, 2, join(__dirname, `${command}.ts`));
-require("tsx/cjs");
-require(join(__dirname, `${command}.ts`));
+void require("./bundle.cjs")
+  .load(root, lock)
+  .then((main) => main.run());

@@ -2,7 +2,10 @@ import execa from "execa";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { ROOT } from "../operations/deploy/workspace";
+import { DEFAULTS } from "../core/config";
+import { UserError } from "../operations/errors";
+import { ROOT } from "../operations/folders";
+import { setup } from "../operations/setup";
 
 const bin = (name: string): string => join(ROOT, "node_modules", ".bin", name);
 
@@ -36,9 +39,9 @@ export async function check(): Promise<number> {
  */
 const PURE = ["unit", "property"];
 const REAL = ["integration", "plain", "faults"];
-export const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
+const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
 /** Only when they are asked for: `npm run test:majors`, on servers of every tested major, and `npm run test:soak`, many repetitions. */
-export const ON_REQUEST: readonly string[] = ["majors", "soak"];
+const ON_REQUEST: readonly string[] = ["majors", "soak"];
 
 interface Totals {
   numPassedTests: number;
@@ -47,8 +50,31 @@ interface Totals {
   numFailedTestSuites: number;
 }
 
+/**
+ * `npm test`: format, lint, types, then groups of tests. Returns the exit code.
+ *
+ * @param groups @default all but those that have to be asked for
+ * @param testName Only the tests whose name matches. @default all
+ * @throws UserError when a group is none.
+ */
+export async function test(groups: readonly string[] = [], testName?: string): Promise<number> {
+  const unknown = groups.find((group) => ![...TEST_GROUPS, ...ON_REQUEST].includes(group));
+  if (unknown !== undefined) {
+    throw new UserError(`"${unknown}" is no group of tests; allowed are ${TEST_GROUPS.join(", ")}`);
+  }
+  const chosen = groups.length === 0 ? TEST_GROUPS : groups;
+  const checked = await check();
+  if (checked !== 0) {
+    return checked;
+  }
+  if (chosen.some((group) => !PURE.includes(group))) {
+    await setup(DEFAULTS.image);
+  }
+  return runTests(chosen, testName === undefined ? [] : ["-t", testName]);
+}
+
 /** Runs groups of tests; ends with one line of totals. Returns the exit code. */
-export async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
+async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
   const runs = [
     { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=100%"] },
     { projects: REAL.filter((g) => groups.includes(g)), args: ["--maxWorkers=2"] },

@@ -1,4 +1,5 @@
 import { Listr, PRESET_TIMER } from "listr2";
+import { readStackConfig } from "../deploy/workspace";
 import { UserError } from "../errors";
 import { engineVersion, installEngine } from "./engine";
 import { imagePresent, provideImage } from "./image";
@@ -67,4 +68,25 @@ export async function setup(image?: string): Promise<void> {
     },
   );
   await tasks.run();
+}
+
+/**
+ * `npm run setup`. Returns the exit code: 1 when something is missing.
+ *
+ * @param how.check Only report.
+ */
+export async function runSetup(stack: string, how: { check: boolean; json: boolean }): Promise<number> {
+  const { image } = readStackConfig(stack);
+  if (!how.check) {
+    await setup(image);
+  }
+  const found = await checkSetup(image);
+  if (how.json) {
+    console.log(JSON.stringify(found, undefined, 2));
+  } else {
+    for (const step of found) {
+      console.log(`${step.present ? "there  " : "MISSING"}  ${step.title}`);
+    }
+  }
+  return found.every((step) => step.present) ? 0 : 1;
 }

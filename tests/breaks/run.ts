@@ -6,7 +6,9 @@ import { join } from "path";
 import { UserError } from "../../operations/errors";
 import { ROOT } from "../../operations/folders";
 import { copyTree } from "../integration/checkout";
-import { type Break, gitIn, groupOf, type JestReport, whyNotNoticed } from "./breaks";
+import { DEFAULTS } from "../../core/config";
+import { setup } from "../../operations/setup";
+import { type Break, gitIn, groupOf, type JestReport, readBreaks, whyNotNoticed } from "./breaks";
 
 /** One break, and whether its test has noticed it. */
 interface Outcome {
@@ -16,12 +18,36 @@ interface Outcome {
 }
 
 /**
- * `npm run test:breaks`: breaks the product, in copies of the working tree, and looks whether the tests notice. Returns the
- * exit code: 1 when one was not noticed.
+ * `npm run test:breaks`. Returns the exit code.
+ *
+ * @param named Which ones. @default all
+ * @param list Only list them.
+ * @throws UserError when there is none of that name.
+ */
+export async function testBreaks(named: readonly string[], list: boolean): Promise<number> {
+  const all = readBreaks();
+  const unknown = named.find((name) => !all.some((found) => found.name === name));
+  if (unknown !== undefined) {
+    throw new UserError(`"${unknown}" is no break; there are ${all.map(({ name }) => name).join(", ")}`);
+  }
+  const chosen = all.filter(({ name }) => named.length === 0 || named.includes(name));
+  if (list) {
+    chosen.forEach(({ name, what }) => console.log(`${name}: ${what}`));
+    return 0;
+  }
+  if (chosen.some((found) => groupOf(found) !== "unit")) {
+    await setup(DEFAULTS.image);
+  }
+  return runBreaks(chosen);
+}
+
+/**
+ * Breaks the product, in copies of the working tree, and looks whether the tests notice. Returns the exit code: 1 when one
+ * was not noticed.
  *
  * @throws UserError when a patch does not apply any more.
  */
-export async function runBreaks(breaks: readonly Break[]): Promise<number> {
+async function runBreaks(breaks: readonly Break[]): Promise<number> {
   for (const { name, patch } of breaks) {
     const checked = await execa("git", ["apply", "--check", patch], { ...gitIn(ROOT), reject: false });
     if (checked.exitCode !== 0) {

@@ -1,6 +1,11 @@
-import { commandLine, type CommonOptions, runCommand } from "../../scripts/cli";
+import { spawnSync } from "child_process";
+import { readFileSync } from "fs";
+import { join } from "path";
+import { commandLine, type CommonOptions, does, program, runProgram } from "../../scripts/cli";
+import { main } from "../../scripts/main";
 import { errorLines } from "../../operations/deploy/deploy";
 import { UserError } from "../../operations/errors";
+import { ROOT } from "../../operations/folders";
 import { render } from "../../operations/look/status";
 import { ConfigError } from "../../core/config";
 import { assess } from "../../core/judgement/topology";
@@ -32,17 +37,19 @@ describe("a command line", () => {
     action: () => Promise<number> = () => Promise.resolve(0),
   ): Promise<Ran> {
     const ran: Ran = { code: undefined, stdout: "", stderr: "" };
-    process.argv = ["node", "status.ts", ...args];
+    process.argv = ["node", "run.cjs", "status", ...args];
     jest.spyOn(process.stdout, "write").mockImplementation((text) => Boolean((ran.stdout += String(text))));
     jest.spyOn(process.stderr, "write").mockImplementation((text) => Boolean((ran.stderr += String(text))));
     jest.spyOn(console, "error").mockImplementation((text) => {
       ran.stderr += text instanceof Error ? `${text.stack}\n` : `${String(text)}\n`;
     });
-    await runCommand(commandLine("status", "Says how things are.", features), (options, rest) => {
+    const all = program("x", "All of it.");
+    does<CommonOptions>(commandLine(all, "status", "Says how things are.", features), (options, rest) => {
       ran.options = options;
       ran.args = rest;
       return action();
     });
+    await runProgram(all);
     return { ...ran, code: process.exitCode };
   }
 
@@ -66,7 +73,7 @@ describe("a command line", () => {
     const help = await run(["--help"], { json: true });
     expect(help.code).toBe(0);
     expect(help.options).toBeUndefined();
-    expect(help.stdout).toContain("Usage: npm run status --");
+    expect(help.stdout).toMatch(/^Usage: (npm run status --|x status) \[options\]$/m);
     expect(help.stdout).toContain("Says how things are.");
     expect(help.stdout).toContain("--stack <name>");
     expect(help.stdout).toContain("--json");
@@ -103,6 +110,40 @@ describe("a command line", () => {
   test("keeps the stack trace of a defect", async () => {
     const ran = await run([], {}, () => Promise.reject(new TypeError("x is not a function")));
     expect(ran).toMatchObject({ code: 1, stderr: expect.stringMatching(/^TypeError: x is not a function\n\s+at /) as string });
+  });
+});
+
+describe("the one program", () => {
+  const scripts = (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: Record<string, string> }).scripts;
+  const commands = main().commands.map((command) => command.name());
+
+  test("has every alias of npm's as a command", () => {
+    const called = Object.values(scripts).flatMap((line) => /^node scripts\/run\.cjs (\S+)/.exec(line)?.[1] ?? []);
+    expect(called.length).toBeGreaterThan(15);
+    expect(called.filter((name) => !commands.includes(name))).toEqual([]);
+  });
+
+  test("has an alias of npm's for every command", () => {
+    expect(commands.filter((name) => name !== "complete" && scripts[name] === undefined)).toEqual([]);
+  });
+
+  test("lists every command in its help but the shell's own", () => {
+    const help = main().helpInformation();
+    expect(commands.filter((name) => !new RegExp(`^  ${name} `, "m").test(help))).toEqual(["complete"]);
+  });
+
+  test("completes commands, options, stacks and nodes in bash", () => {
+    const lines = ["fail", "failover --dry", "status --stack st", "rejoin pg1"];
+    const script = `eval "$("$NODE" scripts/run.cjs completion bash)"; compopt() { :; }
+      for line; do
+        COMP_WORDS=(postgres-replica $line) COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); __postgres_replica_complete; echo \${COMPREPLY[@]}
+      done`;
+    const ran = spawnSync("bash", ["-c", script, "bash", ...lines], {
+      cwd: ROOT,
+      encoding: "utf8",
+      env: { ...process.env, NODE: process.execPath },
+    });
+    expect([ran.stdout, ran.stderr]).toEqual(["failover\n--dry-run\nstaging\npg1\n", ""]);
   });
 });
 
