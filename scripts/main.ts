@@ -181,6 +181,17 @@ export function main(): Command {
     ({ testName }, groups) => quality().test(groups, testName),
   );
   does(commandLine(all, "check", "Format, lint and type-check.", { stack: false }), () => quality().check());
+  does(
+    commandLine(
+      all,
+      "test:mutation",
+      "Changes core/ in small ways, one at a time, and looks whether a test notices; an hour and more for all of it. See tests/mutation.md.",
+      { stack: false },
+    )
+      .argument("[options...]", "Stryker's own, such as --mutate core/grammar/lsn.ts, or --force")
+      .allowUnknownOption(),
+    (_options, given) => quality().testMutation(given),
+  );
   does<{ list?: boolean }>(
     commandLine(all, "test:breaks", "Breaks the product in the ways of tests/breaks, one at a time, and looks whether the tests notice.", {
       stack: false,

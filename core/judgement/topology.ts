@@ -217,6 +217,9 @@ function problemsOf(
   primaries: readonly Answering[],
 ): Problem[] {
   const up = `npm run up -- --stack ${stack}`;
+  if (observed.every((node) => node.containerState === null)) {
+    return [{ node: "", what: "the stack is not up: none of its containers is there", fix: up }];
+  }
   const problems: Problem[] = [];
   if (primaries.length > 1) {
     const names = primaries.map((p) => p.name).join(" and ");
@@ -266,12 +269,21 @@ function problemsOf(
     problems.push({
       node: "",
       what: "no node is primary",
-      fix: observed.some((n) => n.containerState === null)
-        ? up
-        : `npm run failover -- --stack ${stack} (or, when it was only stopped, docker start its container)`,
+      fix: observed.some((n) => n.containerState === null) ? up : withoutPrimary(stack, observed),
     });
   }
   return problems;
+}
+
+/** What to run when no node is primary, and each has its container: who is to be promoted has to answer. */
+function withoutPrimary(stack: string, observed: readonly Observation[]): string {
+  if (observed.some(isStandby)) {
+    return `npm run failover -- --stack ${stack} (or, when it was only stopped, docker start its container)`;
+  }
+  const down = observed.filter((node) => roleOf(node) === "down" && node.containerState !== "restarting");
+  return down.length === 0
+    ? `npm run status -- --stack ${stack} (again, when what is said of the nodes above is done)`
+    : `docker start ${down.map((node) => node.container).join(" ")} (no standby answers that could be promoted; each asks the others before it writes)`;
 }
 
 /** What to do about tablespaces; see {@link tablespaces}. */

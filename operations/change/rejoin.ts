@@ -4,7 +4,7 @@ import { hasNoCluster, needsClone } from "../../core/judgement/reason";
 import { dropSlotSql } from "../../core/sql/slots";
 import { assess, isPrimary, LEAVE_TABLESPACES, type Observation, tablespaces } from "../../core/judgement/topology";
 import { UserError } from "../errors";
-import { nodeOf, NodeControl } from "../engine/nodeControl";
+import { isStopped, nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
 import { BOUNDS, bringBack, exclusively, isCloning, names, refuseChangedPassword, say, streams } from "./promotion";
 import { readStackConfig } from "../deploy/workspace";
@@ -72,7 +72,9 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
   }
   const source = new NodeControl(config, nodeOf(config, primary.name));
   const passfile = await source.passfile();
-  say(`stopping ${name}`);
+  if (!isStopped(node.containerState)) {
+    say(`stopping ${name}`);
+  }
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }

@@ -155,7 +155,7 @@ async function pulumi(stack: string, args: string[]): Promise<number> {
     const result = await child;
     if (result.stderr.includes("incorrect passphrase")) {
       console.error(
-        `error: the passphrase does not fit stack ${stack}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which the stack was made`,
+        `error: the passphrase does not fit stack ${stack}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which the stack was made. When Pulumi.${stack}.yaml has the salt of another passphrase and no value with secure:, remove its line encryptionsalt`,
       );
     }
     if (result.exitCode !== 0 && existsSync(log)) {

@@ -389,4 +389,4 @@ function reasonOf(stderr: string, node: string): string {
   return said.replace(`the WAL of node ${node} cannot be read: `, "");
 }
 
-const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);
+export const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);

@@ -52,7 +52,10 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
     throw new UserError(`stack "${stack}" has no primary to verify. Run: npm run status -- --stack ${stack}`);
   }
   if (standbys.length === 0) {
-    throw new UserError(`stack "${stack}" has no standby to verify. Run: npm run status -- --stack ${stack}`);
+    const others = found.nodes.filter((node) => node !== primary).map((node) => `${node.name} (${node.role})`);
+    throw new UserError(
+      `stack "${stack}" has no standby to verify: ${others.length === 0 ? `${primary.name} is its only node` : `of ${others.join(", ")} none answers as one`}. Run: npm run status -- --stack ${stack}`,
+    );
   }
   const urls = await nodeUrls(stack);
   const connect = async (node: string): Promise<Client> => {

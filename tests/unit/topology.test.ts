@@ -132,6 +132,27 @@ describe("no primary", () => {
     expect(problemsOf(assess("prod", [silent("pg1", null), standby("pg2")]), "")[0]?.fix).toBe("npm run up -- --stack prod");
   });
 
+  test("is fixed by a start, and not by a failover, when no standby answers that could be promoted", () => {
+    const all = look(silent("pg1", "exited"), silent("pg2", "created"));
+    expect(problemsOf(all, "")[0]?.fix).toBe(
+      "docker start postgres-replica-dev-pg1 postgres-replica-dev-pg2 (no standby answers that could be promoted; each asks the others before it writes)",
+    );
+    expect(problemsOf(look(silent("pg1", "exited"), silent("pg2", "restarting")), "")[0]?.fix).toMatch(
+      /^docker start postgres-replica-dev-pg1 \(/,
+    );
+    expect(problemsOf(look(silent("pg1", "running"), silent("pg2", "restarting")), "")[0]?.fix).toMatch(
+      /^npm run status -- --stack dev \(/,
+    );
+  });
+
+  test("of a stack that has no container at all is one problem, and not one for each node", () => {
+    const status = look(silent("pg1", null), silent("pg2", null));
+    expect(status.problems).toEqual([
+      { node: "", what: "the stack is not up: none of its containers is there", fix: "npm run up -- --stack dev" },
+    ]);
+    expect(exitCodeOf(status)).toBe(2);
+  });
+
   test("makes no claim on lag and slots, which only a primary knows", () => {
     expect(look(standby("pg2")).nodes[0]).toMatchObject({ role: "standby", lagBytes: null, syncState: null, slot: null, walStatus: null });
   });
