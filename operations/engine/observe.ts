@@ -2,7 +2,7 @@ import { randomBytes } from "crypto";
 import type { StackConfig } from "../../core/config";
 import { driftSql, readDriftFacts } from "../../core/judgement/drift";
 import { containerName, labelFilter, LABELS } from "../../core/model/names";
-import { reasonIn } from "../../core/judgement/reason";
+import { reasonIn, refusesSettings } from "../../core/judgement/reason";
 import { NODE_SQL, type Observation, readReport } from "../../core/judgement/topology";
 import { containerStates, docker, logLines, sqlIn } from "./docker";
 import { firstLine, UserError } from "../errors";
@@ -41,8 +41,12 @@ export async function observe(config: StackConfig, options: { drift?: boolean; h
     };
   });
   // Of a server that ends at every start only its log says what somebody has changed.
-  return options.drift === true ? withReasons(observed, on, ({ containerState }) => containerState === "restarting") : observed;
+  return options.drift === true ? withReasons(observed, on, mayLoop) : observed;
 }
+
+/** Whether a node may be one that ends soon after every start: between two of them, or just started anew. */
+const mayLoop = ({ server, containerState }: Observation): boolean =>
+  server === null && (containerState === "restarting" || containerState === "running");
 
 /** Asks the log of some of the nodes. */
 function withReasons(
@@ -51,7 +55,18 @@ function withReasons(
   which: (node: Observation) => boolean,
 ): Promise<Observation[]> {
   return Promise.all(
-    observed.map(async (node) => (which(node) ? { ...node, reason: reasonIn(await logLines(node.container, 30, on)) } : node)),
+    observed.map(async (node) => {
+      if (!which(node)) {
+        return node;
+      }
+      const reason = reasonIn(await logLines(node.container, 30, on));
+      if (reason !== "" || !mayLoop(node)) {
+        return { ...node, reason };
+      }
+      // Just started anew, it has said nothing yet, and what it said before is still so.
+      const before = reasonIn(await logLines(node.container, 30, on, true));
+      return refusesSettings(before) ? { ...node, reason: before } : node;
+    }),
   );
 }
 

@@ -1,4 +1,3 @@
-import { docker } from "../../operations/engine/docker";
 import { volumeName } from "../../core/model/names";
 import { freePorts, OWN_IMAGE, type StackFile } from "../integration/checkout";
 import { Cluster } from "./cluster";
@@ -38,11 +37,7 @@ describe("a node that stops again and again because of its settings", () => {
   test("written into its volume by hand: preview says it, and up brings the stack's settings", async () => {
     await inVolume("pg2", "echo \"wrk_mem = '8MB'\" >>own/node.conf");
     await loops("pg2");
-    expect(await reason("pg2")).toEqual([
-      expect.stringMatching(
-        new RegExp(`^its container stops again and again: configuration file .* contains errors\\. Run: npm run up -- --stack `),
-      ),
-    ]);
+    expect(await reason("pg2")).toEqual([expect.stringMatching(/: configuration file .* contains errors\. Run: npm run up -- --stack /)]);
     const preview = await cluster.checkout.pulumi(cluster.stack, "preview", "--diff");
     expect(preview.stdout).toMatch(/its server does not start with the settings that it has/);
 
@@ -52,13 +47,13 @@ describe("a node that stops again and again because of its settings", () => {
     await cluster.expectZeroDiff();
   });
 
-  test("of an older config, on both nodes, with no primary left: up brings the new ones, and no row is lost", async () => {
+  test("of an older config, or by ALTER SYSTEM, with no primary left: up brings the new ones, and no row is lost", async () => {
     await cluster.sql("pg1", "CREATE TABLE kept AS SELECT 7 AS seven");
+    await inVolume("pg2", "echo \"max_wal_senders = '9999999'\" >>data/postgresql.auto.conf");
+    await loops("pg2");
     // As an older version took it: it was written, and counted at the next start.
-    for (const node of ["pg2", "pg1"]) {
-      await inVolume(node, "echo \"shared_preload_libraries = 'an_old_one'\" >>own/node.conf");
-      await loops(node);
-    }
+    await inVolume("pg1", "echo \"shared_preload_libraries = 'an_old_one'\" >>own/node.conf");
+    await loops("pg1");
     expect((await cluster.status()).primary).toBeNull();
     cluster.checkout.writeStack(cluster.stack, { ...config, parameters: { work_mem: "5MB" } });
 
@@ -70,13 +65,6 @@ describe("a node that stops again and again because of its settings", () => {
       "5MB",
     ]);
     expect(await cluster.sql("pg2", "SELECT seven FROM kept")).toBe("7");
-  });
-
-  test("by ALTER SYSTEM over one of the stack's own: up takes it back", async () => {
-    await inVolume("pg2", "echo \"max_wal_senders = '9999999'\" >>data/postgresql.auto.conf");
-    await loops("pg2");
-    await cluster.must("up");
-    await cluster.healthy();
     expect(await inVolume("pg2", "grep -c max_wal_senders data/postgresql.auto.conf || true")).toBe("0\n");
   });
 
@@ -93,7 +81,6 @@ describe("a node that stops again and again because of its settings", () => {
     await inVolume("pg2", "sed -i '/wrk_mem/d' data/postgresql.auto.conf");
     await cluster.must("up");
     await cluster.healthy();
-    expect((await docker(["ps", "-aq", "--filter", `name=${cluster.container("pg2")}-`])).stdout).toBe("");
-    await cluster.expectZeroDiff();
+    expect(await cluster.docker("ps", "-aq", "--filter", `name=${cluster.container("pg2")}-`)).toBe("");
   });
 });
