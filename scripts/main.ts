@@ -3,6 +3,7 @@
 import { Argument, type Command } from "commander";
 import { bytesText } from "../core/grammar/bytes";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/sql/queries";
+import { DEFAULT_LIMITS } from "../core/judgement/findings";
 import { PROJECT } from "../core/model/names";
 import { UserError } from "../operations/errors";
 import { commandLine, type CommonOptions, does, program, runProgram } from "./cli";
@@ -81,8 +82,8 @@ export function main(): Command {
       "One look, for cron: no replica connected, lag, a slot inactive or lost. Exit code 0 all well, 1 alert, 2 could not tell.",
       { json: true },
     )
-      .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LAG_THRESHOLD_BYTES))
-      .option("--lag-seconds <seconds>", "seconds of lag above which to alert", "60")
+      .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LIMITS.lagBytes))
+      .option("--lag-seconds <seconds>", "seconds of lag above which to alert", String(DEFAULT_LIMITS.lagSeconds))
       .option("--webhook <url>", "post the alerts there as JSON, when there are any"),
     ({ stack, json, lagBytes, lagSeconds, webhook }) =>
       (require("../operations/look/alert") as typeof import("../operations/look/alert")).alert(stack, {
@@ -180,7 +181,12 @@ export function main(): Command {
       .option("-t, --test-name <pattern>", "only the tests whose name matches"),
     ({ testName }, groups) => quality().test(groups, testName),
   );
-  does(commandLine(all, "check", "Format, lint and type-check.", { stack: false }), () => quality().check());
+  does(
+    commandLine(all, "check", "Format, lint and types of all: TypeScript, shell, Dockerfiles, Go. Tools that are missing are installed.", {
+      stack: false,
+    }),
+    () => quality().check(),
+  );
   does(
     commandLine(
       all,

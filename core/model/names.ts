@@ -53,6 +53,9 @@ export const SAMPLE_DATABASE = "ecommerce";
 export const CONTAINER_PORT = 5432;
 /** Where a node's volume is mounted; the cluster itself is in `data` below it. */
 export const NODE_ROOT = "/var/lib/pgnode";
+/** What is put into the volume of a stopped node for its next start; see image/pgnode/head.sh for what each one means. */
+export const MARKS = ["fenced", "reclone", "rejoin-once", "drop-old"] as const;
+export type Mark = (typeof MARKS)[number];
 
 const DNS_LABEL = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
 

@@ -1,8 +1,23 @@
 import { readFileSync } from "fs";
 import { join } from "path";
+import { CONTAINER_PORT, MARKS, NODE_ROOT, REPLICATION_ROLE } from "./names";
 
-/** The program that runs in every container; see its head for what it does. */
-export const PGNODE_SCRIPT = readFileSync(join(__dirname, "..", "..", "image", "pgnode.sh"), "utf8");
+/** The parts of the program, in the order in which they are joined: constants are set before a function is called. */
+const PARTS = ["head", "lib", "room", "config", "birth", "peers", "guard", "rejoin", "serve", "marks", "evidence", "main"] as const;
+
+/** What the program and the rest of the project know by the same name. No value has a character that a shell minds. */
+const NAMES = `#!/bin/sh
+# pgnode, joined of image/pgnode/*.sh. The names that the rest of the project uses too:
+ROOT=${NODE_ROOT}
+PORT=${CONTAINER_PORT}
+REPLICATION_ROLE=${REPLICATION_ROLE}
+MARKS='${MARKS.join(" ")}'
+`;
+
+const read = (part: string): string => readFileSync(join(__dirname, "..", "..", "image", "pgnode", `${part}.sh`), "utf8");
+
+/** The program that runs in every container; see image/pgnode/head.sh for what it does. */
+export const PGNODE_SCRIPT = [NAMES, ...PARTS.map(read)].join("\n");
 
 /** Where the program is in a node's container. */
 export const PGNODE_PATH = "/usr/local/bin/pgnode";

@@ -5,7 +5,7 @@ import type { NodeConfig, StackConfig } from "../../core/config";
 import { clusterOf, nodeEnvironment, sourceConninfo } from "../../core/model/cluster";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
 import { imageName } from "../../core/model/image";
-import { containerName, labelsOf, networkName, NODE_ROOT, slotName, volumeName } from "../../core/model/names";
+import { containerName, labelsOf, type Mark, networkName, NODE_ROOT, slotName, volumeName } from "../../core/model/names";
 import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { shellWord } from "../../core/grammar/quoting";
@@ -29,9 +29,6 @@ export function nodeOf(config: StackConfig, name: string): NodeConfig {
   }
   return node;
 }
-
-/** What is put into the volume of a stopped node for its next start; see the head of image/pgnode.sh. */
-export type Mark = "fenced" | "reclone" | "rejoin-once" | "drop-old";
 
 /** One node's container, and what failover, switchover and rejoin do to it. */
 export class NodeControl {

@@ -1,4 +1,4 @@
-import { BOUNDS } from "../../operations/change/promotion";
+import { BOUNDS } from "../../operations/change/bounds";
 import { OWN_IMAGE } from "../integration/checkout";
 import { HandMade, program } from "./handMade";
 

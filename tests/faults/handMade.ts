@@ -4,14 +4,14 @@ import { tmpdir } from "os";
 import { join } from "path";
 import { docker, sqlIn } from "../../operations/engine/docker";
 import { NodeControl, nodeOf } from "../../operations/engine/nodeControl";
-import { until } from "../../operations/change/promotion";
+import { until } from "../../operations/engine/poll";
 import { clusterOf, nodeEnvironment } from "../../core/model/cluster";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { passfile } from "../../core/grammar/conninfo";
 import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { rolesSql } from "../../core/sql/roles";
-import type { Status } from "../../core/judgement/topology";
+import type { Status } from "../../operations/look/documents";
 import { Checkout, OWN_IMAGE, type Ran } from "../integration/checkout";
 
 /** The password of every role at first. */

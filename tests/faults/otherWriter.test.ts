@@ -218,6 +218,11 @@ describe("a node that was primary, beside one that recovers from a crash", () =>
     await nodes.docker("stop", nodes.container("pg2"));
     await nodes.docker("start", nodes.container("pg1"));
     await nodes.until("pg1 to be writable", () => isWriter("pg1"));
+    await nodes.docker("start", nodes.container("pg2"));
+    await nodes.until("pg2 to end", () => ended("pg2"));
+    expect(await nodes.log("pg2")).toMatch(
+      /pgnode: pg1 is primary on timeline 3, which is older than this node's 4\. Node pg2 stays down, .*\n$/,
+    );
     const refused = await nodes.run("rejoin", ["pg2"]);
     const stack = nodes.config.stack;
     expect([refused.exitCode, refused.stderr]).toEqual([

@@ -5,7 +5,7 @@ import * as observing from "../../operations/engine/observe";
 import { planOf } from "../../components/stack";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { removeDebris } from "../../operations/guard/debris";
 import { newestKept } from "../../operations/guard/kept";
 import { exportedResources, knownNodes, type PriorState, readPrior, type StateResource } from "../../operations/guard/prior";
@@ -272,7 +272,8 @@ describe("a node that is taken out", () => {
 });
 
 describe("a port", () => {
-  const held = (port: number, ...by: string[]): Partial<Survey> => ({ ports: new Map([[port, by]]) });
+  const inState = (state: string): Found[] => ALL.map((one) => (one.kind === "container" ? { ...one, state } : one));
+  const held = (port: number, ...by: string[]): Partial<Survey> => ({ ports: new Map([[port, by]]), found: inState("exited") });
 
   test("that another container holds is refused with that container's name", () => {
     expect(refusals.refusal(judge(held(5432, "somebody-elses")))).toBe(
@@ -291,6 +292,13 @@ describe("a port", () => {
       ask: [expect.objectContaining({ name: "pg1" }), expect.objectContaining({ name: "pg3" })],
     });
   });
+});
+
+test("a port is not asked of the machine where its own container comes and goes, and may hold it at any moment", () => {
+  const ports = new Map([[5431, ["postgres-replica-dev-pg1"]]]);
+  const flapping = (state: string): Found[] => ALL.map((one) => (one.name === "postgres-replica-dev-pg2" ? { ...one, state } : one));
+  const asked = (state: string): string[] => refusals.takenPort(judge({ ports, found: flapping(state) })).ask.map(({ name }) => name);
+  expect(["restarting", "running", "exited"].map((state) => asked(state).includes("pg2"))).toEqual([false, false, true]);
 });
 
 test("the most important refusal is said, and every one is one line", () => {

@@ -1,5 +1,5 @@
 import { createHash } from "crypto";
-import { readFileSync } from "fs";
+import { readdirSync, readFileSync } from "fs";
 import { join } from "path";
 import { DEFAULTS, parseConfig } from "../../core/config";
 import { HOST_SCRIPTS } from "../../core/model/hostScripts";
@@ -49,8 +49,13 @@ describe("what provides the image", () => {
 
 describe("the programs that the stack brings along", () => {
   test("are the files of image/, each a program for a POSIX shell", () => {
-    expect(PGNODE_SCRIPT).toBe(textOf("pgnode.sh"));
-    expect(PGNODE_SCRIPT).toMatch(/^#!\/bin\/sh\n/);
+    const parts = readdirSync(join(__dirname, "..", "..", "image", "pgnode")).filter((name) => name.endsWith(".sh"));
+    const texts = parts.map((part) => textOf("pgnode", part));
+    texts.forEach((text) => expect(PGNODE_SCRIPT).toContain(text));
+    const names = texts.reduce((rest, text) => rest.replace(text, ""), PGNODE_SCRIPT);
+    expect(names.trimEnd()).toMatch(
+      /^#!\/bin\/sh\n# pgnode, joined .*\nROOT=\/var\/lib\/pgnode\nPORT=5432\nREPLICATION_ROLE=replica_user\nMARKS='fenced reclone rejoin-once drop-old'$/,
+    );
     expect(PGNODE_PATH).toMatch(/^\/usr\/local\/bin\/pgnode$/);
     expect(provideImage("postgres:17").script).toBe(textOf("host", "provide-image.sh"));
   });

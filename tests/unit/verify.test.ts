@@ -3,7 +3,7 @@ import * as observing from "../../operations/engine/observe";
 import * as workspace from "../../operations/deploy/workspace";
 import { UserError } from "../../operations/errors";
 import { parseConfig } from "../../core/config";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { primary, silent } from "./observations";
 
 jest.mock("../../operations/engine/observe", () => ({
@@ -29,11 +29,11 @@ describe("verify, before it tries anything,", () => {
 
   test("says that a node is alone", async () => {
     seen(primary("pg1", []));
-    await expect(verify("dev", false)).rejects.toThrow(/has no standby to verify: pg1 is its only node\. Run: /);
+    await expect(verify("dev", false)).rejects.toThrow(/has no standby to verify: its only node is the primary\. Run: /);
   });
 
   test("says that there is no primary", async () => {
     seen(silent("pg1", "exited"), silent("pg2", "exited"));
-    await expect(verify("dev", false)).rejects.toThrow(/has no primary to verify\. Run: /);
+    await expect(verify("dev", false)).rejects.toThrow(/cannot be verified: no node is primary\. Run: docker start /);
   });
 });

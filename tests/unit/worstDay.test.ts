@@ -1,6 +1,6 @@
 import * as docker from "../../operations/engine/docker";
 import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
-import { until } from "../../operations/change/promotion";
+import { until } from "../../operations/engine/poll";
 import { parseConfig } from "../../core/config";
 
 jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));

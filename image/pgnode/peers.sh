@@ -1,0 +1,86 @@
+# A connection whose other end has vanished ends within half a minute.
+KEEPALIVE='keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000'
+
+# ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
+# there and does not let this node in; "starting" when it is there and lets nobody in yet or any more; "recovering" when it may
+# also be a standby that waits for WAL, which only this node may have; nothing when it does not answer. The timeline of a
+# standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
+ask() {
+    local file told
+    for file in passfile passfile.before; do
+        [ -f "$ROOT/$file" ] || continue
+        told=$(PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
+            -d "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE dbname=postgres replication=database passfile=$ROOT/$file" \
+            -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>&1 |
+            sed -n 's/^\([0-9][0-9]*\) \([0-9][0-9]*\) .*/\2 \1/;t first
+                /^primary$/b role
+                /^standby$/b role
+                s/.*the database system is \(starting up\|in recovery mode\|shutting down\).*/starting/p
+                # Since version 15 that is said of a primary in crash recovery too.
+                s/.*the database system is not yet accepting connections.*/recovering/p
+                b
+                :first
+                h;b
+                :role
+                G;s/\n/ /;p')
+        # Up to version 13 a standby that waits for WAL is "starting up".
+        [ "$told" != starting ] || [ "$(image_major)" -ge 14 ] || told=recovering
+        if [ -n "$told" ]; then
+            echo "$told"
+            return 0
+        fi
+    done
+    # It needs no login.
+    ! pg_isready -q -t 2 -h "${1%:*}" -p "${1##*:}" || echo refused
+}
+
+# Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any peer, SILENT how
+# many do not answer, STARTING and RECOVERING those of which ask says so, REFUSED those that do not let this node in, FOREIGN
+# the primary of another cluster. A node that is to be cloned in any case has no cluster to compare.
+look_around() {
+    local system peer answer timeline theirs
+    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 STARTING='' RECOVERING='' REFUSED='' FOREIGN=''
+    system=
+    [ -e "$ROOT/reclone" ] || [ ! -f "$DATA/PG_VERSION" ] || system=$(control 'Database system identifier' 2>/dev/null)
+    for peer in $(own_setting pgnode.members); do
+        [ "${peer%%=*}" != "$PGNODE_NAME" ] || continue
+        answer=$(ask "${peer#*=}")
+        if [ -z "$answer" ]; then
+            SILENT=$((SILENT + 1))
+            continue
+        fi
+        case $answer in
+        refused)
+            REFUSED="$REFUSED${REFUSED:+ and }${peer%%=*}"
+            continue
+            ;;
+        starting)
+            STARTING="$STARTING${STARTING:+ and }${peer%%=*}"
+            continue
+            ;;
+        recovering)
+            RECOVERING="$RECOVERING${RECOVERING:+ and }${peer%%=*}"
+            continue
+            ;;
+        esac
+        timeline=${answer#* } theirs=${answer##* }
+        timeline=${timeline% *}
+        if [ -n "$system" ] && [ "$theirs" != "$system" ]; then
+            case $answer in primary*) FOREIGN="${peer%%=*} is the primary of another cluster (system identifier $theirs, this node's is $system)" ;; esac
+            continue
+        fi
+        [ "$timeline" -le "$NEWEST" ] || NEWEST=$timeline
+        if [ "${answer%% *}" = primary ] && [ "$timeline" -ge "$PRIMARY_TIMELINE" ]; then
+            PRIMARY=${peer#*=} PRIMARY_TIMELINE=$timeline
+        fi
+    done
+}
+
+# How to connect to HOST:PORT as the replication role.
+source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 $KEEPALIVE"; }
+
+# This node's slot on the primary. It may be there already; without one the primary could throw away what
+# this node needs, and would not let it stream.
+reserve_slot() {
+    timeout 10 psql -XAtq -d "$1 replication=true dbname=postgres" -c "CREATE_REPLICATION_SLOT $(own_setting primary_slot_name) PHYSICAL RESERVE_WAL" </dev/null >/dev/null 2>&1 || true
+}

@@ -1,0 +1,109 @@
+import type { StackConfig } from "../../core/config";
+import { REPLICATION_ROLE } from "../../core/model/names";
+import { cannotClone, isRefused, needsClone } from "../../core/judgement/reason";
+import type { Observation } from "../../core/judgement/observation";
+import { type Topology, topologyOf } from "../../core/judgement/topology";
+import { lateBy, passwordChanged } from "../../core/judgement/words";
+import { UserError } from "../errors";
+import type { NodeControl } from "../engine/nodeControl";
+import { observe } from "../engine/observe";
+import { adviceOf, npmRun } from "../look/advice";
+import { BOUNDS } from "./bounds";
+import { say } from "./report";
+
+/** Whether a node is a standby that streams through its slot. */
+export function streams({ nodes }: Topology, name: string): boolean {
+  const own = nodes.find((n) => n.name === name);
+  return own?.role === "standby" && own.state === "streaming" && own.slot !== null && own.walStatus !== "lost";
+}
+
+/** A node that is to become a standby has to log in to the primary. @throws UserError when it could not. */
+export function refuseChangedPassword(stack: string, primary: Observation): void {
+  if (primary.server?.changedPasswords.includes(REPLICATION_ROLE) === true) {
+    throw new UserError(
+      `${passwordChanged([REPLICATION_ROLE], primary.name)}, so no standby could connect. Set it again with: ${npmRun("up", stack)}`,
+    );
+  }
+}
+
+/**
+ * Starts a node and waits until it streams through its slot, or says in its own words why it does not.
+ * A node that turns out to need WAL that is nowhere is told to clone, once.
+ */
+export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
+  const { name } = node.node;
+  let moved = performance.now();
+  let progress = "";
+  let told = "";
+  let cloned = false;
+  await node.start();
+  // Docker counts its own restarts, and forgets them only when the node was not running at all.
+  let restarts = await node.restarts();
+  let refused = Infinity;
+  let late = Infinity;
+  let ended = 0;
+  for (;;) {
+    const observed = await observe(config);
+    if (streams(topologyOf(observed), name)) {
+      return;
+    }
+    const words = await node.lastWords();
+    if (words !== told && words !== "" && !/ UTC \[\d+\] /.test(words)) {
+      told = words;
+      say(`${name}: ${words}`);
+    }
+    // How long it takes is up to the size of the data: what ends the wait is that nothing moves.
+    const own = observed.find((o) => o.name === name);
+    const server = own?.server;
+    if (server?.inRecovery === false) {
+      throw new UserError(`node ${name} has become primary meanwhile, so it rejoins nobody. Run: ${npmRun("status", config.stack)}`);
+    }
+    const now = [words, await node.lastLine(), server?.lsn, server?.replayLsn].join("\n");
+    if (now !== progress) {
+      progress = now;
+      moved = performance.now();
+    }
+    const reason = await node.reason();
+    if (cannotClone(reason)) {
+      await node.fence(0);
+      throw new UserError(`${reason}. Node ${name} is stopped until then`);
+    }
+    // The node has the primary's password file by now. A moment later the log may still be about the one before.
+    refused = isRefused(reason) ? Math.min(refused, performance.now()) : Infinity;
+    if (performance.now() - refused > BOUNDS.refused * 1000) {
+      throw new UserError(`node ${name} does not stream: the primary refuses its login (${reason}). Run: ${npmRun("up", config.stack)}`);
+    }
+    late = server?.applyDelay != null && !server.localWalRead ? Math.min(late, performance.now()) : Infinity;
+    if (own !== undefined && performance.now() - late > BOUNDS.refused * 1000) {
+      throw new UserError(
+        `node ${name} is a standby again, and does not stream before it has replayed the WAL that it has, which is ${lateBy(server?.applyDelay ?? "")}. To have that at once, run: ${adviceOf({ do: "replay-at-once", container: own.container }, config.stack)}`,
+      );
+    }
+    if (needsClone(reason) && !cloned) {
+      cloned = true;
+      say(`${name} cannot go on (${reason}): cloning it anew`);
+      await node.fence(BOUNDS.shutdown);
+      await node.mark("reclone");
+      await node.mark("rejoin-once");
+      await node.start();
+      restarts = await node.restarts();
+    }
+    // Where Docker starts it again, it is "restarting" between two starts.
+    ended = own?.containerState === "exited" ? ended + 1 : 0;
+    if ((await node.restarts()) - restarts >= 3 || ended >= 5) {
+      await node.fence(0);
+      throw new UserError(
+        `node ${name} does not come up: ${reason || words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,
+      );
+    }
+    if (performance.now() - moved > BOUNDS.rejoin * 1000) {
+      throw new UserError(
+        `node ${name} does not stream, and has shown no progress for ${BOUNDS.rejoin} s. Its log: docker logs ${node.container}`,
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Whether a node's last words say that it is being cloned. */
+export const isCloning = (words: string): boolean => /\bcloning node\b/.test(words);

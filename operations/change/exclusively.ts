@@ -1,0 +1,21 @@
+import type { StackConfig } from "../../core/config";
+import { acquireLock } from "./lock";
+import { say } from "./report";
+
+/**
+ * Runs what fences or promotes: while it does, nothing else changes the stack.
+ *
+ * @param who The command, in words, for those who have to wait for it.
+ * @param seconds How long to wait for another one. @default 0
+ * @throws UserError when that one still runs.
+ */
+export async function exclusively<T>(config: StackConfig, who: string, action: () => Promise<T>, seconds = 0): Promise<T> {
+  const { stack } = config;
+  const host = config.nodes[0]?.dockerHost;
+  const lock = await acquireLock(host === undefined ? { stack } : { stack, host }, who, { seconds, say });
+  try {
+    return await action();
+  } finally {
+    await lock.release();
+  }
+}

@@ -1,0 +1,70 @@
+import type { StackConfig } from "../../core/config";
+import { stepOf } from "../../core/judgement/changeOfRoles";
+import { isStandby, type Observation } from "../../core/judgement/observation";
+import { UserError } from "../errors";
+import type { NodeControl } from "../engine/nodeControl";
+import { controlOf } from "../engine/nodeControls";
+import { npmRun } from "../look/advice";
+import { BOUNDS } from "./bounds";
+import type { Journal, Note } from "./journal";
+import { say } from "./report";
+
+/** After a promotion: the survivors' slots, a write. Returns the seconds since `start`. */
+export async function finish(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  promoted: string,
+  observed: readonly Observation[],
+  start = performance.now(),
+): Promise<number> {
+  const survivors = observed.filter((node) => isStandby(node) && node.name !== promoted).map((node) => node.name);
+  const primary = controlOf(nodes, promoted);
+  await Promise.all([primary.makeSlots(survivors), config.synchronous === undefined ? primary.write(BOUNDS.write) : undefined]);
+  if (config.synchronous !== undefined) {
+    say(`waiting until a standby confirms a write, ${BOUNDS.confirm} s at most`);
+    await primary.write(BOUNDS.confirm).catch(() => {
+      throw new UserError(
+        `${promoted} is primary, but no standby confirms its writes within ${BOUNDS.confirm} s (config key synchronous). Bring a node back with: ${npmRun("rejoin", config.stack, "NODE")}; then run failover again to finish`,
+      );
+    });
+  }
+  return (performance.now() - start) / 1000;
+}
+
+/**
+ * Finishes a promotion that was interrupted, when there is one. With `dryRun` it only says so.
+ * @returns what was finished, with the seconds until a write was accepted; undefined when nothing had been interrupted.
+ */
+export async function finishInterrupted(
+  config: StackConfig,
+  nodes: Map<string, NodeControl>,
+  observed: readonly Observation[],
+  journal: Journal,
+  dryRun = false,
+): Promise<(Note & { seconds: number }) | undefined> {
+  const change = journal.read();
+  if (change === undefined || stepOf("failover", change, observed) !== "finish") {
+    return undefined;
+  }
+  const { promoted, from } = change;
+  if (dryRun) {
+    say(`would finish an interrupted promotion of ${promoted}`);
+    return { ...change, seconds: 0 };
+  }
+  say(`an interrupted promotion of ${promoted} is finished`);
+  if (from !== undefined && config.synchronous !== undefined && observed.some((node) => node.name === from && node.server === null)) {
+    // After a switchover the old primary may be the standby that has to confirm.
+    await controlOf(nodes, from).mark("rejoin-once");
+    await controlOf(nodes, from).start();
+  }
+  const seconds = await finish(config, nodes, promoted, observed);
+  await settle(controlOf(nodes, promoted));
+  return { ...change, seconds };
+}
+
+/** The last step of a promotion. It is not waited for before the first write, and a failure spoils nothing. */
+export async function settle(primary: NodeControl): Promise<void> {
+  await primary
+    .checkpointTimeline()
+    .catch((error: Error) => say(`${primary.node.name} has not made a checkpoint (${error.message}); a node that rejoins may wait for it`));
+}

@@ -1,0 +1,15 @@
+import type { StackConfig } from "../../core/config";
+import { UserError } from "../errors";
+import { NodeControl } from "./nodeControl";
+
+/** The control of every node, by name. */
+export const controls = (config: StackConfig): Map<string, NodeControl> =>
+  new Map(config.nodes.map((n) => [n.name, new NodeControl(config, n)]));
+
+export function controlOf(nodes: Map<string, NodeControl>, name: string): NodeControl {
+  const found = nodes.get(name);
+  if (found === undefined) {
+    throw new UserError(`no node "${name}"`);
+  }
+  return found;
+}
