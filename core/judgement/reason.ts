@@ -63,6 +63,17 @@ export function needsClone(reason: string): boolean {
   ].some((pattern) => pattern.test(reason));
 }
 
+/** Whether a server says that it does not start with the settings that it has; REFUSED in image/host/configure.sh says the same. */
+export function refusesSettings(reason: string): boolean {
+  return [
+    /configuration file ".*" contains errors/,
+    /insufficient parameter settings/,
+    /could not load .*pg_hba\.conf/,
+    /could not map anonymous shared memory/,
+    /could not access file /,
+  ].some((pattern) => pattern.test(reason));
+}
+
 /** Whether a node says that it cannot be cloned as things are. Nothing was changed. */
 export function cannotClone({ code }: Pick<Said, "code">): boolean {
   return code === "no-room" || code === "tablespaces";
