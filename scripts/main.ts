@@ -3,7 +3,7 @@
 import { Argument, type Command } from "commander";
 import { bytesText } from "../core/grammar/bytes";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/sql/queries";
-import { DEFAULT_LIMITS } from "../core/judgement/findings";
+import { DEFAULT_LIMITS } from "../core/judgement/limits";
 import { PROJECT } from "../core/model/names";
 import { UserError } from "../operations/errors";
 import { commandLine, type CommonOptions, does, program, runProgram } from "./cli";
@@ -76,12 +76,9 @@ export function main(): Command {
     },
   );
   does<CommonOptions & { lagBytes: string; lagSeconds: string; webhook?: string }>(
-    commandLine(
-      all,
-      "alert",
-      "One look, for cron: no replica connected, lag, a slot inactive or lost. Exit code 0 all well, 1 alert, 2 could not tell.",
-      { json: true },
-    )
+    commandLine(all, "alert", "One look, for cron: what status shows as wrong. Exit code 0 all well, 1 alert, 2 could not tell.", {
+      json: true,
+    })
       .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LIMITS.lagBytes))
       .option("--lag-seconds <seconds>", "seconds of lag above which to alert", String(DEFAULT_LIMITS.lagSeconds))
       .option("--webhook <url>", "post the alerts there as JSON, when there are any"),

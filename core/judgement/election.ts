@@ -1,4 +1,5 @@
 import type { SynchronousConfig } from "../config";
+import type { Code } from "../model/names";
 import { lsnDiff } from "../grammar/lsn";
 import { type Answering, isStandby, type Observation } from "./observation";
 import type { Remedy } from "./findings";
@@ -21,6 +22,8 @@ export interface WalEnd {
 /** Why a node's WAL cannot be read: in its own words, on one line. */
 export interface Unreadable {
   unreadable: string;
+  /** @default the node itself says nothing of it */
+  code?: Code;
   /** As of {@link WalEnd}. */
   logicalSlots?: readonly string[];
 }

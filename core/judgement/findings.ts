@@ -1,7 +1,7 @@
 import { slotName } from "../model/names";
-import { DEFAULT_LAG_THRESHOLD_BYTES } from "../sql/queries";
+import { DEFAULT_LIMITS, type Limits } from "./limits";
 import { type Answering, type Disk, isPrimary, isStandby, type Observation } from "./observation";
-import { hasNoCluster, needsClone, refusesSettings } from "./reason";
+import { isDiskFull, needsClone, refusesSettings } from "./reason";
 import { nodeStatus, onlyPrimary, roleOf } from "./topology";
 
 /**
@@ -57,15 +57,6 @@ export type Finding<K extends Kind = Kind> = {
     remedy: Remedy;
   };
 }[K];
-
-/** From where on a standby is too far behind. */
-export interface Limits {
-  lagBytes: number;
-  /** Not for a standby that is late on purpose. */
-  lagSeconds: number;
-}
-
-export const DEFAULT_LIMITS: Limits = { lagBytes: DEFAULT_LAG_THRESHOLD_BYTES, lagSeconds: 60 };
 
 const SEVERITY: Readonly<Record<Kind, Severity>> = {
   "no-primary": "critical",
@@ -174,11 +165,11 @@ function reviving(node: Observation, primary: Answering | undefined): Remedy {
 }
 
 /** What helps a node whose log gives a reason; without one, the log itself. */
-function byReason({ name, container, reason }: Observation): Remedy {
-  if (needsClone(reason) || hasNoCluster(reason)) {
+function byReason({ name, container, reason, code }: Observation): Remedy {
+  if (needsClone(reason) || code === "no-cluster") {
     return { do: "rejoin", node: name };
   }
-  if (reason.includes("No space left on device")) {
+  if (isDiskFull(reason, code)) {
     return { do: "free-disk", comesBack: true };
   }
   return reason.includes("password authentication failed") || refusesSettings(reason) ? { do: "up" } : { do: "read-log", container };

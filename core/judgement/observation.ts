@@ -1,5 +1,5 @@
 import type { DriftFacts } from "./drift";
-import { NODE_ROOT } from "../model/names";
+import { type Code, NODE_ROOT } from "../model/names";
 import { CHANGED_PASSWORDS_SQL } from "../sql/roles";
 
 /** What the servers are asked, and what one look has found of every node. Nothing is judged here. */
@@ -99,6 +99,8 @@ export interface Observation {
   disk: Disk | null;
   /** What the log of a node that is not well gives as the reason; empty when it gives none, or nobody asked. */
   reason: string;
+  /** What `pgnode` says that is to programs. @default nothing, or it is PostgreSQL that says it */
+  code?: Code;
   /** What a person may have changed; absent when nobody asked, or the server did not say. */
   drift?: DriftFacts;
 }

@@ -1,6 +1,31 @@
+import { type Code, CODES } from "../model/names";
+
 /** What happens to clients, and no reason for anything about the node. */
 const HARMLESS =
   /^(?:the database system is |terminating |canceling |password authentication failed|no pg_hba\.conf entry|role "|database "|sorry, too many clients|remaining connection slots|connection to client lost|unsupported frontend protocol)/;
+
+/** Something that a node has said: a sentence for people, a code for programs. */
+export interface Said {
+  text: string;
+  /** @default it has none; PostgreSQL's words never have */
+  code?: Code;
+}
+
+/** What a line is that `pgnode` has said; undefined when it is not its own. */
+export function saidIn(line: string): Said | undefined {
+  const [, code, text] = /^pgnode: (?:\[([a-z-]+)\] )?(.*)$/s.exec(line) ?? [];
+  if (text === undefined) {
+    return undefined;
+  }
+  // A newer program may say what this one does not know.
+  const known = CODES.find((one) => one === code);
+  return known === undefined ? { text } : { text, code: known };
+}
+
+/** The last that `pgnode` has said among these lines. */
+export function lastSaid(lines: readonly string[]): Said | undefined {
+  return lines.map(saidIn).findLast((said) => said !== undefined);
+}
 
 /**
  * The reason why a node is not well, from the last lines of its log: what `pgnode` said last, or the last
@@ -8,15 +33,15 @@ const HARMLESS =
  *
  * @param lines Oldest first. A line that begins with a tab goes on with the one before.
  */
-export function reasonIn(lines: readonly string[]): string {
+export function reasonIn(lines: readonly string[]): Said {
   const messages: string[] = [];
   for (const line of lines) {
     const before = line.startsWith("\t") ? messages.splice(-1) : [];
     messages.push([...before, line.trim()].join("; "));
   }
-  const last = messages.at(-1) ?? "";
-  if (last.startsWith("pgnode: ")) {
-    return last.slice("pgnode: ".length);
+  const own = saidIn(messages.at(-1) ?? "");
+  if (own !== undefined) {
+    return own;
   }
   const severe = messages
     .map((message) => {
@@ -25,7 +50,7 @@ export function reasonIn(lines: readonly string[]): string {
       return level === "LOG" && !needsClone(text) ? "" : text;
     })
     .filter((text) => text !== "" && !HARMLESS.test(text));
-  return severe.at(-1) ?? "";
+  return { text: severe.at(-1) ?? "" };
 }
 
 /** Whether a standby that gives this reason can only be helped by a clone: WAL that it needs is nowhere, or it has WAL that the primary has not. */
@@ -49,14 +74,14 @@ export function refusesSettings(reason: string): boolean {
   ].some((pattern) => pattern.test(reason));
 }
 
-/** Whether a node says that its volume is empty: somebody removed the volume, or what should fill it was interrupted. */
-export function hasNoCluster(reason: string): boolean {
-  return reason.includes("has no cluster in its volume");
+/** Whether a node says that it cannot be cloned as things are. Nothing was changed. */
+export function cannotClone({ code }: Pick<Said, "code">): boolean {
+  return code === "no-room" || code === "tablespaces";
 }
 
-/** Whether a node says that it cannot be cloned as things are: no room, or a primary with tablespaces. Nothing was changed. */
-export function cannotClone(reason: string): boolean {
-  return /^node \S+ cannot be cloned: /.test(reason);
+/** Whether what a node or its server says is that the disk is full. */
+export function isDiskFull(text: string, code: Code | undefined): boolean {
+  return code === "no-room" || code === "disk-full" || text.includes("No space left on device");
 }
 
 /** Whether a standby says that its primary refuses its login. Waiting does not change that. */

@@ -56,6 +56,24 @@ export const NODE_ROOT = "/var/lib/pgnode";
 /** What is put into the volume of a stopped node for its next start; see image/pgnode/head.sh for what each one means. */
 export const MARKS = ["fenced", "reclone", "rejoin-once", "drop-old"] as const;
 export type Mark = (typeof MARKS)[number];
+/** What pgnode says to programs: the code in brackets before its sentence. */
+export const CODES = [
+  // The volume is empty: somebody removed it, or what should fill it was interrupted.
+  "no-cluster",
+  // The node cannot be cloned as things are: it does not fit, or the primary has tablespaces. Nothing was changed.
+  "no-room",
+  "tablespaces",
+  // The node is being cloned.
+  "cloning",
+  // The disk became full while something was made; that is removed.
+  "disk-full",
+  // The volume holds what is not this node's, or not of this version. Nothing was changed.
+  "wrong-volume",
+  // The WAL in its volume cannot be read; what is being read.
+  "unreadable",
+  "reading",
+] as const;
+export type Code = (typeof CODES)[number];
 
 const DNS_LABEL = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
 

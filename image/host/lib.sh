@@ -36,8 +36,11 @@ in_node() {
     docker exec -u postgres -e PGNODE_TIMEOUT "$@" "$container" pgnode "$action"
 }
 
+# What pgnode has said, for people: without the code in brackets that is for programs.
+for_people() { sed 's/^pgnode: \[[a-z-]*\] /pgnode: /'; }
+
 # with_reason CONTAINER CODE: ends a step whose container let it down; what the node itself said last is what to show.
 with_reason() {
-    reason_of "$1" >&2
+    reason_of "$1" | for_people >&2
     exit 1
 }

@@ -17,7 +17,7 @@ ask_all() {
         # 75 is a standby; a container that is not there, or not running, cannot be the primary.
         case "$code $out" in
         75*) ;;
-        *"No such container"* | *"is not running"* | *"is restarting"* | *"is paused"*) SAID="$SAID $out $(reason_of "$c")" ;;
+        *"No such container"* | *"is not running"* | *"is restarting"* | *"is paused"*) SAID="$SAID $out $(reason_of "$c" | for_people)" ;;
         # Docker's own words, or the end of what was killed: another step replaces the container just now. No server has
         # refused anything.
         *"OCI runtime exec failed"* | 12[5-9]* | 13[0-9]* | 14[0-9]*)

@@ -83,7 +83,7 @@ case $(state_of "$NODE_CONTAINER") in
 exited | created | dead)
     # A node without data was not stopped to keep something.
     case $(reason_of "$NODE_CONTAINER") in
-    *"no cluster in its volume"*) ;;
+    "pgnode: [no-cluster] "*) ;;
     *)
         [ -n "${NODE_START:-}" ] || {
             say "node $NODE_NAME is stopped, and is not waited for. Start it with the config key startStopped, or: docker start $NODE_CONTAINER"
@@ -125,7 +125,7 @@ while :; do
     *)
         said=$(reason_of "$NODE_CONTAINER")
         case $said in
-        *"no cluster in its volume"*)
+        "pgnode: [no-cluster] "*)
             # Once: until the server has started on its clone, this is still the last line of its log.
             if [ -z "$healed" ]; then
                 fill
@@ -135,13 +135,13 @@ while :; do
             ;;
         esac
         if [ $(($(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER") - restarts)) -ge 3 ]; then
-            said=$(reason_of "$NODE_CONTAINER" | tail -n 1)
+            said=$(reason_of "$NODE_CONTAINER" | for_people | tail -n 1)
             die "node $NODE_NAME does not come up: ${said#pgnode: }"
         fi
         ;;
     esac
     [ "$(now)" -lt "$deadline" ] || {
-        said=$(reason_of "$NODE_CONTAINER" | tail -n 1)
+        said=$(reason_of "$NODE_CONTAINER" | for_people | tail -n 1)
         find_primary
         nobody=
         [ -n "$PRIMARY" ] || nobody="No node is primary. Run: npm run status, then npm run failover. "

@@ -20,11 +20,11 @@ SIZE_SQL="WITH RECURSIVE entry(path, size, isdir) AS (
 TABLESPACES_SQL="SELECT string_agg(spcname || ' in ' || pg_tablespace_location(oid), ', ' ORDER BY spcname)
     FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'"
 
-# cannot_clone WHY: ends, and changes nothing. A node waits before that: Docker starts it anew, and what stood in the way
+# cannot_clone CODE WHY: ends, and changes nothing. A node waits before that: Docker starts it anew, and what stood in the way
 # may be gone then.
 PATIENT=
 cannot_clone() {
-    say "node $PGNODE_NAME cannot be cloned: $*"
+    say "[$1] node $PGNODE_NAME cannot be cloned: $2"
     if [ -n "$PATIENT" ]; then
         trap 'exit 1' INT TERM
         sleep "$EMPTY_SECONDS" &
@@ -39,7 +39,7 @@ check_fits() {
     found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$1 dbname=postgres $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
     spaces=$(echo "$found" | sed -n 2p)
     [ -z "$spaces" ] ||
-        cannot_clone "the primary has tablespaces ($spaces), and a node's volume holds nothing but its data directory. Nothing was changed. On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE"
+        cannot_clone tablespaces "the primary has tablespaces ($spaces), and a node's volume holds nothing but its data directory. Nothing was changed. On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE"
     # shellcheck disable=SC2046
     set -- $(echo "$found" | sed -n 1p)
     # What an interrupted clone has left goes first.
@@ -67,7 +67,7 @@ check_fits() {
     if [ "$((AVAILABLE + old))" -ge "$need" ]; then
         ways="$ways, or give up the node's old data ($(megabytes "$old") MB) before the clone instead of after it: npm run rejoin -- $PGNODE_NAME --drop-old-data$STACK_OPTION"
     fi
-    cannot_clone "No space left on device: it needs $(megabytes "$need") MB ($parts), and its volume has $(megabytes "$AVAILABLE") MB. Nothing was changed. $ways"
+    cannot_clone no-room "No space left on device: it needs $(megabytes "$need") MB ($parts), and its volume has $(megabytes "$AVAILABLE") MB. Nothing was changed. $ways"
 }
 
 # How much the process $1 and the copy that it makes have moved. The WAL of a base backup is another process's business.
@@ -105,7 +105,7 @@ while_moving() {
             sleep 1
         else
             # Whoever waits for it sees that it goes on.
-            say "cloning node $PGNODE_NAME: $(megabytes "$(size_of "$NEW")") MB are here"
+            say "[cloning] cloning node $PGNODE_NAME: $(megabytes "$(size_of "$NEW")") MB are here"
             told=$(now)
         fi
     done
@@ -120,7 +120,7 @@ check_room() {
     had=$(($(size_of "$NEW") + $(free_room)))
     rm -rf "$NEW"
     [ -z "${AVAILABLE:-}" ] || echo "$had" >"$ROOT/clone.full"
-    die "$1 of node $PGNODE_NAME failed: No space left on device. What was half made is removed, nothing else was changed. Free space on the Docker host (docker system df), then try again"
+    die "[disk-full] $1 of node $PGNODE_NAME failed: No space left on device. What was half made is removed, nothing else was changed. Free space on the Docker host (docker system df), then try again"
 }
 
 adopt() {
@@ -177,7 +177,7 @@ clone() {
         [ -n "$theirs" ] || die "node $PGNODE_NAME cannot reach the primary to compare clusters"
         ours=$(control 'Database system identifier')
         [ "$ours" = "$theirs" ] ||
-            die "the volume of node $PGNODE_NAME holds another cluster (system identifier $ours, the primary's is $theirs). Nothing was changed. Remove or rename that volume, then run up again"
+            die "[wrong-volume] the volume of node $PGNODE_NAME holds another cluster (system identifier $ours, the primary's is $theirs). Nothing was changed. Remove or rename that volume, then run up again"
         say "node $PGNODE_NAME has its base backup already"
         write_files "$DATA"
         return 0

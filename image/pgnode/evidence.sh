@@ -21,7 +21,7 @@ begin_of() {
 # page_headers: of pages' first 16 bytes on standard input, what each says of itself: its timeline and its position.
 page_headers() { od -A n -v -t u4 -t u8 | awk 'NR % 2 { timeline = $2; next } { print timeline, $2 }'; }
 
-unreadable() { die "the WAL of node $PGNODE_NAME cannot be read: $*"; }
+unreadable() { die "[unreadable] $*"; }
 
 # find_last NUMBER: sets LAST to the last WAL file that was written to, given a position that was, and NEWEST to the
 # last one that there is. A file may be there before it is written to: it is zero, or has what it held under an older
@@ -112,7 +112,7 @@ find_end() {
     END=''
     while [ -z "$END" ]; do
         # Whoever waits for this sees that it goes on.
-        say "reading WAL from $(lsn "$from") in the file $(segment_at "$from")"
+        say "[reading] reading WAL from $(lsn "$from") in the file $(segment_at "$from")"
         ended=0
         out=$(waldump "$from" -z 2>&1) || ended=$?
         case $out in

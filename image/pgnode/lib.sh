@@ -9,6 +9,7 @@ now() {
     fi
 }
 
+# What programs are to know begins with a code in brackets; CODES in core/model/names.ts has them all.
 say() { echo "pgnode: $*" >&2; }
 die() {
     say "$*"
@@ -90,18 +91,18 @@ check_volume() {
             esac
             case $entry in
             '*' | '.[!.]*' | passfile*) ;;
-            *) die "the volume of node $PGNODE_NAME holds files that are not ours ($entry). Nothing was changed. Remove or rename that volume, then run up again" ;;
+            *) die "[wrong-volume] the volume of node $PGNODE_NAME holds files that are not ours ($entry). Nothing was changed. Remove or rename that volume, then run up again" ;;
             esac
         done
         return 0
     fi
-    [ -f "$DATA/PG_VERSION" ] || die "the volume of node $PGNODE_NAME holds a data folder without PG_VERSION. Nothing was changed. Remove or rename that volume, then run up again"
+    [ -f "$DATA/PG_VERSION" ] || die "[wrong-volume] the volume of node $PGNODE_NAME holds a data folder without PG_VERSION. Nothing was changed. Remove or rename that volume, then run up again"
     found=$(cat "$DATA/PG_VERSION")
     [ "$found" = "$(image_major)" ] ||
-        die "the volume of node $PGNODE_NAME holds a cluster of PostgreSQL $found, but the image has PostgreSQL $(image_major). Nothing was changed. Set the config key image to PostgreSQL $found, or upgrade the cluster with pg_upgrade"
+        die "[wrong-volume] the volume of node $PGNODE_NAME holds a cluster of PostgreSQL $found, but the image has PostgreSQL $(image_major). Nothing was changed. Set the config key image to PostgreSQL $found, or upgrade the cluster with pg_upgrade"
     owner=$(cat "$ROOT/name" 2>/dev/null || echo unknown)
     [ "$owner" = "$PGNODE_NAME" ] ||
-        die "the volume of node $PGNODE_NAME holds the cluster of node $owner. Nothing was changed. Remove or rename that volume, then run up again"
+        die "[wrong-volume] the volume of node $PGNODE_NAME holds the cluster of node $owner. Nothing was changed. Remove or rename that volume, then run up again"
 }
 
 # A value of this node's own settings.

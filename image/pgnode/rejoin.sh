@@ -8,14 +8,14 @@ rejoin() {
     slot=$(own_setting primary_slot_name)
     reserve_slot "$source"
     if [ -e "$ROOT/reclone" ] || [ -e "$ROOT/rewinding" ]; then
-        say "cloning node $PGNODE_NAME anew from ${PRIMARY%:*}"
+        say "[cloning] cloning node $PGNODE_NAME anew from ${PRIMARY%:*}"
         base_backup "$source" "$slot"
     elif rewind "$source dbname=postgres"; then
         # Slots that this node had as a primary would hold WAL back for nobody.
         rm -rf "$DATA"/pg_replslot/*
         : >"$DATA/standby.signal"
     else
-        say "pg_rewind is not possible; cloning node $PGNODE_NAME from ${PRIMARY%:*}, its old data stays until the clone is complete"
+        say "[cloning] pg_rewind is not possible; cloning node $PGNODE_NAME from ${PRIMARY%:*}, its old data stays until the clone is complete"
         touch "$ROOT/reclone"
         base_backup "$source" "$slot"
     fi

@@ -16,7 +16,7 @@ run() {
     else
         # A rejoin that has given up the old data goes on where it was.
         [ -f "$DATA/PG_VERSION" ] || { [ -e "$ROOT/reclone" ] && [ -e "$ROOT/drop-old" ]; } || {
-            say "node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+            say "[no-cluster] node $PGNODE_NAME has no cluster in its volume. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
             # Not at once: Docker would start it again and again, and of a container between two starts Pulumi's provider
             # notes down that it publishes no port.
             trap 'exit 1' INT TERM

@@ -47,7 +47,7 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
     if (streams(topologyOf(observed), name)) {
       return;
     }
-    const words = await node.lastWords();
+    const { text: words } = await node.lastWords();
     if (words !== told && words !== "" && !/ UTC \[\d+\] /.test(words)) {
       told = words;
       say(`${name}: ${words}`);
@@ -63,8 +63,9 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
       progress = now;
       moved = performance.now();
     }
-    const reason = await node.reason();
-    if (cannotClone(reason)) {
+    const said = await node.reason();
+    const { text: reason } = said;
+    if (cannotClone(said)) {
       await node.fence(0);
       throw new UserError(`${reason}. Node ${name} is stopped until then`);
     }
@@ -104,6 +105,3 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
-
-/** Whether a node's last words say that it is being cloned. */
-export const isCloning = (words: string): boolean => /\bcloning node\b/.test(words);

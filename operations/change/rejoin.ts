@@ -1,6 +1,6 @@
 import type { StackConfig } from "../../core/config";
 import { slotName } from "../../core/model/names";
-import { hasNoCluster, needsClone } from "../../core/judgement/reason";
+import { needsClone } from "../../core/judgement/reason";
 import { dropSlotSql } from "../../core/sql/slots";
 import { notOneWriter } from "../../core/judgement/findings";
 import { type Answering, isPrimary, type Observation } from "../../core/judgement/observation";
@@ -11,7 +11,7 @@ import { isStopped, nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
 import { adviceOf, explain, npmRun, toDo } from "../look/advice";
 import { BOUNDS } from "./bounds";
-import { bringBack, isCloning, refuseChangedPassword, streams } from "./bringingBack";
+import { bringBack, refuseChangedPassword, streams } from "./bringingBack";
 import { exclusively } from "./exclusively";
 import { say } from "./report";
 import { readStackConfig } from "../deploy/workspace";
@@ -66,11 +66,11 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
       `node ${name} is writable on timeline ${node.server.timeline}, and ${primary.name} on ${primary.server.timeline}. Decide which one is right, stop the other (docker stop ${primary.container}), and rejoin that one`,
     );
   }
-  if (node.server === null && node.containerState === "running" && isCloning(await control.lastWords())) {
+  if (node.server === null && node.containerState === "running" && (await control.lastWords()).code === "cloning") {
     say(`node ${name} is being cloned already; waiting for that`);
     return () => bringBackAndSay(config, control, primary.name);
   }
-  if (anew || lost || hasNoCluster(node.reason) || needsClone(node.reason)) {
+  if (anew || lost || node.code === "no-cluster" || needsClone(node.reason)) {
     refuseTablespaces(stack, name, primary);
   }
   const source = new NodeControl(config, nodeOf(config, primary.name));
@@ -87,8 +87,9 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
   // A password may have been rotated while the node was down.
   await control.takePassfile(passfile);
   // Between two restarts the log says nothing yet; now that the node is stopped it has said all.
-  const reason = (await control.reason()) || node.reason;
-  const empty = hasNoCluster(reason);
+  const now = await control.reason();
+  const { text: reason, code } = now.text === "" ? { ...node, text: node.reason } : now;
+  const empty = code === "no-cluster";
   if (!empty && (anew || lost || needsClone(reason))) {
     const why = lost ? " (its slot is lost)" : needsClone(reason) ? ` (${reason})` : "";
     say(`cloning ${name} anew from ${primary.name}${why}`);

@@ -193,7 +193,8 @@ export function errorLines(eventLog: string): string[] {
     const own = all
       .filter((line) => /^(pgnode|image): /.test(line))
       .at(-1)
-      ?.replace(/^\w+: /, "");
+      // A code is for programs.
+      ?.replace(/^\w+: (?:\[[a-z-]+\] )?/, "");
     const resource = diagnostic.urn?.split("::").at(-1);
     // A command that printed nothing leaves only its own text, which is long.
     const last = /^exit status \d+: running /.test(all.at(-1) ?? "")

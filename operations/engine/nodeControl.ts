@@ -9,7 +9,7 @@ import { containerName, labelsOf, type Mark, networkName, NODE_ROOT, slotName, v
 import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { shellWord } from "../../core/grammar/quoting";
-import { reasonIn } from "../../core/judgement/reason";
+import { lastSaid, reasonIn, type Said, saidIn } from "../../core/judgement/reason";
 import { createSlotSql } from "../../core/sql/slots";
 import { docker, isGone, logLines, sqlIn } from "./docker";
 import { firstLine, UserError } from "../errors";
@@ -217,7 +217,7 @@ export class NodeControl {
     const logicalSlots = [...result.stdout.matchAll(/^logical (\S+)$/gm)].map((m) => m[1] ?? "");
     const slots = logicalSlots.length === 0 ? {} : { logicalSlots };
     return match === null
-      ? { unreadable: reasonOf(result.stderr, this.node.name), ...slots }
+      ? { ...reasonOf(result.stderr), ...slots }
       : {
           ...{ timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history },
           ...slots,
@@ -257,8 +257,8 @@ export class NodeControl {
       secret: `export PGNODE_PASSFILE=${shellWord(await primary.passfile())}\n`,
     });
     if (result.exitCode !== 0) {
-      const own = result.stderr.split("\n").filter((line) => line.startsWith("pgnode: "));
-      throw new UserError(own.at(-1)?.slice("pgnode: ".length) ?? `node ${this.node.name} cannot be cloned: ${firstLine(result.stderr)}`);
+      const said = lastSaid(result.stderr.split("\n"));
+      throw new UserError(said?.text ?? `node ${this.node.name} cannot be cloned: ${firstLine(result.stderr)}`);
     }
   }
 
@@ -362,7 +362,7 @@ export class NodeControl {
   }
 
   /** What the node's log gives as the reason why it is not well; empty when it gives none. */
-  public async reason(): Promise<string> {
+  public async reason(): Promise<Said> {
     return reasonIn(await logLines(this.container, 30, this.on));
   }
 
@@ -372,18 +372,16 @@ export class NodeControl {
   }
 
   /** The last thing that the node's own program has said since it was started; else the log's last line. */
-  public async lastWords(): Promise<string> {
+  public async lastWords(): Promise<Said> {
     const lines = await logLines(this.container, 200, this.on);
-    const own = lines.filter((line) => line.startsWith("pgnode: "));
-    return own.at(-1)?.slice("pgnode: ".length) ?? lines.at(-1) ?? "";
+    return lastSaid(lines) ?? { text: lines.at(-1) ?? "" };
   }
 }
 
 /** Why `pgnode wal-end` has failed: what it said last, without the words that are said anyway; else the first line of the error. */
-function reasonOf(stderr: string, node: string): string {
-  const own = stderr.split("\n").filter((line) => line.startsWith("pgnode: ") && !line.startsWith("pgnode: reading WAL "));
-  const said = own.at(-1)?.slice("pgnode: ".length) ?? firstLine(stderr);
-  return said.replace(`the WAL of node ${node} cannot be read: `, "");
+function reasonOf(stderr: string): Unreadable {
+  const said = lastSaid(stderr.split("\n").filter((line) => saidIn(line)?.code !== "reading"));
+  return { unreadable: said?.text ?? firstLine(stderr), ...(said?.code === undefined ? {} : { code: said.code }) };
 }
 
 export const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);

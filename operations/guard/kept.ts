@@ -30,7 +30,7 @@ export async function newestKept(config: StackConfig, survey: Survey): Promise<s
   );
   const known = kept.map(({ name, end, marked }) => {
     if ("unreadable" in end) {
-      if (end.unreadable.includes("Nothing was changed")) {
+      if (end.code === "wrong-volume") {
         throw new UserError(end.unreadable); // the node itself says what it is and what to do
       }
       throw new UserError(

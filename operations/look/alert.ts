@@ -1,4 +1,5 @@
-import { findingsOf, type Limits } from "../../core/judgement/findings";
+import { findingsOf } from "../../core/judgement/findings";
+import type { Limits } from "../../core/judgement/limits";
 import { UserError } from "../errors";
 import { diagnose, refuseUnlessUp } from "../engine/observe";
 import { readStackConfig } from "../deploy/workspace";

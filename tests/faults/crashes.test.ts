@@ -133,7 +133,7 @@ exec /usr/bin/mv "$@"
     await parted("pg1", "pg2", "before_rewind", "before");
     expect(await killedWhenHeld("pg1")).toContain("rewinding");
     await hasRejoined("pg1", "pg2", "before_rewind");
-    expect(await nodes.log("pg1")).toContain("pgnode: cloning node pg1 anew from pg2");
+    expect(await nodes.log("pg1")).toContain("pgnode: [cloning] cloning node pg1 anew from pg2");
   });
 
   test("when pg_rewind has changed all and nothing says yet that it is a standby, neither comes up writable nor stays down", async () => {
@@ -141,7 +141,7 @@ exec /usr/bin/mv "$@"
     expect(await killedWhenHeld("pg2")).toContain("rewinding");
     expect(await nodes.inData("pg2", "ls standby.signal 2>/dev/null || true")).toBe("");
     await hasRejoined("pg2", "pg1", "after_rewind");
-    expect(await nodes.log("pg2")).toContain("pgnode: cloning node pg2 anew from pg1");
+    expect(await nodes.log("pg2")).toContain("pgnode: [cloning] cloning node pg2 anew from pg1");
   });
 
   test("between the two renames by which a clone takes its place, goes on with what it had, and clones anew", async () => {

@@ -1,4 +1,5 @@
-import { DEFAULT_LIMITS, findingsOf, type Kind, nearlyFull, notOneWriter } from "../../core/judgement/findings";
+import { findingsOf, type Kind, nearlyFull, notOneWriter } from "../../core/judgement/findings";
+import { DEFAULT_LIMITS } from "../../core/judgement/limits";
 import type { Observation } from "../../core/judgement/observation";
 import { saidOf, wordsOf } from "../../core/judgement/words";
 import { adviceOf, explain } from "../../operations/look/advice";

@@ -137,12 +137,13 @@ describe("the end of a stopped node's WAL", () => {
   );
 
   test.each([
-    ["pgnode: reading WAL from 0/1\npgnode: the WAL of node pg2 cannot be read: the file X is gone\n", "the file X is gone"],
-    ["docker: no such image\nmore", "docker: no such image"],
-    ["docker run printed nothing for 60 s", "docker run printed nothing for 60 s"],
-  ])("is unknown for the reason that is given: %j", async (stderr, reason) => {
+    ["pgnode: [reading] reading WAL from 0/1\npgnode: [unreadable] the file X is gone\n", "the file X is gone", "unreadable"],
+    ["pgnode: [wrong-volume] it holds another cluster\n", "it holds another cluster", "wrong-volume"],
+    ["docker: no such image\nmore", "docker: no such image", undefined],
+    ["docker run printed nothing for 60 s", "docker run printed nothing for 60 s", undefined],
+  ])("is unknown for the reason that is given: %j", async (stderr, unreadable, code) => {
     runDocker.mockImplementation((args) => Promise.resolve(args[0] === "inspect" ? answer("exited postgres:17\n") : answer("", 1, stderr)));
-    expect(await control().walEnd()).toEqual({ unreadable: reason });
+    expect(await control().walEnd()).toEqual(code === undefined ? { unreadable } : { unreadable, code });
   });
 
   test("is waited for as long as the look goes on, and no longer", async () => {

@@ -1,5 +1,9 @@
-import { cannotClone, hasNoCluster, isRefused, needsClone, reasonIn } from "../../core/judgement/reason";
+import { readdirSync, readFileSync } from "fs";
+import { join } from "path";
+import { cannotClone, isDiskFull, isRefused, lastSaid, needsClone, reasonIn as reasonOf, saidIn } from "../../core/judgement/reason";
+import { CODES } from "../../core/model/names";
 
+const reasonIn = (lines: readonly string[]): string => reasonOf(lines).text;
 const at = (text: string): string => `2026-11-23 22:00:00.000 UTC [57] ${text}`;
 
 describe("the reason in a log", () => {
@@ -109,15 +113,42 @@ describe("what a node says", () => {
     expect(needsClone(reason)).toBe(expected);
   });
 
-  test("tells an empty volume", () => {
-    expect(hasNoCluster("node pg1 has no cluster in its volume. Run up")).toBe(true);
-    expect(hasNoCluster("node pg1 has a cluster")).toBe(false);
+  test("is told to programs by a code, and to people without it", () => {
+    expect(reasonOf([at("FATAL:  x"), "pgnode: [no-cluster] node pg1 has no cluster in its volume. Run up"])).toEqual({
+      text: "node pg1 has no cluster in its volume. Run up",
+      code: "no-cluster",
+    });
+    expect(saidIn("pgnode: node pg1 has no cluster in its volume")).toEqual({ text: "node pg1 has no cluster in its volume" });
+    expect(saidIn("pgnode: [of-tomorrow] something new")).toEqual({ text: "something new" });
+    expect(saidIn(at("FATAL:  pgnode: [no-cluster] x"))).toBeUndefined();
+    expect(lastSaid(["pgnode: [cloning] cloning node pg1", "pg_basebackup: x"])).toEqual({ text: "cloning node pg1", code: "cloning" });
+    expect(lastSaid(["pg_basebackup: x", ""])).toBeUndefined();
   });
 
-  test("tells a clone that cannot be made as things are, and only that", () => {
-    expect(cannotClone("node db-c cannot be cloned: 10 GiB do not fit into 1 GiB")).toBe(true);
-    expect(cannotClone("why node db-c cannot be cloned: it does not say")).toBe(false);
-    expect(cannotClone("node db-c cannot be reached")).toBe(false);
+  test.each([
+    ["no-room", true],
+    ["tablespaces", true],
+    ["disk-full", false],
+    ["no-cluster", false],
+    [undefined, false],
+  ] as const)("tells a clone that cannot be made as things are by its code (%s): %s", (code, expected) => {
+    expect(cannotClone(code === undefined ? {} : { code })).toBe(expected);
+  });
+
+  test("tells a full disk by pgnode's codes, or by PostgreSQL's words", () => {
+    expect(isDiskFull("node pg2 cannot be cloned", "no-room")).toBe(true);
+    expect(isDiskFull("the base backup failed", "disk-full")).toBe(true);
+    expect(isDiskFull('could not write to file "x": No space left on device', undefined)).toBe(true);
+    expect(isDiskFull("node pg2 cannot be cloned", "tablespaces")).toBe(false);
+  });
+
+  test("has a code that there is, and each code is said", () => {
+    const folder = join(__dirname, "..", "..", "image", "pgnode");
+    const texts = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
+    const said = texts.flatMap((text) =>
+      [...text.matchAll(/\b(?:say|die) "\[([a-z-]+)\]|\bcannot_clone ([a-z-]+) "/g)].map(([, code, why]) => code ?? why),
+    );
+    expect([...new Set(said)].sort()).toEqual([...CODES].sort());
   });
 
   test.each([

@@ -419,7 +419,8 @@ describe("a node is ready", () => {
     expect([ran.code, changes(ran)]).toEqual([0, ["network connect --alias host-one net one"]]);
   });
 
-  const EMPTY = 'case $verb in logs) [ -e "$FAKE/cloned" ] || echo "pgnode: node pg2 has no cluster in its volume"; exit 0 ;; esac';
+  const EMPTY =
+    'case $verb in logs) [ -e "$FAKE/cloned" ] || echo "pgnode: [no-cluster] node pg2 has no cluster in its volume"; exit 0 ;; esac';
   const NO_ROLE = 'case $action in role) [ -e "$FAKE/cloned" ] && echo standby; exit 0 ;; streaming) exit 0 ;; esac';
 
   test("once its empty volume is filled from the primary, after its slot is there", async () => {
@@ -434,7 +435,7 @@ describe("a node is ready", () => {
   });
 
   test("while what it said before its clone is still the last line of its log", async () => {
-    const log = 'case $verb in logs) echo "pgnode: node pg2 has no cluster in its volume"; exit 0 ;; esac';
+    const log = 'case $verb in logs) echo "pgnode: [no-cluster] node pg2 has no cluster in its volume"; exit 0 ;; esac';
     const slow = `case $action in role)
       [ -e "$FAKE/cloned" ] || exit 0
       [ -e "$FAKE/asked" ] && echo standby
