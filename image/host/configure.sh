@@ -45,7 +45,7 @@ bring_to_stopped() {
     end=$(($(now) + (PGNODE_TIMEOUT < COMES_UP_SECONDS ? PGNODE_TIMEOUT : COMES_UP_SECONDS)))
     until in_node "$NODE_CONTAINER" role >/dev/null 2>&1; do
         [ $(($(restarts_of "$NODE_CONTAINER") - begun)) -lt "$TRIES" ] || {
-            said=$(reason_of "$NODE_CONTAINER" | tail -n 1)
+            said=$(reason_of "$NODE_CONTAINER" | for_people | tail -n 1)
             die "node $NODE_NAME has the stack's settings and does not come up: ${said#pgnode: }"
         }
         [ "$(now)" -lt "$end" ] || {

@@ -59,12 +59,12 @@ function withReasons(
       if (!which(node)) {
         return node;
       }
-      const { text: reason, ...code } = reasonIn(await logLines(node.container, 30, on));
-      if (reason !== "" || !mayLoop(node)) {
-        return { ...node, reason, ...code };
+      const { text, ...code } = reasonIn(await logLines(node.container, 30, on));
+      if (text !== "" || !mayLoop(node)) {
+        return { ...node, reason: text, ...code };
       }
       // Just started anew, it has said nothing yet, and what it said before is still so.
-      const before = reasonIn(await logLines(node.container, 30, on, true)).text;
+      const { text: before } = reasonIn(await logLines(node.container, 30, on, true));
       return refusesSettings(before) ? { ...node, reason: before } : node;
     }),
   );

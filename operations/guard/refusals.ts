@@ -201,5 +201,5 @@ export function goneWarning(found: Case): string | undefined {
   const what = gone(found);
   return what.length === 0
     ? undefined
-    : `removed from Docker, and in the state still: ${what.join(", ")}. Only a refresh makes that anew. Run: pulumi up --refresh (or ${npmRun("up", found.config.stack)})`;
+    : `removed from Docker by hand: ${what.join(", ")}. A refresh makes it anew, and nothing else does: pulumi up --refresh (or ${npmRun("up", found.config.stack)})`;
 }

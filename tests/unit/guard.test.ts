@@ -349,7 +349,7 @@ describe("what is gone", () => {
     const found = judge({ found: ALL.filter((one) => one.id !== id) });
     expect(refusals.gone(found)).toEqual([what]);
     expect(refusals.goneWarning(found)).toBe(
-      `removed from Docker, and in the state still: ${what}. Only a refresh makes that anew. Run: pulumi up --refresh (or npm run up -- --stack dev)`,
+      `removed from Docker by hand: ${what}. A refresh makes it anew, and nothing else does: pulumi up --refresh (or npm run up -- --stack dev)`,
     );
   });
 

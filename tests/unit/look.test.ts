@@ -91,7 +91,7 @@ describe("a preview", () => {
 test("preview and up name what was removed by hand, which Pulumi does not see without a refresh", async () => {
   survey.mockResolvedValue(seen({ found: [] }));
   const line: unknown = expect.stringMatching(
-    /^removed from Docker, .*: container postgres-replica-dev-pg1\. .* Run: pulumi up --refresh /,
+    /^removed from Docker by hand: container postgres-replica-dev-pg1\. .*: pulumi up --refresh /,
   );
   await preview();
   expect(said).toEqual([line]);
