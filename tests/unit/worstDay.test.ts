@@ -1,13 +1,14 @@
 import * as docker from "../../operations/engine/docker";
 import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { until } from "../../operations/engine/poll";
+import { placed } from "../../core/model/place";
 import { parseConfig } from "../../core/config";
 
 jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
 const runDocker = jest.mocked(docker.docker);
 
 describe("the marks of a stopped node", () => {
-  const config = parseConfig("dev", {});
+  const config = placed(parseConfig("dev", {}), "unix:///x");
   /** Docker that answers `pgnode wal-end` so. */
   function volumeWith(...lines: string[]): NodeControl {
     runDocker.mockReset();
