@@ -1,9 +1,9 @@
 /* Every command is loaded when it is called, and not before: starting is most of what a short command takes. */
 /* eslint-disable @typescript-eslint/no-require-imports, @typescript-eslint/consistent-type-imports */
 import { Argument, type Command } from "commander";
+import { DEFAULT_LIMITS } from "../core/judgement/limits";
 import { bytesText } from "../core/grammar/bytes";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/sql/queries";
-import { DEFAULT_LIMITS } from "../core/judgement/limits";
 import { PROJECT } from "../core/model/names";
 import { UserError } from "../operations/errors";
 import { commandLine, type CommonOptions, does, program, runProgram } from "./cli";

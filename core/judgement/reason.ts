@@ -29,7 +29,7 @@ export function lastSaid(lines: readonly string[]): Said | undefined {
 
 /**
  * The reason why a node is not well, from the last lines of its log: what `pgnode` said last, or the last
- * FATAL or PANIC of PostgreSQL (or what only a clone mends), without time and process number. Empty when there is none.
+ * FATAL or PANIC of PostgreSQL (or what only a clone can fix), without time and process number. Empty when there is none.
  *
  * @param lines Oldest first. A line that begins with a tab goes on with the one before.
  */

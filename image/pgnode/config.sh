@@ -120,7 +120,7 @@ configure() {
         [ ! -f "$OWN/node.conf.before" ] || mv -f "$OWN/node.conf.before" "$OWN/node.conf"
         PGNODE_CONF='' write_files "$DATA"
         rm -f "$OWN/unapplied"
-        die "node $PGNODE_NAME refuses the settings ($wrong). The ones before are in place again. Mend the config key parameters"
+        die "node $PGNODE_NAME refuses the settings ($wrong). The ones before are in place again. Fix the config key parameters"
     fi
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
     # The postmaster reads the files a moment after it got the signal.

@@ -3,13 +3,12 @@ import { bytesText } from "../../core/grammar/bytes";
 import { bytesAtRisk, candidates, isFed, type Objection, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
-import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import type { Observation } from "../../core/judgement/observation";
+import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
-import { adviceOf, explain, npmRun } from "../look/advice";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone } from "../engine/poll";
 import { BOUNDS } from "./bounds";
@@ -17,6 +16,7 @@ import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
 import { Journal } from "./journal";
 import { type Loss, names, say, show } from "./report";
+import { adviceOf, explain, npmRun } from "../look/advice";
 import { readStackConfig } from "../deploy/workspace";
 
 /** What can be said of an interrupted promotion whose note tells no loss. */

@@ -132,7 +132,7 @@ class Lock {
     const [, id = "", created = "", json = "{}"] = /^(\S+) (\S+) (.*)$/.exec(asked.stdout.trim()) ?? [];
     const labels = (JSON.parse(json) ?? {}) as Record<string, string>;
     if (labels[LOCK_LABELS.stack] !== this.place.stack) {
-      throw new UserError(`the container ${this.name} has the name of the stack's lock and is none. Remove it: ${this.removal}`);
+      throw new UserError(`the container ${this.name} has the name of the stack's lock, and is not one. Remove it: ${this.removal}`);
     }
     const fact = (name: keyof typeof LOCK_LABELS): string => labels[LOCK_LABELS[name]] ?? "";
     return {

@@ -55,16 +55,16 @@ function withReasons(
   which: (node: Observation) => boolean,
 ): Promise<Observation[]> {
   return Promise.all(
-    observed.map(async (node) => {
+    observed.map(async (node): Promise<Observation> => {
       if (!which(node)) {
         return node;
       }
-      const { text, ...code } = reasonIn(await logLines(node.container, 30, on));
-      if (text !== "" || !mayLoop(node)) {
-        return { ...node, reason: text, ...code };
+      const { text: reason, ...code } = reasonIn(await logLines(node.container, 30, on));
+      if (reason !== "" || !mayLoop(node)) {
+        return { ...node, reason, ...code };
       }
       // Just started anew, it has said nothing yet, and what it said before is still so.
-      const { text: before } = reasonIn(await logLines(node.container, 30, on, true));
+      const before = reasonIn(await logLines(node.container, 30, on, true)).text;
       return refusesSettings(before) ? { ...node, reason: before } : node;
     }),
   );

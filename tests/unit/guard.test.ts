@@ -2,7 +2,7 @@ import * as docker from "../../operations/engine/docker";
 import { UserError } from "../../operations/errors";
 import { NodeControl } from "../../operations/engine/nodeControl";
 import * as observing from "../../operations/engine/observe";
-import { planOf } from "../../components/stack";
+import { planOf } from "../../components/plan";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import type { Observation } from "../../core/judgement/observation";

@@ -281,7 +281,7 @@ describe("when Docker fails", () => {
 
   test("a container of somebody else with the lock's name is left alone", async () => {
     engine.add({});
-    await expect(acquire()).rejects.toThrow(`the container ${NAME} has the name of the stack's lock and is none. Remove it: docker`);
+    await expect(acquire()).rejects.toThrow(`the container ${NAME} has the name of the stack's lock, and is not one. Remove it: docker`);
     expect(engine.containers).toHaveLength(1);
   });
 
