@@ -16,6 +16,10 @@ wal-end)
     logical_slots
     wal_end
     ;;
+configure-stopped)
+    as_postgres "$@"
+    configure_stopped
+    ;;
 fence)
     shift
     fence "$@"
@@ -32,5 +36,5 @@ healthy)
     # Whether the server is well does not depend on that.
     [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || true
     ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence [MARK...]|unfence MARK...|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|configure-stopped|ready|sql|role|promote|streaming|wal-end|fence [MARK...]|unfence MARK...|healthy" ;;
 esac

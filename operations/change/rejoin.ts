@@ -8,7 +8,7 @@ import { topologyOf } from "../../core/judgement/topology";
 import { tablespacesOf } from "../../core/judgement/words";
 import { UserError } from "../errors";
 import { placedHere } from "../engine/dockerHost";
-import { nodeOf, NodeControl } from "../engine/nodeControl";
+import { isStopped, nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
 import { adviceOf, explain, npmRun, toDo } from "../look/advice";
 import { BOUNDS } from "./bounds";
@@ -76,7 +76,9 @@ async function prepare(config: PlacedConfig, name: string, anew: boolean, dropOl
   }
   const source = new NodeControl(config, nodeOf(config, primary.name));
   const passfile = await source.passfile();
-  say(`stopping ${name}`);
+  if (!isStopped(node.containerState)) {
+    say(`stopping ${name}`);
+  }
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }

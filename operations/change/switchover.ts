@@ -10,7 +10,6 @@ import { UserError } from "../errors";
 import { placedHere } from "../engine/dockerHost";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
-import { explain, npmRun } from "../look/advice";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone, until } from "../engine/poll";
 import { BOUNDS } from "./bounds";
@@ -19,6 +18,7 @@ import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
 import { Journal } from "./journal";
 import { type Loss, names, say, show } from "./report";
+import { explain, npmRun } from "../look/advice";
 import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */

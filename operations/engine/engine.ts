@@ -41,10 +41,14 @@ export class Engine {
     return this.exec(container, psql, { input: sql, timeout, variables });
   }
 
-  /** The last lines that a container has logged since it was last started, oldest first. */
-  public async logs(container: string, count: number): Promise<string[]> {
-    const started = await this.inspect("{{.State.StartedAt}}", [container]);
-    const log = await this.run(["logs", "--since", started.stdout.trim(), "--tail", String(count), container], { timeout: ASK });
+  /**
+   * The last lines that a container has logged, oldest first.
+   *
+   * @param earlier Also those from before it was last started. @default false
+   */
+  public async logs(container: string, count: number, earlier = false): Promise<string[]> {
+    const since = earlier ? [] : ["--since", (await this.inspect("{{.State.StartedAt}}", [container])).stdout.trim()];
+    const log = await this.run(["logs", ...since, "--tail", String(count), container], { timeout: ASK });
     return `${log.stdout}\n${log.stderr}`.split("\n").filter((line) => line.trim() !== "");
   }
 

@@ -375,4 +375,4 @@ function reasonOf(stderr: string): Unreadable {
   return { unreadable: said?.text ?? firstLine(stderr), ...(said?.code === undefined ? {} : { code: said.code }) };
 }
 
-const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);
+export const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);

@@ -1,8 +1,8 @@
 import { randomBytes } from "crypto";
 import { driftSql, readDriftFacts } from "../../core/judgement/drift";
 import { containerName, labelFilter, LABELS } from "../../core/model/names";
+import { reasonIn, refusesSettings } from "../../core/judgement/reason";
 import { enginesOf, type PlacedConfig } from "../../core/model/place";
-import { reasonIn } from "../../core/judgement/reason";
 import { NODE_SQL, type Observation, readReport } from "../../core/judgement/observation";
 import { Engine } from "./engine";
 import { firstLine, UserError } from "../errors";
@@ -23,7 +23,7 @@ export async function observe(config: PlacedConfig, options: { drift?: boolean }
     Promise.all(enginesOf(config.nodes).map(statesAt)).then((all) => new Map(all.flatMap((one) => [...one]))),
     Promise.all(nodes.map(({ node, container }) => new Engine(node.place.engine).sql(container, sql, { timeout: 5_000 }))),
   ]);
-  return nodes.map(({ node, container }, i) => {
+  const observed = nodes.map(({ node, container }, i): Observation => {
     const report = reports[i];
     const drift = options.drift === true && report?.exitCode === 0 ? readDriftFacts(report.stdout) : null;
     return {
@@ -36,22 +36,43 @@ export async function observe(config: PlacedConfig, options: { drift?: boolean }
       ...(drift === null ? {} : { drift }),
     };
   });
+  // Of a server that ends at every start only its log says what somebody has changed.
+  return options.drift === true ? withReasons(config, observed, mayLoop) : observed;
 }
 
-/** What {@link observe} finds, and for every node that is not well the reason that its log gives. */
-export async function diagnose(config: PlacedConfig): Promise<Observation[]> {
-  const observed = await observe(config);
+/** Whether a node may be one that ends soon after every start: between two of them, or just started anew. */
+const mayLoop = ({ server, containerState }: Observation): boolean =>
+  server === null && (containerState === "restarting" || containerState === "running");
+
+/** Asks the log of some of the nodes. */
+function withReasons(
+  config: PlacedConfig,
+  observed: readonly Observation[],
+  which: (node: Observation) => boolean,
+): Promise<Observation[]> {
   return Promise.all(
     observed.map(async (node, i): Promise<Observation> => {
-      const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
-      if (well || node.containerState === null || node.containerState === "paused") {
+      if (!which(node)) {
         return node;
       }
       const engine = new Engine(config.nodes[i]?.place.engine ?? "");
       const { text, ...code } = reasonIn(await engine.logs(node.container, 30));
-      return { ...node, reason: text, ...code };
+      if (text !== "" || !mayLoop(node)) {
+        return { ...node, reason: text, ...code };
+      }
+      // Just started anew, it has said nothing yet, and what it said before is still so.
+      const { text: before } = reasonIn(await engine.logs(node.container, 30, true));
+      return refusesSettings(before) ? { ...node, reason: before } : node;
     }),
   );
+}
+
+/** What {@link observe} finds, and for every node that is not well the reason that its log gives. */
+export async function diagnose(config: PlacedConfig): Promise<Observation[]> {
+  return withReasons(config, await observe(config), (node) => {
+    const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
+    return !well && node.containerState !== null && node.containerState !== "paused";
+  });
 }
 
 /** The nodes of a stack whose containers run, in the config or not. */
