@@ -8,21 +8,13 @@ run)
     as_postgres "$@"
     run
     ;;
-wal-end)
+look)
     as_postgres "$@"
-    # What is not this node's, or not this version's, is not read as if it were.
-    [ ! -e "$DATA" ] || [ ! -e "$ROOT/name" ] || check_volume
-    marks
-    logical_slots
-    wal_end
+    look
     ;;
-fence)
-    shift
-    fence "$@"
-    ;;
-unfence)
-    shift
-    unfence "$@"
+mark | unmark)
+    as_postgres "$@"
+    "$@"
     ;;
 ready) wait_ready ;;
 configure | sql | streaming | role | promote) "$1" ;;
@@ -32,5 +24,5 @@ healthy)
     # Whether the server is well does not depend on that.
     [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || true
     ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|wal-end|fence [MARK...]|unfence MARK...|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|look|mark MARK...|unmark MARK...|healthy" ;;
 esac
