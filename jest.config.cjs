@@ -1,16 +1,16 @@
 "use strict";
-const group = (name, extra = {}) => ({
+const group = (name) => ({
   displayName: name,
-  testMatch: [`<rootDir>/tests/${name}/**/*.test.ts`],
+  // The tests of the plugins stand beside them.
+  testMatch: [`<rootDir>/tests/${name}/**/*.test.ts`, ...(name === "integration" ? ["<rootDir>/toolchain/**/*.test.ts"] : [])],
   testEnvironment: "node",
   // Stryker's copies of the project.
   modulePathIgnorePatterns: ["<rootDir>/.state/"],
   transform: { "^.+\\.ts$": ["ts-jest", { tsconfig: "<rootDir>/tsconfig.json", diagnostics: false }] },
-  ...extra,
 });
 
 module.exports = {
-  projects: ["unit", "property", "integration", "faults", "plain", "majors", "soak"].map((name) => group(name)),
+  projects: ["unit", "property", "integration", "faults", "plain", "majors", "soak"].map(group),
   collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "operations/**/*.ts"],
   coverageReporters: ["text-summary"],
 };

@@ -4,7 +4,7 @@
 #   IMAGE=NAME byHand.sh up NAME PORT1 PORT2   |   byHand.sh down NAME
 set -euo pipefail
 action=$1 name=$2
-label="--label postgres-replica.stack=$name"
+label=(--label "postgres-replica.stack=$name")
 
 until_ok() { # until_ok WHAT COMMAND...: at most 60 s
     local what=$1 deadline=$((SECONDS + 60))
@@ -24,8 +24,8 @@ if [ "$action" = down ]; then
 fi
 
 image=${IMAGE:?the name of the image to run}
-docker network create $label "$name" >/dev/null
-docker run -d $label --name "$name-1" --network "$name" -p "127.0.0.1:$3:5432" --user postgres --tmpfs /unused -v "$name-1:/var/lib/postgresql" \
+docker network create "${label[@]}" "$name" >/dev/null
+docker run -d "${label[@]}" --name "$name-1" --network "$name" -p "127.0.0.1:$3:5432" --user postgres --tmpfs /unused -v "$name-1:/var/lib/postgresql" \
     "$image" bash -c 'D=/var/lib/postgresql/data
         initdb -D $D --encoding=UTF8 --locale=C.UTF-8 --data-checksums --no-sync --auth-local=peer --auth-host=scram-sha-256 >/dev/null
         echo "host all all samenet scram-sha-256
@@ -38,6 +38,6 @@ SELECT pg_create_physical_replication_slot('pg2', true);
 SQL
 docker run --rm --network "$name" --user postgres -e PGPASSWORD=by-hand -v "$name-2:/var/lib/postgresql" "$image" \
     pg_basebackup -h "$name-1" -U replica_user -D /var/lib/postgresql/data -X stream -R -S pg2 -c fast --no-sync >/dev/null
-docker run -d $label --name "$name-2" --network "$name" -p "127.0.0.1:$4:5432" --user postgres -v "$name-2:/var/lib/postgresql" "$image" \
+docker run -d "${label[@]}" --name "$name-2" --network "$name" -p "127.0.0.1:$4:5432" --user postgres -v "$name-2:/var/lib/postgresql" "$image" \
     postgres -D /var/lib/postgresql/data -c listen_addresses='*' -c wal_keep_size=64MB -c wal_log_hints=on >/dev/null
 until_ok "streaming" streaming

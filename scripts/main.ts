@@ -1,7 +1,7 @@
 /* Every command is loaded when it is called, and not before: starting is most of what a short command takes. */
 /* eslint-disable @typescript-eslint/no-require-imports, @typescript-eslint/consistent-type-imports */
 import { Argument, type Command } from "commander";
-import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/sql/queries";
+import { DEFAULT_LIMITS } from "../core/judgement/limits";
 import { PROJECT } from "../core/model/names";
 import { UserError } from "../operations/errors";
 import { commandLine, type CommonOptions, does, program, runProgram } from "./cli";
@@ -71,14 +71,11 @@ export function main(): Command {
     },
   );
   does<CommonOptions & { lagBytes: string; lagSeconds: string; webhook?: string }>(
-    commandLine(
-      all,
-      "alert",
-      "One look, for cron: no replica connected, lag, a slot inactive or lost. Exit code 0 all well, 1 alert, 2 could not tell.",
-      { json: true },
-    )
-      .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LAG_THRESHOLD_BYTES))
-      .option("--lag-seconds <seconds>", "seconds of lag above which to alert", "60")
+    commandLine(all, "alert", "One look, for cron: what status shows as wrong. Exit code 0 all well, 1 alert, 2 could not tell.", {
+      json: true,
+    })
+      .option("--lag-bytes <bytes>", "bytes of lag above which to alert", String(DEFAULT_LIMITS.lagBytes))
+      .option("--lag-seconds <seconds>", "seconds of lag above which to alert", String(DEFAULT_LIMITS.lagSeconds))
       .option("--webhook <url>", "post the alerts there as JSON, when there are any"),
     ({ stack, json, lagBytes, lagSeconds, webhook }) =>
       (require("../operations/look/alert") as typeof import("../operations/look/alert")).alert(stack, {
@@ -164,7 +161,12 @@ export function main(): Command {
       .option("-t, --test-name <pattern>", "only the tests whose name matches"),
     ({ testName }, groups) => quality().test(groups, testName),
   );
-  does(commandLine(all, "check", "Format, lint and type-check.", { stack: false }), () => quality().check());
+  does(
+    commandLine(all, "check", "Format, lint and types of all: TypeScript, shell, Dockerfiles, Go. Tools that are missing are installed.", {
+      stack: false,
+    }),
+    () => quality().check(),
+  );
   does<{ list?: boolean }>(
     commandLine(all, "test:breaks", "Breaks the product in the ways of tests/breaks, one at a time, and looks whether the tests notice.", {
       stack: false,

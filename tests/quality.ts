@@ -3,40 +3,58 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
 import { DEFAULTS } from "../core/config";
-import { UserError } from "../operations/errors";
+import { isForUser, UserError } from "../operations/errors";
 import { ROOT } from "../operations/folders";
 import { setup } from "../operations/setup";
+import { LINTERS } from "./linters";
+import { Toolbox } from "./tools";
 
 const bin = (name: string): string => join(ROOT, "node_modules", ".bin", name);
 
-/** Format, lint and types. Returns the exit code. */
+/** npm's tools, which are there as soon as a command runs. */
+const NPM_TOOLS: readonly [string, string[]][] = [
+  ["prettier", ["--check", "--log-level", "warn", "."]],
+  ["eslint", ["--max-warnings", "0", "."]],
+  ["tsc", ["-p", "."]],
+];
+
+/** Format, lint and types of everything that there is a tool for. Tools that are missing are installed. Returns the exit code. */
 export async function check(): Promise<number> {
   const start = performance.now();
-  const tools: [string, string[]][] = [
-    ["prettier", ["--check", "--log-level", "warn", "."]],
-    ["eslint", ["--max-warnings", "0", "."]],
-    ["tsc", ["-p", "."]],
-  ];
-  const codes = await Promise.all(
-    tools.map(async ([name, args]) => {
-      const result = await execa(bin(name), args, { cwd: ROOT, reject: false, all: true, stdin: "ignore" });
-      if (result.exitCode !== 0) {
-        console.error(`${name}:\n${result.all ?? ""}`);
-      }
-      return result.exitCode;
-    }),
-  );
-  const ok = codes.every((code) => code === 0);
-  console.error(
-    `format, lint and types: ${ok ? "ok" : "FAILED (npm run format mends most)"}, ${((performance.now() - start) / 1000).toFixed(0)} s`,
-  );
-  return ok ? 0 : 1;
+  const say = (line: string): void => console.error(line);
+  const tools = new Toolbox(say);
+  const failed = (
+    await Promise.all([
+      ...NPM_TOOLS.map(async ([name, args]) => {
+        const result = await execa(bin(name), args, { cwd: ROOT, reject: false, all: true, stdin: "ignore" });
+        return { name, said: result.exitCode === 0 ? undefined : (result.all ?? "") };
+      }),
+      ...LINTERS.map(async ({ name, run }) => {
+        try {
+          const findings = await run(tools, say);
+          return { name, said: findings.length === 0 ? undefined : findings.join("\n") };
+        } catch (error) {
+          if (isForUser(error)) {
+            return { name, said: error.message };
+          }
+          throw error;
+        }
+      }),
+    ])
+  ).filter(({ said }) => said !== undefined);
+  failed.forEach(({ name, said }) => say(`${name}:\n${said}`));
+  const names = [...NPM_TOOLS.map(([name]) => name), ...LINTERS.map(({ name }) => name)];
+  const verdict =
+    failed.length === 0 ? "ok" : `FAILED: ${failed.map(({ name }) => name).join(", ")} (npm run format fixes most of TypeScript)`;
+  say(`format, lint and types (${names.join(", ")}): ${verdict}, ${((performance.now() - start) / 1000).toFixed(0)} s`);
+  return failed.length === 0 ? 0 : 1;
 }
 
 /**
  * The groups of tests, and how each is run: of the real stacks two beside each other, because they wait more than they work,
  * and each has names, ports and a backend of its own.
  */
+/** Half of their time goes into waiting for programs that they start, so there are two for each core. */
 const PURE = ["unit", "property"];
 const REAL = ["integration", "plain", "faults"];
 const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
@@ -76,7 +94,7 @@ export async function test(groups: readonly string[] = [], testName?: string): P
 /** Runs groups of tests; ends with one line of totals. Returns the exit code. */
 async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
   const runs = [
-    { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=100%"] },
+    { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=200%"] },
     { projects: REAL.filter((g) => groups.includes(g)), args: ["--maxWorkers=2"] },
     { projects: ON_REQUEST.filter((g) => groups.includes(g)), args: ["--runInBand"] },
   ].filter((run) => run.projects.length > 0);

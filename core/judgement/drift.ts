@@ -4,7 +4,7 @@ import { APP_ROLE, NODE_ROOT, slotName } from "../model/names";
 import { shellWord, sqlLiteral } from "../grammar/quoting";
 import { ROLES } from "../sql/roles";
 import { SAMPLE_TABLES } from "../sql/sample";
-import { isPrimary, isStandby, type Observation } from "./topology";
+import { isPrimary, isStandby, type Observation } from "./observation";
 
 /**
  * Drift that Pulumi cannot see: what a person has changed inside the nodes. The servers are asked for facts in the

@@ -1,7 +1,9 @@
 import type { SynchronousConfig } from "../config";
 import type { Code } from "../model/names";
 import { lsnDiff } from "../grammar/lsn";
-import { type Answering, isStandby, type Observation, undelay } from "./topology";
+import { type Answering, isStandby, type Observation } from "./observation";
+import type { Remedy } from "./findings";
+import { lateBy } from "./words";
 
 /** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
 export interface WalEnd {
@@ -89,8 +91,14 @@ export function bytesAtRisk(candidate: Observation, ends: readonly (WalEnd | nul
   return Number(most);
 }
 
+/** A reason against a promotion, in one sentence; with what takes it away, where a command does. */
+export interface Objection {
+  what: string;
+  remedy?: Remedy;
+}
+
 /**
- * The reasons against promoting the candidate, each in one sentence, which only --allow-data-loss overrides.
+ * The reasons against promoting the candidate, which only --allow-data-loss overrides.
  * Empty: nothing that was acknowledged can be lost, as far as the settings promise it.
  *
  * @param maxBytes Most bytes that may be lost without being asked for.
@@ -103,28 +111,32 @@ export function objections(args: {
   unreadable: readonly ({ name: string } & Unreadable)[];
   synchronous: SynchronousConfig | undefined;
   maxBytes: number;
-}): string[] {
+}): Objection[] {
   const { atRisk, candidate, observed, synchronous } = args;
-  const found: string[] = [];
+  const found: Objection[] = [];
   const reading = candidates(observed).filter((node) => !node.server.localWalRead);
-  const late = reading.filter((node) => node.server.applyDelay !== null);
-  for (const node of late) {
-    found.push(
-      `${node.name} still reads WAL of its own, late because recovery_min_apply_delay is ${node.server.applyDelay}, and nobody knows how much of it there is; let it (${undelay(node)}) and run this again`,
-    );
+  for (const { name, container, server } of reading) {
+    if (server.applyDelay !== null) {
+      found.push({
+        what: `${name} still reads WAL of its own, ${lateBy(server.applyDelay)}, and nobody knows how much of it there is`,
+        remedy: { do: "replay-at-once", container },
+      });
+    }
   }
-  if (reading.length > late.length) {
-    const nodes = reading.filter((node) => !late.includes(node)).map((node) => node.name);
-    found.push(`${nodes.join(", ")} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`);
+  const waiting = reading.filter(({ server }) => server.applyDelay === null).map(({ name }) => name);
+  if (waiting.length > 0) {
+    found.push({
+      what: `${waiting.join(", ")} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`,
+    });
   }
   if (atRisk === null) {
     const why =
       args.unreadable.length > 0
         ? `the data of ${args.unreadable.map((node) => `${node.name} cannot be read (${node.unreadable})`).join(", that of ")}`
         : "no stopped node holds the data of the last primary";
-    found.push(`${why}, so nobody knows what the standby lacks`);
+    found.push({ what: `${why}, so nobody knows what the standby lacks` });
   } else if (atRisk > args.maxBytes) {
-    found.push(`${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed`);
+    found.push({ what: `${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed` });
   }
   if (synchronous !== undefined && atRisk !== 0) {
     // A commit was acknowledged once `count` of the standbys had it: with fewer than that out of reach,
@@ -132,7 +144,9 @@ export function objections(args: {
     const standbys = observed.length - 1;
     const unreachable = standbys - candidates(observed).length;
     if (unreachable >= synchronous.count) {
-      found.push(`${unreachable} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`);
+      found.push({
+        what: `${unreachable} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`,
+      });
     }
   }
   return found;

@@ -334,9 +334,7 @@ function* findEnd(
 
 /** Where the last record ends of those that pg_waldump lists; undefined when it lists none. */
 function lastRecordEnd(geometry: Geometry, out: string): bigint | undefined {
-  const records = [
-    ...out.matchAll(/^rmgr: [^,]*\/ *(\d+), tx: *\d+, lsn: ([0-9A-F]+\/[0-9A-F]+), prev [^ ]*, desc: ([A-Z_]*)/gm),
-  ];
+  const records = [...out.matchAll(/^rmgr: [^,]*\/ *(\d+), tx: *\d+, lsn: ([0-9A-F]+\/[0-9A-F]+), prev [^ ]*, desc: ([A-Z_]*)/gm)];
   const [, length = "", lsn = "", kind] = records.at(-1) ?? [];
   if (lsn === "") {
     return undefined;

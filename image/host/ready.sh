@@ -104,7 +104,7 @@ while :; do
     case $(role_of "$NODE_CONTAINER") in
     primary)
         find_primary
-        [ -z "$PRIMARY" ] || die "node $NODE_NAME is writable, and so is $PRIMARY: two writers. Run: npm run status"
+        [ -z "$PRIMARY" ] || die "more than one writer: $NODE_NAME and $PRIMARY. Run: npm run status"
         followed
         exit 0
         ;;

@@ -5,7 +5,7 @@ import { currentDockerHost } from "../engine/dockerHost";
 import { imageName } from "../../core/model/image";
 import { containerName, type Identity, networkName, NODE_ROOT, volumeName } from "../../core/model/names";
 import { sqlLiteral } from "../../core/grammar/quoting";
-import { isPrimary } from "../../core/judgement/topology";
+import { isPrimary } from "../../core/judgement/observation";
 import { newIdentity } from "../guard/look";
 import { exportedResources, IDENTITY_NAME, readPrior } from "../guard/prior";
 import { type Survey, survey } from "../guard/survey";
@@ -13,6 +13,7 @@ import { docker, sqlIn } from "../engine/docker";
 import { firstLine, UserError } from "../errors";
 import { acquireLock } from "../change/lock";
 import { releaseStaleLocks } from "../deploy/staleLocks";
+import { npmRun } from "../look/advice";
 import { setup } from "../setup";
 import { ensureStack, hasStack, pulumiEnvironment, pulumiOutput, readStackConfig, ROOT, stackFile } from "../deploy/workspace";
 import { deploymentOf } from "./deployment";
@@ -89,7 +90,7 @@ async function refuseKnown(stack: string): Promise<void> {
   if (known.length > 0) {
     refuse(
       stack,
-      `its state is not empty (${known.length} resources, ${readPrior(known).containers.size} of them containers). Nothing was changed. Bring it up to date with: npm run up -- --stack ${stack}`,
+      `its state is not empty (${known.length} resources, ${readPrior(known).containers.size} of them containers). Nothing was changed. Bring it up to date with: ${npmRun("up", stack)}`,
     );
   }
 }
@@ -290,7 +291,7 @@ function report(
   });
   say(
     changed.length === 0
-      ? `Next: npm run up -- --stack ${stack}`
-      : `these containers are not as this version makes them, so the next up replaces them one at a time, the primary last: ${changed.join("; ")}. See: pulumi preview; then: npm run up -- --stack ${stack}`,
+      ? `Next: ${npmRun("up", stack)}`
+      : `these containers are not as this version makes them, so the next up replaces them one at a time, the primary last: ${changed.join("; ")}. See: pulumi preview; then: ${npmRun("up", stack)}`,
   );
 }

@@ -1,7 +1,9 @@
 import type { StackConfig } from "../../core/config";
 import { containerName, type Identity, networkName, NODE_ROOT, volumeName } from "../../core/model/names";
-import { isPrimary } from "../../core/judgement/topology";
+import { notOneWriter } from "../../core/judgement/findings";
+import { wordsOf } from "../../core/judgement/words";
 import type { Survey } from "../guard/survey";
+import { npmRun } from "../look/advice";
 import type { Standing } from "./standing";
 
 /** Why a stack is not adopted. Pure. */
@@ -17,8 +19,8 @@ export function refusal(config: StackConfig, { found, observed, dockerHost }: Su
     return (
       `there is no container of stack "${stack}" on the Docker engine at ${dockerHost}, so there is nothing to adopt. ${NOTHING}. ` +
       (kept.length === 0
-        ? `Choose its engine with DOCKER_HOST or docker context use NAME; to build a new stack: npm run up -- --stack ${stack}`
-        : `Its volumes are there (${kept.join(", ")}): npm run up -- --stack ${stack} takes them on, beginning with the newest`)
+        ? `Choose its engine with DOCKER_HOST or docker context use NAME; to build a new stack: ${npmRun("up", stack)}`
+        : `Its volumes are there (${kept.join(", ")}): ${npmRun("up", stack)} takes them on, beginning with the newest`)
     );
   }
   const missing = nodes.filter(({ name }) => !containers.some((object) => object.name === containerName(stack, name)));
@@ -38,14 +40,12 @@ export function refusal(config: StackConfig, { found, observed, dockerHost }: Su
   if (!found.some(({ kind, name }) => kind === "network" && name === networkName(stack))) {
     return `the network ${networkName(stack)} is gone, and the nodes need it. ${NOTHING}. Restore it first: docker network create ${networkName(stack)}, with the labels that the containers have, and docker network connect --alias NODE for each node`;
   }
-  const primaries = observed.filter(isPrimary).map(({ name }) => name);
-  if (primaries.length !== 1) {
-    return (
-      `${primaries.length === 0 ? "no node is primary" : `${primaries.join(" and ")} are writable: two writers`}. ${NOTHING}. ` +
-      `Look at: npm run status -- --stack ${stack}${primaries.length === 0 ? "; then start the primary (docker start NAME) or promote a standby (npm run failover)" : ""}`
-    );
+  const nobody = notOneWriter(observed);
+  if (nobody === undefined) {
+    return undefined;
   }
-  return undefined;
+  const then = nobody.kind === "no-primary" ? "; then start the primary (docker start NAME) or promote a standby (npm run failover)" : "";
+  return `${wordsOf(nobody)}. ${NOTHING}. Look at: ${npmRun("status", stack)}${then}`;
 }
 
 /** What a container shows that could not be adopted. */

@@ -1,16 +1,19 @@
 import type { StackConfig } from "../../core/config";
 import { REPLICATION_ROLE } from "../../core/model/names";
 import { cannotClone, isRefused, needsClone } from "../../core/judgement/reason";
-import { assess, type Observation, type Status, undelay } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
+import { type Topology, topologyOf } from "../../core/judgement/topology";
+import { lateBy, passwordChanged } from "../../core/judgement/words";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe } from "../engine/observe";
+import { adviceOf, npmRun } from "../look/advice";
 import { BOUNDS } from "./bounds";
 import { say } from "./report";
 
 /** Whether a node is a standby that streams through its slot. */
-export function streams(status: Status, name: string): boolean {
-  const own = status.nodes.find((n) => n.name === name);
+export function streams({ nodes }: Topology, name: string): boolean {
+  const own = nodes.find((n) => n.name === name);
   return own?.role === "standby" && own.state === "streaming" && own.slot !== null && own.walStatus !== "lost";
 }
 
@@ -18,7 +21,7 @@ export function streams(status: Status, name: string): boolean {
 export function refuseChangedPassword(stack: string, primary: Observation): void {
   if (primary.server?.changedPasswords.includes(REPLICATION_ROLE) === true) {
     throw new UserError(
-      `the password of ${REPLICATION_ROLE} on ${primary.name} is not the one that the stack has set, so no standby could connect. Set it again with: npm run up -- --stack ${stack}`,
+      `${passwordChanged([REPLICATION_ROLE], primary.name)}, so no standby could connect. Set it again with: ${npmRun("up", stack)}`,
     );
   }
 }
@@ -41,7 +44,7 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
   let ended = 0;
   for (;;) {
     const observed = await observe(config);
-    if (streams(assess(config.stack, observed), name)) {
+    if (streams(topologyOf(observed), name)) {
       return;
     }
     const { text: words } = await node.lastWords();
@@ -53,9 +56,7 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
     const own = observed.find((o) => o.name === name);
     const server = own?.server;
     if (server?.inRecovery === false) {
-      throw new UserError(
-        `node ${name} has become primary meanwhile, so it rejoins nobody. Run: npm run status -- --stack ${config.stack}`,
-      );
+      throw new UserError(`node ${name} has become primary meanwhile, so it rejoins nobody. Run: ${npmRun("status", config.stack)}`);
     }
     const now = [words, await node.lastLine(), server?.lsn, server?.replayLsn].join("\n");
     if (now !== progress) {
@@ -71,14 +72,12 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
     // The node has the primary's password file by now. A moment later the log may still be about the one before.
     refused = isRefused(reason) ? Math.min(refused, performance.now()) : Infinity;
     if (performance.now() - refused > BOUNDS.refused * 1000) {
-      throw new UserError(
-        `node ${name} does not stream: the primary refuses its login (${reason}). Run: npm run up -- --stack ${config.stack}`,
-      );
+      throw new UserError(`node ${name} does not stream: the primary refuses its login (${reason}). Run: ${npmRun("up", config.stack)}`);
     }
     late = server?.applyDelay != null && !server.localWalRead ? Math.min(late, performance.now()) : Infinity;
     if (own !== undefined && performance.now() - late > BOUNDS.refused * 1000) {
       throw new UserError(
-        `node ${name} is a standby again, and does not stream before it has replayed the WAL that it has, which is late because recovery_min_apply_delay is ${server?.applyDelay}. To have that at once, run: ${undelay(own)}`,
+        `node ${name} is a standby again, and does not stream before it has replayed the WAL that it has, which is ${lateBy(server?.applyDelay ?? "")}. To have that at once, run: ${adviceOf({ do: "replay-at-once", container: own.container }, config.stack)}`,
       );
     }
     if (needsClone(reason) && !cloned) {

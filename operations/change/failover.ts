@@ -1,10 +1,14 @@
 import type { StackConfig } from "../../core/config";
-import { bytesAtRisk, candidates, isFed, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
+import { bytesAtRisk, candidates, isFed, type Objection, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
+import { stepOf } from "../../core/judgement/changeOfRoles";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
-import { isPrimary, isStandby, type Observation } from "../../core/judgement/topology";
+import { hasReplica, notOneWriter } from "../../core/judgement/findings";
+import type { Observation } from "../../core/judgement/observation";
+import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
+import { adviceOf, explain, npmRun } from "../look/advice";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone } from "../engine/poll";
 import { BOUNDS } from "./bounds";
@@ -54,9 +58,7 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
 
   const best = candidates(observed)[0];
   if (best === undefined) {
-    throw new UserError(
-      `stack "${stack}" has no standby that answers, so there is nobody to promote. Run: npm run status -- --stack ${stack}`,
-    );
+    throw new UserError(`stack "${stack}" has no standby that answers, so there is nobody to promote. Run: ${npmRun("status", stack)}`);
   }
   const gone = observed.filter((node) => node.server === null);
   if (options.dryRun) {
@@ -78,7 +80,7 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
   await settle(promoted);
   journal.end();
   for (const node of fenced.filter((n) => n.containerState !== null)) {
-    say(`bring ${node.name} back with: npm run rejoin -- ${node.name} --stack ${stack}`);
+    say(`bring ${node.name} back with: ${npmRun("rejoin", stack, node.name)}`);
   }
   return 0;
 }
@@ -175,7 +177,7 @@ async function judge(
     unreadable,
     synchronous: promised(config, after),
     maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
-  });
+  }).map((objection) => inWords(objection, config.stack));
   if (against.length > 0 && !allowDataLoss) {
     throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(fenced)}, or give that up with --allow-data-loss`);
   }
@@ -222,7 +224,7 @@ async function fenceAll(
     refuseUnlessNeeded(config.stack, after);
     const candidate = candidates(after)[0];
     if (candidate === undefined) {
-      throw new UserError(`no standby answers any more. ${startAgain(fenced)}, or run: npm run status -- --stack ${config.stack}`);
+      throw new UserError(`no standby answers any more. ${startAgain(fenced)}, or run: ${npmRun("status", config.stack)}`);
     }
     silent = after.filter((node) => node.server === null && !fenced.some(({ name }) => name === node.name));
     if (silent.length === 0) {
@@ -329,10 +331,10 @@ async function refuseStrangers(config: StackConfig): Promise<void> {
  */
 function refuseAnother(stack: string, journal: Journal, candidate: Observation, observed: readonly Observation[]): void {
   const change = journal.read();
-  const pending = observed.find((node) => node.name === change?.promoted && isStandby(node));
-  if (change?.phase === "promoting" && pending !== undefined && pending.name !== candidate.name) {
+  const pending = observed.find((node) => node.name === change?.promoted);
+  if (stepOf("failover", change, observed) === "hold" && pending !== undefined && pending.name !== candidate.name) {
     throw new UserError(
-      `failover refused: a promotion of ${pending.name} is under way, and ${candidate.name} is ahead of it. Wait until ${pending.name} is primary (npm run status -- --stack ${stack}), or stop it (docker stop ${pending.container}), then run failover again`,
+      `failover refused: a promotion of ${pending.name} is under way, and ${candidate.name} is ahead of it. Wait until ${pending.name} is primary (${npmRun("status", stack)}), or stop it (docker stop ${pending.container}), then run failover again`,
     );
   }
 }
@@ -348,28 +350,30 @@ function startAgain(gone: readonly Observation[]): string {
     : `Start what was primary again (docker start ${there.map((node) => node.container).join(" ")})`;
 }
 
+/** An objection, with what takes it away where a command does. */
+const inWords = ({ what, remedy }: Objection, stack: string): string =>
+  remedy === undefined ? what : `${what}; let it (${adviceOf(remedy, stack)}) and run this again`;
+
 function refuseUnlessNeeded(stack: string, observed: readonly Observation[]): void {
-  const primaries = observed.filter(isPrimary);
-  if (primaries.length > 1) {
-    throw new UserError(
-      `${names(primaries)} are all writable. Stop the wrong one (docker stop CONTAINER), then run: npm run rejoin -- NODE --stack ${stack}`,
-    );
+  const nobody = notOneWriter(observed);
+  if (nobody?.kind === "several-primaries") {
+    throw new UserError(`failover refused: ${explain(nobody, stack)}, then run: ${npmRun("rejoin", stack, "NODE")}`);
   }
-  const [living] = primaries;
+  const living = onlyPrimary(observed);
   if (living !== undefined) {
     // Without a standby that streams a switchover is refused too: the way out is to make it dead.
-    const alone = observed.length > 1 && !living.server?.replicas.some((replica) => replica.state === "streaming");
+    const alone = observed.length > 1 && !hasReplica(living);
     const others = observed.filter((node) => node !== living);
     if (alone && others.every((node) => node.server === null)) {
       throw new UserError(
-        `failover refused: the primary ${living.name} lives and answers, and no other node does. Bring ${names(others)} back with: npm run rejoin -- ${others[0]?.name} --stack ${stack}`,
+        `failover refused: the primary ${living.name} lives and answers, and no other node does. Bring ${names(others)} back with: ${npmRun("rejoin", stack, others[0]?.name ?? "NODE")}`,
       );
     }
     throw new UserError(
       `failover refused: the primary ${living.name} lives and answers. To move the role, ${
         alone
           ? `stop it, because no standby streams from it (docker stop ${living.container}), then run failover again`
-          : `run: npm run switchover -- --stack ${stack}`
+          : `run: ${npmRun("switchover", stack)}`
       }`,
     );
   }

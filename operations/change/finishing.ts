@@ -1,10 +1,12 @@
 import type { StackConfig } from "../../core/config";
-import { assess, isStandby, type Observation } from "../../core/judgement/topology";
+import { stepOf } from "../../core/judgement/changeOfRoles";
+import { isStandby, type Observation } from "../../core/judgement/observation";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { controlOf } from "../engine/nodeControls";
+import { npmRun } from "../look/advice";
 import { BOUNDS } from "./bounds";
-import type { Change, Journal } from "./journal";
+import type { Journal, Note } from "./journal";
 import { say } from "./report";
 
 /** After a promotion: the survivors' slots, a write. Returns the seconds since `start`. */
@@ -22,7 +24,7 @@ export async function finish(
     say(`waiting until a standby confirms a write, ${BOUNDS.confirm} s at most`);
     await primary.write(BOUNDS.confirm).catch(() => {
       throw new UserError(
-        `${promoted} is primary, but no standby confirms its writes within ${BOUNDS.confirm} s (config key synchronous). Bring a node back with: npm run rejoin -- NODE --stack ${config.stack}; then run failover again to finish`,
+        `${promoted} is primary, but no standby confirms its writes within ${BOUNDS.confirm} s (config key synchronous). Bring a node back with: ${npmRun("rejoin", config.stack, "NODE")}; then run failover again to finish`,
       );
     });
   }
@@ -39,9 +41,9 @@ export async function finishInterrupted(
   observed: readonly Observation[],
   journal: Journal,
   dryRun = false,
-): Promise<(Change & { seconds: number }) | undefined> {
+): Promise<(Note & { seconds: number }) | undefined> {
   const change = journal.read();
-  if (change === undefined || change.phase === "stopping" || assess(config.stack, observed).primary !== change.promoted) {
+  if (change === undefined || stepOf("failover", change, observed) !== "finish") {
     return undefined;
   }
   const { promoted, from } = change;

@@ -1,18 +1,11 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
+import type { Change } from "../../core/judgement/changeOfRoles";
 import { STATE_DIR } from "../deploy/workspace";
 import type { Loss } from "./report";
 
-/** A change of primary that is under way. */
-export interface Change {
-  /** The node that is to be primary. */
-  promoted: string;
-  /** switchover: the node that was. */
-  from?: string;
-  /** switchover: its timeline. */
-  timeline?: number;
-  /** Before `promoting`, everything can still go back to how it was. */
-  phase: "stopping" | "promoting";
+/** What is noted of a change of primary: how far it is, and what its report needs. */
+export interface Note extends Change {
   /** What is given up by it, known before the promotion. */
   loss?: Loss;
   /** The logical slots of the node that was primary, which is not there to be asked any more. */
@@ -27,15 +20,15 @@ export class Journal {
     this.file = join(STATE_DIR, `promotion-${stack}.json`);
   }
 
-  public read(): Change | undefined {
+  public read(): Note | undefined {
     try {
-      return JSON.parse(readFileSync(this.file, "utf8")) as Change;
+      return JSON.parse(readFileSync(this.file, "utf8")) as Note;
     } catch {
       return undefined; // no change under way, or killed before its note was whole: nothing was promoted yet
     }
   }
 
-  public begin(change: Change): void {
+  public begin(change: Note): void {
     mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
     writeFileSync(`${this.file}.new`, JSON.stringify(change));
     renameSync(`${this.file}.new`, this.file);

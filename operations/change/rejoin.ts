@@ -2,14 +2,18 @@ import type { StackConfig } from "../../core/config";
 import { type Mark, slotName } from "../../core/model/names";
 import { needsClone } from "../../core/judgement/reason";
 import { dropSlotSql } from "../../core/sql/slots";
-import { assess, isPrimary, LEAVE_TABLESPACES, type Observation, tablespaces } from "../../core/judgement/topology";
+import { notOneWriter } from "../../core/judgement/findings";
+import { type Answering, isPrimary, type Observation } from "../../core/judgement/observation";
+import { topologyOf } from "../../core/judgement/topology";
+import { tablespacesOf } from "../../core/judgement/words";
 import { UserError } from "../errors";
 import { nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
+import { adviceOf, explain, npmRun, toDo } from "../look/advice";
 import { BOUNDS } from "./bounds";
 import { bringBack, refuseChangedPassword, streams } from "./bringingBack";
 import { exclusively } from "./exclusively";
-import { names, say } from "./report";
+import { say } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
 /**
@@ -45,34 +49,30 @@ async function prepared(config: StackConfig, control: NodeControl, anew: boolean
   const { stack } = config;
   const { name } = control.node;
   const observed = await diagnose(config);
-  const status = assess(stack, observed);
   const node = observed.find((n) => n.name === name);
   const primaries = observed.filter(isPrimary);
   const others = primaries.filter((n) => n.name !== name);
   if (node?.containerState === null || node === undefined) {
-    throw new UserError(`node ${name} has no container. Run: npm run up -- --stack ${stack}`);
+    throw new UserError(`node ${name} has no container. Run: ${npmRun("up", stack)}`);
   }
   if (isPrimary(node) && others.length === 0) {
-    throw new UserError(
-      `node ${name} is the primary; it has nobody to rejoin. To move the role, run: npm run switchover -- --stack ${stack}`,
-    );
+    throw new UserError(`node ${name} is the primary; it has nobody to rejoin. To move the role, run: ${npmRun("switchover", stack)}`);
   }
-  if (others.length !== 1) {
-    throw new UserError(
-      `node ${name} cannot rejoin: ${others.length === 0 ? "no other node is primary" : `${names(others)} are all writable`}. Run: npm run status -- --stack ${stack}${others.length === 0 ? `; then npm run failover -- --stack ${stack}` : ""}`,
-    );
+  const nobody = notOneWriter(observed.filter((n) => n !== node));
+  if (nobody !== undefined) {
+    throw new UserError(`node ${name} cannot rejoin: ${explain(nobody, stack)}`);
   }
-  const primary = others[0] as Observation;
-  const lost = primary.server?.slots.some((s) => s.name === slotName(name) && s.walStatus === "lost") ?? false;
-  if (!lost && !anew && streams(status, name)) {
+  const primary = others[0] as Answering;
+  const lost = primary.server.slots.some((s) => s.name === slotName(name) && s.walStatus === "lost");
+  if (!lost && !anew && streams(topologyOf(observed), name)) {
     say(`node ${name} streams from ${primary.name} already; nothing to do`);
     return () => Promise.resolve();
   }
   refuseChangedPassword(stack, primary);
   // A second writer that is not older than the primary holds commits of its own; taking them back is not ours to decide.
-  if (isPrimary(node) && node.server.timeline >= (primary.server?.timeline ?? 0)) {
+  if (isPrimary(node) && node.server.timeline >= primary.server.timeline) {
     throw new UserError(
-      `node ${name} is writable on timeline ${node.server.timeline}, and ${primary.name} on ${primary.server?.timeline}. Decide which one is right, stop the other (docker stop ${primary.container}), and rejoin that one`,
+      `node ${name} is writable on timeline ${node.server.timeline}, and ${primary.name} on ${primary.server.timeline}. Decide which one is right, stop the other (docker stop ${primary.container}), and rejoin that one`,
     );
   }
   if (node.server === null && node.containerState === "running" && (await control.lastWords()).code === "cloning") {
@@ -80,7 +80,7 @@ async function prepared(config: StackConfig, control: NodeControl, anew: boolean
     return () => bringBackAndSay(config, control, primary.name);
   }
   if (anew || lost || node.code === "no-cluster" || needsClone(node.reason)) {
-    refuseTablespaces(name, primary);
+    refuseTablespaces(stack, name, primary);
   }
   const source = new NodeControl(config, nodeOf(config, primary.name));
   const passfile = await source.passfile();
@@ -125,9 +125,9 @@ async function prepared(config: StackConfig, control: NodeControl, anew: boolean
  * A node that is down, and was on a newer timeline than the primary, holds what nobody else has. Unless an earlier failover
  * has given that up already. @throws UserError, and the node runs again when it did
  */
-async function refuseNewer(stack: string, control: NodeControl, node: Observation, primary: Observation): Promise<void> {
+async function refuseNewer(stack: string, control: NodeControl, node: Observation, primary: Answering): Promise<void> {
   const end = await control.walEnd(true);
-  const timeline = primary.server?.timeline ?? 0;
+  const { timeline } = primary.server;
   if ("unreadable" in end || end.timeline <= timeline || control.hadMark("reclone")) {
     return;
   }
@@ -135,15 +135,16 @@ async function refuseNewer(stack: string, control: NodeControl, node: Observatio
     await control.start();
   }
   throw new UserError(
-    `node ${node.name} was on timeline ${end.timeline}, and ${primary.name} is primary on ${timeline}, which is older: what was written since is on ${node.name} alone. Decide which one is right. To go on with ${node.name}: docker stop ${primary.container}, docker start ${node.container}, then npm run rejoin -- ${primary.name} --stack ${stack}. To give it up: npm run rejoin -- ${node.name} --clone --stack ${stack}`,
+    `node ${node.name} was on timeline ${end.timeline}, and ${primary.name} is primary on ${timeline}, which is older: what was written since is on ${node.name} alone. Decide which one is right. To go on with ${node.name}: docker stop ${primary.container}, docker start ${node.container}, then ${npmRun("rejoin", stack, primary.name)}. To give it up: ${npmRun("rejoin", stack, node.name, "--clone")}`,
   );
 }
 
 /** A clone cannot have tablespaces: they lie outside of a node's volume. @throws UserError, before the node is stopped. */
-function refuseTablespaces(name: string, primary: Observation): void {
-  const found = primary.server?.tablespaces ?? [];
+function refuseTablespaces(stack: string, name: string, primary: Answering): void {
+  const found = primary.server.tablespaces;
   if (found.length > 0) {
-    throw new UserError(`node ${name} cannot be cloned: ${tablespaces(primary.name, found)}. Nothing was changed. ${LEAVE_TABLESPACES}`);
+    const leave = toDo(adviceOf({ do: "leave-tablespaces" }, stack));
+    throw new UserError(`node ${name} cannot be cloned: ${tablespacesOf(primary.name, found)}. Nothing was changed. ${leave}`);
   }
 }
 

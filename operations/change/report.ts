@@ -1,5 +1,5 @@
 import type { BytesAtRisk } from "../../core/judgement/election";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 
 /** What a failover or switchover did. */
 export interface Report {

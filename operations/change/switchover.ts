@@ -1,18 +1,22 @@
 import type { StackConfig } from "../../core/config";
 import { candidates, type WalEnd } from "../../core/judgement/election";
+import { stepOf } from "../../core/judgement/changeOfRoles";
 import { lsnDiff } from "../../core/grammar/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
-import { assess, isPrimary, type Observation } from "../../core/judgement/topology";
+import { isPrimary, type Observation } from "../../core/judgement/observation";
+import { notOneWriter } from "../../core/judgement/findings";
+import { topologyOf } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
+import { explain, npmRun } from "../look/advice";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone, until } from "../engine/poll";
 import { BOUNDS } from "./bounds";
 import { bringBack, refuseChangedPassword } from "./bringingBack";
 import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
-import { type Change, Journal } from "./journal";
+import { Journal } from "./journal";
 import { type Loss, names, say, show } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
@@ -27,7 +31,7 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
   const nodes = controls(config);
   const observed = await observe(config);
   refuseUnlessUp(stack, observed);
-  const { primary: current } = assess(stack, observed);
+  const { primary: current } = topologyOf(observed);
   const journal = new Journal(stack);
   if (to !== undefined) {
     nodeOf(config, to);
@@ -42,7 +46,14 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
     return to === undefined || to === finished.promoted ? 0 : run(config, to, json);
   }
   const change = journal.read();
-  if (current === null && change?.from !== undefined && goesOn(stack, observed, change)) {
+  const step = stepOf("switchover", change, observed);
+  if (step === "refuse" && change !== undefined) {
+    const silent = observed.filter((n) => n.server === null && n.name !== change.from);
+    throw new UserError(
+      `an interrupted switchover from ${change.from} to ${change.promoted} cannot go on: ${names(silent)} does not answer, and may have become primary meanwhile. Start it, then run switchover again; or run: ${npmRun("failover", stack)}`,
+    );
+  }
+  if (step === "go on" && change?.from !== undefined) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
     const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json, resumed: true });
     return to === undefined || to === change.promoted ? code : run(config, to, json);
@@ -58,35 +69,13 @@ async function run(config: StackConfig, to: string | undefined, json: boolean): 
   return move(config, nodes, journal, { from, to: target, observed, json });
 }
 
-/**
- * Whether an interrupted switchover can go on: its target is still a standby on the timeline that it was to leave. From any other
- * checkout the role may have moved on since.
- *
- * @throws UserError when a node does not answer that may be the primary since
- */
-function goesOn(stack: string, observed: readonly Observation[], change: Change): boolean {
-  const target = observed.find((n) => n.name === change.promoted)?.server;
-  const old = observed.find((n) => n.name === change.from);
-  if (target?.inRecovery !== true || target.timeline !== change.timeline || old === undefined || old.server !== null) {
-    return false;
-  }
-  const silent = observed.filter((n) => n.server === null && n !== old);
-  if (silent.length > 0) {
-    throw new UserError(
-      `an interrupted switchover from ${change.from} to ${change.promoted} cannot go on: ${names(silent)} does not answer, and may have become primary meanwhile. Start it, then run switchover again; or run: npm run failover -- --stack ${stack}`,
-    );
-  }
-  return true;
-}
-
 /** The node to promote. @throws UserError when there is none, or it is not fit. */
 function checkedTarget(stack: string, observed: readonly Observation[], to: string | undefined): string {
-  const status = assess(stack, observed);
-  if (status.primary === null) {
-    throw new UserError(
-      `stack "${stack}" has no single primary to switch from. Run: npm run status -- --stack ${stack}; when the primary is gone, npm run failover -- --stack ${stack}`,
-    );
+  const nobody = notOneWriter(observed);
+  if (nobody !== undefined) {
+    throw new UserError(`switchover refused: ${explain(nobody, stack)}`);
   }
+  const status = topologyOf(observed);
   if (to === status.primary) {
     throw new UserError(`node ${to} is the primary already`);
   }
@@ -95,12 +84,12 @@ function checkedTarget(stack: string, observed: readonly Observation[], to: stri
   const replica = primary.server?.replicas.find((r) => r.name === target?.name);
   if (target === undefined || target.role !== "standby" || replica?.state !== "streaming") {
     throw new UserError(
-      `switchover refused: ${target === undefined ? "no standby answers" : `node ${target.name} does not stream from ${status.primary}`}. Run: npm run status -- --stack ${stack}; to do without what ${status.primary} has not sent, stop it (docker stop ${primary.container}) and run: npm run failover -- --stack ${stack}`,
+      `switchover refused: ${target === undefined ? "no standby answers" : `node ${target.name} does not stream from ${status.primary}`}. Run: ${npmRun("status", stack)}; to do without what ${status.primary} has not sent, stop it (docker stop ${primary.container}) and run: ${npmRun("failover", stack)}`,
     );
   }
   if ((replica.lagBytes ?? Infinity) > DEFAULT_LAG_THRESHOLD_BYTES) {
     throw new UserError(
-      `switchover refused: node ${target.name} is ${replica.lagBytes} bytes behind, more than ${DEFAULT_LAG_THRESHOLD_BYTES}. Wait until it has caught up: npm run status -- --stack ${stack}`,
+      `switchover refused: node ${target.name} is ${replica.lagBytes} bytes behind, more than ${DEFAULT_LAG_THRESHOLD_BYTES}. Wait until it has caught up: ${npmRun("status", stack)}`,
     );
   }
   refuseChangedPassword(stack, primary);
@@ -137,7 +126,7 @@ async function move(
   if (writers.length > 0) {
     journal.end();
     throw new UserError(
-      `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: npm run rejoin -- ${from} --stack ${config.stack}`,
+      `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: ${npmRun("rejoin", config.stack, from)}`,
     );
   }
   const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end.lsn}, and ${to} had received it` };

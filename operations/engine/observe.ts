@@ -3,7 +3,7 @@ import type { StackConfig } from "../../core/config";
 import { driftSql, readDriftFacts } from "../../core/judgement/drift";
 import { containerName, labelFilter, LABELS } from "../../core/model/names";
 import { reasonIn } from "../../core/judgement/reason";
-import { NODE_SQL, type Observation, readReport } from "../../core/judgement/topology";
+import { NODE_SQL, type Observation, readReport } from "../../core/judgement/observation";
 import { containerStates, docker, logLines, sqlIn } from "./docker";
 import { firstLine, UserError } from "../errors";
 

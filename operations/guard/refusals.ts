@@ -1,6 +1,9 @@
 import type { StackConfig } from "../../core/config";
 import { containerName, volumeName } from "../../core/model/names";
-import { isPrimary } from "../../core/judgement/topology";
+import { notOneWriter } from "../../core/judgement/findings";
+import { isPrimary } from "../../core/judgement/observation";
+import { wordsOf } from "../../core/judgement/words";
+import { npmRun } from "../look/advice";
 import { isNew, knownNodes, type PriorState } from "./prior";
 import { type Found, type Survey } from "./survey";
 
@@ -72,7 +75,7 @@ export function foreign({ config, prior, survey }: Case): string | undefined {
   return (
     `${inTheWay.map((object) => `${object.kind} ${object.name}`).join(", ")} of stack "${config.stack}" ${inTheWay.length === 1 ? "is" : "are"} there, and this state does not know ${inTheWay.length === 1 ? "it" : "them"} ` +
     `(made by ${whose.length > 0 ? whose.join(", ") : "version 0.1.0 or by hand"}). ${NOTHING} ` +
-    `Use the backend that the stack was made with (PULUMI_BACKEND_URL or pulumi login); when its state is lost, take the stack over with: npm run adopt -- --stack ${config.stack}; or choose another stack name`
+    `Use the backend that the stack was made with (PULUMI_BACKEND_URL or pulumi login); when its state is lost, take the stack over with: ${npmRun("adopt", config.stack)}; or choose another stack name`
   );
 }
 
@@ -94,7 +97,7 @@ export function lostFromState(found: Case): string | undefined {
   }
   return (
     `${lost.map((object) => object.name).join(", ")} of stack "${config.stack}" run, and this state, which has made them, has lost them (a refresh on another engine, or an older state put back). ${NOTHING} ` +
-    `Put the right state back (pulumi stack history, pulumi stack export --version N, pulumi stack import); or empty it (pulumi stack rm --force --preserve-config) and run: npm run adopt -- --stack ${config.stack}`
+    `Put the right state back (pulumi stack history, pulumi stack export --version N, pulumi stack import); or empty it (pulumi stack rm --force --preserve-config) and run: ${npmRun("adopt", config.stack)}`
   );
 }
 
@@ -119,16 +122,17 @@ export function lostPrimary({ config, prior, survey }: Case): string | undefined
   if (lost.length > 0) {
     return (
       `${lost.join(" and ")} is primary, and nodes in the config of stack "${stack}" no longer has it, so its data would be deleted. ${NOTHING} ` +
-      `Put it back, run: npm run switchover -- --stack ${stack} --to ${to}; then take it out`
+      `Put it back, run: ${npmRun("switchover", stack)} --to ${to}; then take it out`
     );
   }
   const there = dropped.filter((name) =>
     survey.found.some((object) => object.kind === "volume" && object.name === volumeName(stack, name)),
   );
-  if (primaries.length === 0 && there.length > 0) {
+  const nobody = notOneWriter(survey.observed);
+  if (nobody?.kind === "no-primary" && there.length > 0) {
     return (
-      `no node is primary, so nobody can tell whether ${there.join(" or ")}, which nodes in the config of stack "${stack}" no longer has, holds the newest data. ${NOTHING} ` +
-      `Put it back and run: npm run status -- --stack ${stack}`
+      `${wordsOf(nobody)}, so nobody can tell whether ${there.join(" or ")}, which nodes in the config of stack "${stack}" no longer has, holds the newest data. ${NOTHING} ` +
+      `Put it back and run: ${npmRun("status", stack)}`
     );
   }
   return undefined;

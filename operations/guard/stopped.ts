@@ -1,6 +1,8 @@
 import type { StackConfig } from "../../core/config";
 import { containerName } from "../../core/model/names";
-import { isPrimary } from "../../core/judgement/topology";
+import { notOneWriter } from "../../core/judgement/findings";
+import { wordsOf } from "../../core/judgement/words";
+import { npmRun } from "../look/advice";
 import type { Survey } from "./survey";
 
 /** Docker's words for a container that does not run and does not come up by itself. */
@@ -18,12 +20,14 @@ export function stoppedNodes(
     const container = containerName(config.stack, name);
     return found.some((object) => object.kind === "container" && object.name === container && STOPPED.includes(object.state));
   });
-  if (config.startStopped && observed.some(isPrimary)) {
+  const nobody = notOneWriter(observed);
+  if (config.startStopped && nobody?.kind !== "no-primary") {
     return { start: Object.fromEntries(stopped.map(({ name }) => [name, [`node ${name} is stopped`]])), report: [] };
   }
-  const help = config.startStopped
-    ? `no node is primary, so up starts none. Run: npm run status -- --stack ${config.stack}`
-    : `up leaves it alone. Start it with docker start, or let up do it: pulumi config set startStopped true`;
+  const help =
+    nobody !== undefined && config.startStopped
+      ? `${wordsOf(nobody)}, so up starts none. Run: ${npmRun("status", config.stack)}`
+      : `up leaves it alone. Start it with docker start, or let up do it: pulumi config set startStopped true`;
   return {
     start: {},
     report: stopped.map(({ name }) => `node ${name} is stopped (container ${containerName(config.stack, name)}); ${help}`),

@@ -1,7 +1,7 @@
 import type { NodeConfig, StackConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import { byName, LABELS, labelsOf } from "../../core/model/names";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { docker } from "../engine/docker";
 import { firstLine, UserError } from "../errors";
 import { observe } from "../engine/observe";

@@ -1,14 +1,11 @@
-import { alertsOf, type Alert } from "../../core/judgement/alerts";
-import { assess } from "../../core/judgement/topology";
+import { findingsOf } from "../../core/judgement/findings";
+import type { Limits } from "../../core/judgement/limits";
 import { UserError } from "../errors";
 import { diagnose, refuseUnlessUp } from "../engine/observe";
 import { readStackConfig } from "../deploy/workspace";
+import { type Alert, alertsOf } from "./documents";
 
-export interface AlertOptions {
-  /** Bytes of lag above which to alert. */
-  lagBytes: number;
-  /** Seconds of lag above which to alert. */
-  lagSeconds: number;
+export interface AlertOptions extends Limits {
   /** Where to post the alerts as JSON; only when there are any. */
   webhook?: string;
   json: boolean;
@@ -27,15 +24,17 @@ export async function alert(stack: string, options: AlertOptions): Promise<numbe
   try {
     const observed = await diagnose(readStackConfig(stack));
     refuseUnlessUp(stack, observed);
-    alerts = alertsOf(assess(stack, observed), observed, options);
+    alerts = alertsOf(findingsOf(observed, options));
   } catch (error) {
     if (!(error instanceof Error)) {
       throw error;
     }
     if (webhook !== undefined) {
-      await post(webhook, stack, [{ node: "", kind: "could-not-tell", message: error.message }]).catch((also: Error) => {
-        throw new UserError(`${error.message}; ${also.message}`, 2);
-      });
+      await post(webhook, stack, [{ node: "", kind: "could-not-tell", message: error.message, severity: "critical" }]).catch(
+        (also: Error) => {
+          throw new UserError(`${error.message}; ${also.message}`, 2);
+        },
+      );
     }
     throw new UserError(error.message, 2);
   }

@@ -1,9 +1,10 @@
 import { bytesText } from "../../core/grammar/bytes";
 import { lsnDiff } from "../../core/grammar/lsn";
-import { assess, type Observation, type Status } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { diagnose } from "../engine/observe";
 import { render } from "./status";
 import { readStackConfig } from "../deploy/workspace";
+import { assess, type Status } from "./documents";
 
 export interface MonitorOptions {
   /** Seconds between two looks. */

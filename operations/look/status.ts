@@ -1,6 +1,9 @@
 import Table from "cli-table3";
 import { bytesText } from "../../core/grammar/bytes";
-import { assess, exitCodeOf, type NodeStatus, type Role, type Status } from "../../core/judgement/topology";
+import type { Severity } from "../../core/judgement/findings";
+import type { NodeStatus, Role } from "../../core/judgement/topology";
+import { toDo } from "./advice";
+import { assess, exitCodeOf, type Problem, type Status } from "./documents";
 import { diagnose } from "../engine/observe";
 import { readStackConfig } from "../deploy/workspace";
 
@@ -12,6 +15,14 @@ export async function status(stack: string, json: boolean): Promise<number> {
 }
 
 const COLOURS: Record<Role, number> = { primary: 32, standby: 36, down: 31, unknown: 33 };
+
+/** Red is what cannot wait. */
+const URGENCY: Record<Severity, number> = { critical: 31, error: 31, warning: 33 };
+
+function lineOf({ node, what, fix, fixByPulumi }: Problem): string {
+  const plain = fixByPulumi === undefined ? "" : ` (or: ${fixByPulumi})`;
+  return `! ${node === "" ? "" : `${node}: `}${what}. ${toDo(fix)}${plain}`;
+}
 
 function colour(code: number, text: string): string {
   return process.stdout.isTTY && !process.env["NO_COLOR"] ? `\u001b[${code}m${text}\u001b[0m` : text;
@@ -48,7 +59,7 @@ export function render(found: Status): string {
       `${node.host}:${node.port}`,
     ]);
   }
-  const problems = found.problems.map((p) => colour(31, `! ${p.node === "" ? "" : `${p.node}: `}${p.what}. Run: ${p.fix}`));
+  const problems = found.problems.map((problem) => colour(URGENCY[problem.severity], lineOf(problem)));
   return [
     `stack ${found.stack}, primary ${found.primary ?? "none"}`,
     table.toString().replace(/ +$/gm, ""),

@@ -3,11 +3,15 @@ import { Client } from "pg";
 import { containerName, SAMPLE_DATABASE } from "../../core/model/names";
 import { REPLICATION_STATUS } from "../../core/sql/queries";
 import { sqlIdentifier } from "../../core/grammar/quoting";
-import { assess } from "../../core/judgement/topology";
+import { findingsOf, notOneWriter } from "../../core/judgement/findings";
+import { isStandby } from "../../core/judgement/observation";
+import { onlyPrimary } from "../../core/judgement/topology";
+import { wordsOf } from "../../core/judgement/words";
 import { sqlIn } from "../engine/docker";
 import { UserError } from "../errors";
 import { observe, refuseUnlessUp } from "../engine/observe";
 import { pulumiOutput, readStackConfig } from "../deploy/workspace";
+import { explain, npmRun } from "./advice";
 
 /** One thing that was tried. */
 export interface Check {
@@ -45,20 +49,20 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
   const config = readStackConfig(stack);
   const observed = await observe(config);
   refuseUnlessUp(stack, observed);
-  const found = assess(stack, observed);
-  const primary = found.nodes.find((node) => node.name === found.primary);
-  const standbys = found.nodes.filter((node) => node.role === "standby");
-  if (primary === undefined) {
-    throw new UserError(`stack "${stack}" has no primary to verify. Run: npm run status -- --stack ${stack}`);
+  const nobody = notOneWriter(observed);
+  if (nobody !== undefined) {
+    throw new UserError(`stack "${stack}" cannot be verified: ${explain(nobody, stack)}`);
   }
-  if (standbys.length === 0) {
-    throw new UserError(`stack "${stack}" has no standby to verify. Run: npm run status -- --stack ${stack}`);
+  const primary = onlyPrimary(observed);
+  const standbys = observed.filter(isStandby);
+  if (primary === undefined || standbys.length === 0) {
+    throw new UserError(`stack "${stack}" has no standby to verify. Run: ${npmRun("status", stack)}`);
   }
   const urls = await nodeUrls(stack);
   const connect = async (node: string): Promise<Client> => {
     const url = urls[node];
     if (url === undefined) {
-      throw new UserError(`the stack's outputs hold no URL of node ${node}. Run: npm run up -- --stack ${stack}`);
+      throw new UserError(`the stack's outputs hold no URL of node ${node}. Run: ${npmRun("up", stack)}`);
     }
     const client = new Client({
       connectionString: url,
@@ -67,11 +71,17 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
       application_name: "verify",
     });
     await client.connect().catch((error: Error) => {
-      throw new UserError(`node ${node} does not let the role app in: ${error.message}. Run: npm run status -- --stack ${stack}`);
+      throw new UserError(`node ${node} does not let the role app in: ${error.message}. Run: ${npmRun("status", stack)}`);
     });
     return client;
   };
 
+  const wrong = findingsOf(observed);
+  const why = (node: string): string =>
+    wrong
+      .filter((finding) => finding.node === node)
+      .map(wordsOf)
+      .join("; ");
   const replication = await sqlIn(
     containerName(stack, primary.name),
     `SELECT application_name, state, send_lag_bytes, receive_lag_bytes, replay_lag_bytes FROM (${REPLICATION_STATUS.replace("client_addr,", "client_addr, application_name,")}) AS s`,
@@ -85,11 +95,14 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
       node: standby.name,
       what: `streams from ${primary.name}`,
       ok: row?.[1] === "streaming",
-      seen: row === undefined ? "not connected" : `${row[1]}, lag in bytes: send ${row[2]}, receive ${row[3]}, replay ${row[4]}`,
+      seen:
+        row === undefined
+          ? why(standby.name) || "not connected"
+          : `${row[1]}, lag in bytes: send ${row[2]}, receive ${row[3]}, replay ${row[4]}`,
     });
   }
-  for (const missing of found.nodes.filter((node) => node.role !== "standby" && node !== primary)) {
-    show({ node: missing.name, what: "is a standby", ok: false, seen: missing.role });
+  for (const { name } of observed.filter((node) => node.server === null)) {
+    show({ node: name, what: "is a standby", ok: false, seen: why(name) });
   }
 
   const writer = await connect(primary.name);
@@ -176,7 +189,7 @@ async function nodeUrls(stack: string): Promise<Record<string, string>> {
   };
   const first = Object.keys(outputs.nodes ?? {}).find((name) => !(name in (outputs.secondaryUrls ?? {})));
   if (outputs.primaryUrl === undefined || first === undefined) {
-    throw new UserError(`stack "${stack}" is not up. Run: npm run up -- --stack ${stack}`);
+    throw new UserError(`stack "${stack}" is not up. Run: ${npmRun("up", stack)}`);
   }
   return { ...outputs.secondaryUrls, [first]: outputs.primaryUrl };
 }

@@ -3,6 +3,7 @@ import { existsSync, openSync, readFileSync, rmSync } from "fs";
 import { currentDockerHost } from "../engine/dockerHost";
 import { docker } from "../engine/docker";
 import { UserError } from "../errors";
+import { canInstallPackages, installPackages } from "./debian";
 import { longRun, type Report } from "./progress";
 
 const DAEMON_LOG = "/var/log/dockerd.log";
@@ -18,9 +19,7 @@ export async function engineVersion(): Promise<string | undefined> {
 export async function installEngine(report: Report): Promise<void> {
   await refuseWhatWeCannotMend();
   if (!existsSync("/usr/sbin/dockerd") && !existsSync("/usr/bin/dockerd")) {
-    const env = { DEBIAN_FRONTEND: "noninteractive" };
-    await longRun("apt-get update", "apt-get", ["update", "-q"], report, { env });
-    await longRun("installing docker.io", "apt-get", ["install", "-y", "-q", "docker.io", "iptables"], report, { env });
+    await installPackages(["docker.io", "iptables"], report);
   }
   if ((await engineVersion()) !== undefined) {
     return;
@@ -53,8 +52,7 @@ async function refuseWhatWeCannotMend(): Promise<void> {
       `the Docker engine at ${host} does not answer. Start it, or unset DOCKER_HOST (docker context use default) to use the one on this machine`,
     );
   }
-  const release = existsSync("/etc/os-release") ? readFileSync("/etc/os-release", "utf8") : "";
-  if (!/^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release) || process.getuid?.() !== 0) {
+  if (!canInstallPackages()) {
     throw new UserError(
       "no Docker engine answers. Install Docker Engine or Docker Desktop and start it (https://docs.docker.com/engine/install/); on Debian and Ubuntu this command does it when run as root",
     );

@@ -4,7 +4,7 @@ import { Client } from "pg";
 import { docker, sqlIn } from "../../operations/engine/docker";
 import { until } from "../../operations/engine/poll";
 import { containerName, volumeName } from "../../core/model/names";
-import type { Status } from "../../core/judgement/topology";
+import type { Status } from "../../operations/look/documents";
 import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
 import { killTree } from "./processes";
 

@@ -11,7 +11,7 @@ import { passfile } from "../../core/grammar/conninfo";
 import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { rolesSql } from "../../core/sql/roles";
-import type { Status } from "../../core/judgement/topology";
+import type { Status } from "../../operations/look/documents";
 import { Checkout, OWN_IMAGE, type Ran } from "../integration/checkout";
 
 /** The password of every role at first. */

@@ -190,7 +190,7 @@ describe("a clone", () => {
     ]);
     expect(await nodes.marks("pg2")).toEqual([]);
     const status = await nodes.run("status");
-    expect(status.stdout).toContain("pg1 has tablespaces (outside in /tmp/outside)");
+    expect(status.stdout).toContain("pg1: it has tablespaces (outside in /tmp/outside)");
     // By itself it does not either.
     await nodes.control("pg2").mark("reclone");
     await nodes.docker("start", nodes.container("pg2"));

@@ -86,7 +86,9 @@ describe("a pair whose network is parted, with both sides written to", () => {
     await heal("pg2");
     const status = await nodes.run("status");
     expect([status.exitCode, status.stdout]).toEqual([2, expect.stringContaining("more than one writer: pg1 and pg2") as string]);
-    expect((await nodes.run("failover")).stderr).toMatch(/^error: pg1, pg2 are all writable\. Stop the wrong one/);
+    expect((await nodes.run("failover")).stderr).toMatch(
+      /^error: failover refused: more than one writer: pg1 and pg2\. Stop the wrong one/,
+    );
     expect((await nodes.run("rejoin", ["pg1"])).stderr).toMatch(/^error: node pg1 is writable on timeline 3, and pg2 on 2\. Decide which/);
     await nodes.must("rejoin", "pg2");
     await agrees("pg2", ["of_the_new_one", "meanwhile_new"], "meanwhile_old");

@@ -50,7 +50,7 @@ describe("an interrupted switchover", () => {
     await nodes.docker("unpause", nodes.container("pg3"));
     expect([refused.exitCode, refused.stderr]).toEqual([
       1,
-      expect.stringMatching(/^error: stack "\S+" has no single primary to switch from\. /m),
+      expect.stringMatching(/^error: switchover refused: no node is primary\. Run: npm run failover /m),
     ]);
     expect(await writers()).toEqual(["pg3"]);
     expect(await nodes.sql("pg3", "SELECT one FROM acknowledged")).toBe("1");

@@ -2,7 +2,7 @@ import execa from "execa";
 import { docker } from "../../operations/engine/docker";
 import { PGNODE_PATH } from "../../core/model/pgnode";
 import { volumeName } from "../../core/model/names";
-import type { Problem } from "../../core/judgement/topology";
+import type { Problem } from "../../operations/look/documents";
 import { HandMade, program } from "./handMade";
 
 jest.setTimeout(300_000);
@@ -206,8 +206,10 @@ describe("a standby that somebody has made different by hand", () => {
     await set("pg3", "primary_conninfo", "host=pg2 user=replica_user application_name=pg3 passfile=/var/lib/pgnode/passfile");
     const sender = "SELECT sender_host FROM pg_stat_wal_receiver WHERE status = 'streaming'";
     await nodes.until("pg3 to stream from pg2", async () => (await nodes.sql("pg3", sender)) === "pg2");
-    expect(await problems()).toEqual([
-      { node: "pg3", what: "it streams from pg2, not from pg1", fix: `npm run up -- --stack ${nodes.config.stack}` },
+    const up = `npm run up -- --stack ${nodes.config.stack}`;
+    expect(await problems()).toMatchObject([
+      { node: "pg3", what: "it streams from pg2, not from pg1", fix: up },
+      { node: "pg3", kind: "slot-inactive", fix: up },
     ]);
   });
 
@@ -227,12 +229,13 @@ describe("a standby that somebody has made different by hand", () => {
     await nodes.docker("restart", nodes.container("pg3"));
     await nodes.until("pg3 to answer", async () => (await nodes.sql("pg3", "SELECT 1").catch(() => "")) === "1");
     const letIt = `docker exec -u postgres ${nodes.container("pg3")} psql -c "ALTER SYSTEM SET recovery_min_apply_delay = 0" -c "SELECT pg_reload_conf()"`;
-    expect(await problems()).toEqual([
+    expect(await problems()).toMatchObject([
       {
         node: "pg3",
-        what: "it does not stream from pg2 before it has replayed the WAL that it has, which is late, because recovery_min_apply_delay is 1h",
+        what: "it does not stream from pg2 before it has replayed the WAL that it has, which is late because recovery_min_apply_delay is 1h",
         fix: letIt,
       },
+      { node: "pg3", kind: "slot-inactive", fix: letIt },
     ]);
     await nodes.docker("kill", nodes.container("pg2"));
     const refused = await nodes.run("failover");

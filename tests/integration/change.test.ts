@@ -100,6 +100,9 @@ describe("a change of the config", () => {
       node: "pg1",
       what: "the password of app and replica_user is not the one that the stack has set",
       fix: `npm run up -- --stack ${stack}`,
+      kind: "password-changed",
+      severity: "warning",
+      fixByPulumi: `pulumi up --stack ${stack}`,
     });
     expect((await checkout.run("alert", ["--stack", stack])).stdout).toContain("the password of app and replica_user");
     const refusals: [string[], RegExp][] = [

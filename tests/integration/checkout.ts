@@ -11,7 +11,7 @@ import { docker } from "../../operations/engine/docker";
 import { DEFAULTS } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import { removeLabelled } from "./labelled";
-import type { Status } from "../../core/judgement/topology";
+import type { Status } from "../../operations/look/documents";
 
 /** What a command printed, and how it ended. */
 export interface Ran {

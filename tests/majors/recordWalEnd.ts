@@ -97,18 +97,32 @@ async function record(major: number): Promise<void> {
     const ends = new Map(made.split("\n").map((line) => line.split(" ") as [string, string]));
     for (const [what, end] of ends) {
       const volume = `${name}-${what}`;
-      await must("run", "--rm", "-v", `${name}:/work`, "-v", `${volume}:/v`, "--entrypoint", "cp", image, "-a", `/work/${what}/.`, "/v/", "");
+      await must(
+        "run",
+        "--rm",
+        "-v",
+        `${name}:/work`,
+        "-v",
+        `${volume}:/v`,
+        "--entrypoint",
+        "cp",
+        image,
+        "-a",
+        `/work/${what}/.`,
+        "/v/",
+        "",
+      );
       const talk: string[] = [];
-      const { ask } = DockerSession.prototype;
+      const real = Object.getOwnPropertyDescriptor(DockerSession.prototype, "ask")?.value as DockerSession["ask"];
       DockerSession.prototype.ask = async function (line) {
-        const answer = await ask.call(this, line);
+        const answer = await real.call(this, line);
         talk.push(`> ${line ?? "the facts"}`, answer);
         return answer;
       };
       const opened = await NodeVolume.open({ node: "pg1", volume, image });
       const found = await opened.walEnd();
       opened.close();
-      DockerSession.prototype.ask = ask;
+      DockerSession.prototype.ask = real;
       mkdirSync(FOLDER, { recursive: true });
       writeFileSync(join(FOLDER, `${what}-${major}.txt`), [`= PostgreSQL ${version}`, `= ends at ${end}`, ...talk, ""].join("\n"));
       console.error(`${major} ${what}: ${end} ${JSON.stringify(found)}`);

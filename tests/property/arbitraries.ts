@@ -4,6 +4,22 @@ const letter = fc.constantFrom(..."abcdefghijklmnopqrstuvwxyz");
 const inner = fc.constantFrom(..."abcxyz0189-");
 const last = fc.constantFrom(..."abcxyz0189");
 
+const SURROGATES = { first: 0xd800, count: 0x800 };
+/**
+ * Any character. fast-check's own unit "binary" is the same, and builds a table of all 1.1 million when it is first used: most
+ * of a second.
+ */
+export const character = fc.integer({ min: 0, max: 0x10ffff - SURROGATES.count }).map(
+  (n) => String.fromCodePoint(n < SURROGATES.first ? n : n + SURROGATES.count),
+  (value) => {
+    const code = typeof value === "string" ? (value.codePointAt(0) ?? NaN) : NaN;
+    if (Number.isNaN(code) || String.fromCodePoint(code) !== value) {
+      throw new Error("not one character");
+    }
+    return code < SURROGATES.first ? code : code - SURROGATES.count;
+  },
+);
+
 /** Every kind of name that a node may have. */
 export const nodeName = fc.oneof(
   letter,

@@ -4,13 +4,14 @@ import { parse as pgParse } from "pg-connection-string";
 import { conninfo, isUsablePassword, libpqUrl, passfile } from "../../core/grammar/conninfo";
 import { confValue, conninfoValue, passfileField, shellWord, sqlIdentifier, sqlLiteral } from "../../core/grammar/quoting";
 import { rolesSql } from "../../core/sql/roles";
+import { character } from "./arbitraries";
 import { parseConf, parseConninfo, parseLibpqUrl, parsePassfileLine, readSqlIdentifier, readSqlLiteral } from "../unit/grammars";
 
 /** Any text, and often one of the characters that mean something in one of the grammars. */
 const special = fc.constantFrom(..."'\"\\:@/?#%&=$`|;<>()[]{}*!~ \t\n\r-+_.,^ä€🐘");
 const text = fc.oneof(
   fc.string({
-    unit: fc.oneof({ weight: 3, arbitrary: special }, { weight: 1, arbitrary: fc.string({ unit: "binary", minLength: 1, maxLength: 1 }) }),
+    unit: fc.oneof({ weight: 3, arbitrary: special }, { weight: 1, arbitrary: character }),
   }),
   fc.string({ unit: "grapheme" }),
 );

@@ -51,7 +51,11 @@ describe("what is adopted", () => {
     ],
     ["no network", { found: whole().filter(({ kind }) => kind !== "network") }, /the network postgres-replica-dev is gone/],
     ["no primary", { observed: [standby("pg1"), standby("pg2")] }, /^no node is primary\. Nothing was changed/],
-    ["two primaries", { observed: [primary("pg1", []), primary("pg2", [])] }, /pg1 and pg2 are writable: two writers/],
+    [
+      "two primaries",
+      { observed: [primary("pg1", []), primary("pg2", [])] },
+      /^more than one writer: pg1 and pg2\. Nothing was changed\. Look at: npm run status -- --stack dev$/,
+    ],
   ])("not with %s, and the line says what to do", (_case, changes, line) => {
     const said = refusal(config, survey(changes));
     expect(said).toMatch(line);

@@ -86,7 +86,7 @@ describe("alert", () => {
   test("prints a line for each alert and ends with 1", async () => {
     observe.mockResolvedValue(BROKEN);
     expect(await run()).toBe(1);
-    expect(printed).toEqual(["ALERT: dev: no replica is connected", "ALERT: dev: pg2: the server does not answer (down)"]);
+    expect(printed).toEqual(["ALERT: dev: no standby streams from pg1", "ALERT: dev: pg2: its container is exited"]);
   });
 
   test("prints JSON when asked to, also when there is nothing to tell", async () => {
@@ -98,10 +98,10 @@ describe("alert", () => {
   test("uses the limits that it is given", async () => {
     observe.mockResolvedValue([primary("pg1", ["pg2"], { replicas: [] }), standby("pg2", { replayLsn: "0/4FFFFFF" })]);
     await run({ lagBytes: 0 });
-    expect(printed).toContain("ALERT: dev: pg2: replication lag is 1 bytes, more than 0");
+    expect(printed).toContain("ALERT: dev: pg2: it is 1 bytes behind pg1, more than 0");
     printed = [];
     await run({ lagBytes: 1 });
-    expect(printed.filter((line) => line.includes("lag"))).toEqual([]);
+    expect(printed.filter((line) => line.includes("behind"))).toEqual([]);
   });
 
   test("cannot tell, exit code 2, when the stack is not up", async () => {
@@ -117,7 +117,7 @@ describe("alert", () => {
       {
         stack: "dev",
         text: "ALERT: dev: the Docker engine does not answer",
-        alerts: [{ node: "", kind: "could-not-tell", message: "the Docker engine does not answer" }],
+        alerts: [{ node: "", kind: "could-not-tell", message: "the Docker engine does not answer", severity: "critical" }],
       },
     ]);
   });
@@ -151,7 +151,7 @@ describe("a webhook", () => {
 
   test("gets the alerts once: the JSON that is printed, and a text for people", async () => {
     expect(await run({ json: true, webhook: `${base}/${SECRET}` })).toBe(1);
-    const text = "ALERT: dev: no replica is connected\nALERT: dev: pg2: the server does not answer (down)";
+    const text = "ALERT: dev: no standby streams from pg1\nALERT: dev: pg2: its container is exited";
     const body: unknown = { ...(JSON.parse(printed[0] ?? "") as object), text };
     expect(posted).toEqual([{ method: "POST", url: `/${SECRET}`, type: "application/json", body }]);
     expect(posted[0]?.body).toMatchObject({ stack: "dev", alerts: [{ kind: "no-replica" }, { kind: "node-down", node: "pg2" }] });

@@ -8,7 +8,7 @@ import { UserError } from "../../operations/errors";
 import { ROOT } from "../../operations/folders";
 import { render } from "../../operations/look/status";
 import { ConfigError } from "../../core/config";
-import { assess } from "../../core/judgement/topology";
+import { assess } from "../../operations/look/documents";
 import { primary, replica, silent, standby } from "./observations";
 
 // Set-up draws its progress with an ES module, which has nothing to do here.

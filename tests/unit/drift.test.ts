@@ -16,7 +16,7 @@ import {
 } from "../../core/judgement/drift";
 import { REPLICATION_ROLE } from "../../core/model/names";
 import { hbaConf, nodeConf } from "../../core/model/settings";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, slot, standby } from "./observations";
 
 const SALT = "0123456789abcdef";

@@ -11,7 +11,7 @@ import * as observing from "../../operations/engine/observe";
 import * as workspace from "../../operations/deploy/workspace";
 import { parseConfig } from "../../core/config";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, standby as receiving } from "./observations";
 
 jest.mock("../../operations/engine/observe", () => ({
@@ -179,7 +179,9 @@ describe("failover touches nothing", () => {
 
   test.each(EVERY_WAY)("when two nodes are writable, with %j: which is wrong is for people to say", async (options) => {
     seen(primary("pg1", []), primary("pg2", []), standby("pg3"));
-    expect(await refusal([], options)).toMatch(/^pg1, pg2 are all writable\. Stop the wrong one/);
+    expect(await refusal([], options)).toBe(
+      "failover refused: more than one writer: pg1 and pg2. Stop the wrong one at once: docker stop postgres-replica-dev-pg1 or docker stop postgres-replica-dev-pg2, then run: npm run rejoin -- NODE --stack dev",
+    );
   });
 
   test.each(EVERY_WAY)("when no standby answers, with %j", async (options) => {

@@ -5,7 +5,7 @@ import * as observing from "../../operations/engine/observe";
 import { planOf } from "../../components/stack";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import { removeDebris } from "../../operations/guard/debris";
 import { newestKept } from "../../operations/guard/kept";
 import { exportedResources, knownNodes, type PriorState, readPrior, type StateResource } from "../../operations/guard/prior";

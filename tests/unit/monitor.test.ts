@@ -85,7 +85,7 @@ describe("monitor", () => {
     expect(samples.map((s) => [s.primary, s.lagBytes, s.problems.length])).toEqual([
       ["pg1", { pg2: 0 }, 0],
       ["pg1", { pg2: 7 }, 0],
-      ["pg2", { pg1: null }, 1],
+      ["pg2", { pg1: null }, 2],
     ]);
     expect(samples.map((s) => s.walBytesPerSecond)).toEqual([null, expect.any(Number), null]);
     expect(samples[1]?.walBytesPerSecond).toBeGreaterThan(0);

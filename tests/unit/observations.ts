@@ -1,4 +1,4 @@
-import type { Observation, ServerReport } from "../../core/judgement/topology";
+import type { Observation, ServerReport } from "../../core/judgement/observation";
 
 /** A standby's entry in pg_stat_replication, caught up. */
 export function replica(name: string, changes: Partial<ServerReport["replicas"][number]> = {}): ServerReport["replicas"][number] {

@@ -52,8 +52,12 @@ describe.each(SYSTEMS)("a process, as %s tells of it", (proc) => {
     const folder = mkdtempSync(join(tmpdir(), "pulumi (of a test) "));
     try {
       symlinkSync("/bin/sh", join(folder, "pulumi"));
-      const code = `console.log(require("./operations/engine/process").pulumiProcess("${proc}"))`;
-      const node = `'${process.execPath}' --require tsx/cjs -e '${code}'`;
+      // As plain JavaScript, which starts in a tenth of the time.
+      const module = join(folder, "process.cjs");
+      const source = ["operations/engine/process.ts", "--bundle", "--platform=node", "--log-level=error"];
+      spawnSync(join(ROOT, "node_modules", ".bin", "esbuild"), [...source, `--outfile=${module}`], { cwd: ROOT, stdio: "inherit" });
+      const code = `console.log(require("${module}").pulumiProcess("${proc}"))`;
+      const node = `'${process.execPath}' -e '${code}'`;
       const run = (program: string): string =>
         spawnSync(program, ["-c", `echo $$; /bin/sh -c "$NODE; true"; true`], {
           cwd: ROOT,

@@ -4,7 +4,7 @@ import { join } from "path";
 import { passfile } from "../../core/grammar/conninfo";
 import { type DriftFacts, fileDigest } from "../../core/judgement/drift";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import type { Look } from "../../operations/guard/look";
 import { parseConf, parseConninfo, parseHba, parsePassfileLine, readSqlLiteral } from "./grammars";
 import { primary, silent, standby } from "./observations";

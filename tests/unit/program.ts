@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { StackConfig } from "../../core/config";
 import { containerName, type Identity, PROJECT, volumeName } from "../../core/model/names";
-import type { Observation } from "../../core/judgement/topology";
+import type { Observation } from "../../core/judgement/observation";
 import type { Look } from "../../operations/guard/look";
 import type { PriorState, StateResource } from "../../operations/guard/prior";
 import type { Found } from "../../operations/guard/survey";

@@ -65,7 +65,10 @@ interface Ran {
 }
 
 let folder: string;
+let realTools: string[];
 beforeAll(() => {
+  const found = spawnSync("sh", ["-c", `for tool in chmod ${TOOLS.join(" ")}; do command -v "$tool"; done`], { encoding: "utf8" });
+  realTools = found.stdout.split("\n").filter((line) => line.startsWith("/"));
   folder = mkdtempSync(join(tmpdir(), "provide-image-"));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -78,8 +81,7 @@ function prepare(machine: Machine): { fake: string; env: Record<string, string> 
   writeFileSync(join(fake, "calls"), "");
   writeFileSync(join(fake, "answers"), machine.docker ?? "");
   const programs: Record<string, string | undefined> = { docker: DOCKER, ...machine.programs };
-  const real = spawnSync("sh", ["-c", `for tool in chmod ${TOOLS.join(" ")}; do command -v "$tool"; done`], { encoding: "utf8" }).stdout;
-  for (const path of real.split("\n").filter((line) => line.startsWith("/"))) {
+  for (const path of realTools) {
     const name = path.split("/").at(-1) ?? "";
     if (!(name in programs)) {
       symlinkSync(path, join(bin, name));

@@ -320,7 +320,7 @@ describe("a node is ready", () => {
 
   test("but not beside another writer", async () => {
     const ran = await ready({ one: PRIMARY, two: PRIMARY });
-    expect([ran.code, ran.stderr]).toEqual([1, "pgnode: node pg2 is writable, and so is one: two writers. Run: npm run status\n"]);
+    expect([ran.code, ran.stderr]).toEqual([1, "pgnode: more than one writer: pg2 and one. Run: npm run status\n"]);
   });
 
   test("when it streams, through its own slot: being a standby is not enough", async () => {

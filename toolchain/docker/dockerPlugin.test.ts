@@ -8,7 +8,7 @@ import { DEFAULTS } from "../../core/config";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { imageName } from "../../core/model/image";
 import { labelsOf } from "../../core/model/names";
-import { Engine, type TestStack } from "./engine";
+import { Engine, type TestStack } from "../../tests/integration/engine";
 
 jest.setTimeout(120_000);
 

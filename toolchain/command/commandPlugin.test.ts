@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { randomBytes } from "crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from "fs";
 import { join } from "path";
-import { Engine, type TestStack } from "./engine";
+import { Engine, type TestStack } from "../../tests/integration/engine";
 
 jest.setTimeout(120_000);
 
