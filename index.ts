@@ -112,8 +112,8 @@ export = async () => {
     secondaryUrls: Object.fromEntries(others.map((n) => [n.name, applicationUrl(settings, appPassword, [n])])),
     /** The slot through which each of them streams. */
     replicationSlots: Object.fromEntries(others.map((n) => [n.name, slotName(n.name)])),
-    /** How to ask for the lag of each of them. */
-    lagChecks: Object.fromEntries(others.map((n) => [n.name, lagCheck(cluster, n.name)])),
+    /** How to ask for the lag of every node, because each is a standby at some time; of the one that is primary now there is none. */
+    lagChecks: Object.fromEntries(settings.nodes.map((n) => [n.name, lagCheck(cluster, n.name)])),
     /** The Docker network. */
     network: net.name,
   };

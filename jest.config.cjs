@@ -10,6 +10,8 @@ const group = (name) => ({
 });
 
 module.exports = {
+  // On a busy machine starting a program takes seconds. Tests of real nodes say themselves how long they may take.
+  testTimeout: 30_000,
   projects: ["unit", "property", "integration", "faults", "plain", "majors", "soak"].map(group),
   collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "operations/**/*.ts"],
   coverageReporters: ["text-summary"],

@@ -14,15 +14,16 @@ import { type Cluster, clusterOf } from "../core/model/cluster";
 import { passfile } from "../core/grammar/conninfo";
 import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
 import { libpqUrl, type SessionAttributes } from "../core/grammar/conninfo";
-import { APP_ROLE, containerName, REPLICATION_ROLE, volumeName } from "../core/model/names";
+import { APP_ROLE, REPLICATION_ROLE } from "../core/model/names";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
 import { shellWord } from "../core/grammar/quoting";
 import { UserError } from "../operations/errors";
 import { type Known, type Look, look } from "../operations/guard/look";
 import { stoppedNodes } from "../operations/guard/stopped";
-import { isNew, type PriorState, readPrior, type StateResource } from "../operations/guard/prior";
+import { type PriorState, readPrior, type StateResource } from "../operations/guard/prior";
 import { type Foundation, foundation } from "./foundation";
 import { generatedPassword } from "./localCommand";
+import { type Plan, planOf } from "./plan";
 
 /** Everything that index.ts knows before it declares what the stack is made of. */
 export interface Settings extends StackConfig {
@@ -34,20 +35,6 @@ export interface Settings extends StackConfig {
   drift: Drift;
   /** Why the ready step of a stopped node runs, by node. */
   toStart: Record<string, string[]>;
-}
-
-/** In which order nodes are built and replaced. */
-export interface Plan {
-  /** The node that began, or is to begin, as the primary; undefined when it was taken out. */
-  first: string | undefined;
-  /** The nodes that are there: standbys before the one that is primary now. They are replaced one at a time. */
-  standing: StackConfig["nodes"];
-  /** Whether one of those is primary and answers. */
-  led: boolean;
-  /** The nodes that have their data and no container: they come back side by side, because any of them may be the primary. */
-  returning: StackConfig["nodes"];
-  /** The nodes that are to be made, or filled, side by side, by whoever is primary. */
-  coming: StackConfig["nodes"];
 }
 
 /**
@@ -131,26 +118,6 @@ async function stateResources(): Promise<StateResource[]> {
     outputs?: Record<string, { type: string; outputs: Record<string, unknown> }>;
   };
   return Object.entries(answer.outputs ?? {}).map(([urn, resource]) => ({ urn, ...resource }));
-}
-
-/** Who is there, in the order of replacement: the role decides, and it is asked of the servers. */
-export function planOf(config: StackConfig, prior: PriorState, { survey, kept }: Pick<Look, "survey" | "kept">): Plan {
-  const has = (kind: "container" | "volume", name: string): boolean =>
-    survey === undefined || survey.found.some((object) => object.kind === kind && object.name === name);
-  const { stack, nodes } = config;
-  const standing = nodes.filter((node) => prior.containers.has(node.name) && has("container", containerName(stack, node.name)));
-  const returning = nodes.filter(
-    (node) => !standing.includes(node) && prior.born.has(node.name) && has("volume", volumeName(stack, node.name)),
-  );
-  const isPrimary = ({ name }: StackConfig["nodes"][number]): boolean =>
-    survey?.observed.find((node) => node.name === name)?.server?.inRecovery === false;
-  return {
-    first: isNew(prior) ? (kept ?? prior.first ?? config.first) : prior.first,
-    standing: [...standing.filter((node) => !isPrimary(node)), ...standing.filter(isPrimary)],
-    led: standing.some(isPrimary),
-    returning,
-    coming: nodes.filter((node) => !standing.includes(node) && !returning.includes(node)),
-  };
 }
 
 /** What somebody has changed by hand. Without an answer of the engine nothing is said. */

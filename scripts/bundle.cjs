@@ -2,12 +2,14 @@
 // The commands as one file, made once for each state of the sources. To read and transpile some hundred small files takes most
 // of a second, and a failover is counted in tenths.
 const { createHash } = require("node:crypto");
-const { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } = require("node:fs");
+const { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } = require("node:fs");
 const Module = require("node:module");
 const { dirname, join, relative, sep } = require("node:path");
 
 /** The folders whose TypeScript the commands are made of. */
-const SOURCES = ["core", "operations", "scripts", "tests", "bench"];
+const SOURCES = ["core", "operations", "scripts"];
+/** Those that a copy of the checkout may lack: their commands fail there, when they are called. */
+const OPTIONAL = ["tests", "bench"];
 /** How many bundles are kept: other checkouts may share node_modules. */
 const KEPT = 5;
 
@@ -29,7 +31,7 @@ function sources(folder) {
  */
 exports.load = async (root, lock) => {
   const hash = createHash("sha256").update(`${lock} ${process.version}`);
-  for (const folder of SOURCES) {
+  for (const folder of [...SOURCES, ...OPTIONAL.filter((name) => existsSync(join(root, name)))]) {
     for (const path of sources(join(root, folder))) {
       hash.update(`\0${relative(root, path)}\0`).update(readFileSync(path));
     }
@@ -64,7 +66,10 @@ async function bundle(root) {
     // Error messages and class names are read by people.
     keepNames: true,
     // These are not made for it, or start other programs that look for them.
-    external: ["@pulumi/*", "pulumi", "jest", "typescript", "tsx", "esbuild", "pg-native"],
+    external: [
+      ...["@pulumi/*", "pulumi", "jest", "typescript", "tsx", "esbuild", "pg-native"],
+      ...OPTIONAL.filter((name) => !existsSync(join(root, name))).map((name) => `../${name}*`),
+    ],
     logLevel: "silent",
     plugins: [
       {

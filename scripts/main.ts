@@ -1,10 +1,15 @@
 /* Every command is loaded when it is called, and not before: starting is most of what a short command takes. */
 /* eslint-disable @typescript-eslint/no-require-imports, @typescript-eslint/consistent-type-imports */
 import { Argument, type Command } from "commander";
+import { bytesText } from "../core/grammar/bytes";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../core/sql/queries";
 import { DEFAULT_LIMITS } from "../core/judgement/limits";
 import { PROJECT } from "../core/model/names";
 import { UserError } from "../operations/errors";
 import { commandLine, type CommonOptions, does, program, runProgram } from "./cli";
+
+/** What failover loses without a question. */
+const MOST_LOST = bytesText(DEFAULT_LAG_THRESHOLD_BYTES);
 
 /** The one command line: what `npm run NAME -- OPTIONS` calls, and `--help` of the whole lists all. */
 export function main(): Command {
@@ -88,8 +93,16 @@ export function main(): Command {
 
   all.commandsGroup("Who is primary:");
   does<CommonOptions & { allowDataLoss?: boolean; dryRun?: boolean }>(
-    commandLine(all, "failover", "The primary is gone: fences it, promotes the most advanced standby, waits for a write.", { json: true })
-      .option("--allow-data-loss", "promote even when commits may be lost; says what is given up")
+    commandLine(
+      all,
+      "failover",
+      `The primary is gone: fences it, promotes the most advanced standby, waits for a write. Up to ${MOST_LOST} of WAL that this standby lacks are lost without a question; how many bytes it was is said at the end. More, or where nobody knows how much, is refused.`,
+      { json: true },
+    )
+      .option(
+        "--allow-data-loss",
+        `promote even when more than ${MOST_LOST} of WAL are lost, or nobody knows how much; says what is given up`,
+      )
       .option("--dry-run", "show the plan, change nothing"),
     ({ stack, json, allowDataLoss, dryRun }) =>
       (require("../operations/change/failover") as typeof import("../operations/change/failover")).failover(stack, {
@@ -129,7 +142,11 @@ export function main(): Command {
     ({ stack, json, check }) => setup().runSetup(stack, { check: check ?? false, json: json ?? false }),
   );
   does<CommonOptions>(
-    commandLine(all, "env", `Prints the export lines with which plain pulumi works in this checkout: eval "$(npm run -s env)"`),
+    commandLine(
+      all,
+      "env",
+      `Prints the export lines with which plain pulumi works in this checkout: eval "$(npm run -s env)". Makes the stack in the backend when it is not there yet; the one that you have selected stays selected.`,
+    ),
     ({ stack }) =>
       (require("../operations/deploy/environment") as typeof import("../operations/deploy/environment")).printEnvironment(stack),
   );
@@ -166,6 +183,17 @@ export function main(): Command {
       stack: false,
     }),
     () => quality().check(),
+  );
+  does(
+    commandLine(
+      all,
+      "test:mutation",
+      "Changes core/ in small ways, one at a time, and looks whether a test notices; an hour and more for all of it. See tests/mutation.md.",
+      { stack: false },
+    )
+      .argument("[options...]", "Stryker's own, such as --mutate core/grammar/lsn.ts, or --force")
+      .allowUnknownOption(),
+    (_options, given) => quality().testMutation(given),
   );
   does<{ list?: boolean }>(
     commandLine(all, "test:breaks", "Breaks the product in the ways of tests/breaks, one at a time, and looks whether the tests notice.", {

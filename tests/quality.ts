@@ -130,3 +130,9 @@ async function runTests(groups: readonly string[], jestArgs: readonly string[]):
   console.log(`${totals.passed} passed, ${totals.failed} failed${totals.skipped > 0 ? `, ${totals.skipped} skipped` : ""}`);
   return code === 0 && totals.passed > 0 ? 0 : 1;
 }
+
+/** `npm run test:mutation`, with options of Stryker's. Returns the exit code. */
+export async function testMutation(options: readonly string[]): Promise<number> {
+  const ran = await execa(bin("stryker"), ["run", "--incremental", ...options], { cwd: ROOT, reject: false, stdio: "inherit" });
+  return ran.exitCode ?? 1;
+}

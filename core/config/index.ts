@@ -4,7 +4,7 @@ import { isUsablePassword } from "../grammar/conninfo";
 import { byName, isNodeName, PROJECT, SAMPLE_DATABASE } from "../model/names";
 import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS, SYNCHRONOUS_COMMITS } from "../model/settings";
 
-/** A config value that the user has to mend. Its message is one line and says how. */
+/** A config value that the user has to fix. Its message is one line and says how. */
 export class ConfigError extends Error {
   public constructor(message: string) {
     super(message);
@@ -178,7 +178,7 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
 function fail(key: string, value: unknown, allowed: string, fix?: string): never {
   const shown = value === undefined ? "nothing" : JSON.stringify(value);
   const top = key.split(/[.[]/)[0] ?? key;
-  const message = `config key "${key}" is ${shown}; allowed is ${allowed}. ${fix ?? `Mend ${top} in the stack's Pulumi.<stack>.yaml.`}`;
+  const message = `config key "${key}" is ${shown}; allowed is ${allowed}. ${fix ?? `Fix ${top} in the stack's Pulumi.<stack>.yaml.`}`;
   // A key may hold anything, and a message is one line.
 
   throw new ConfigError(

@@ -4,6 +4,7 @@ import { APP_ROLE, NODE_ROOT, slotName } from "../model/names";
 import { shellWord, sqlLiteral } from "../grammar/quoting";
 import { ROLES } from "../sql/roles";
 import { SAMPLE_TABLES } from "../sql/sample";
+import { refusesSettings } from "./reason";
 import { isPrimary, isStandby, type Observation } from "./observation";
 
 /**
@@ -154,7 +155,8 @@ export function expectedFiles(cluster: Cluster, node: string, passfileText?: str
 }
 
 /**
- * What differs. Pure. A node that was not asked or did not answer has no drift, and without a single primary nothing
+ * What differs. Pure. A node that was not asked or did not answer has no drift, unless its log says that it does not start with
+ * its settings; and without a single primary nothing
  * is said of roles, databases and slots: nobody knows.
  *
  * @param args.observed Every node of the config, as `observe(config, { drift: true })` has found it.
@@ -168,7 +170,7 @@ export function driftOf(args: {
 }): Drift {
   const { observed, expected, database, sample } = args;
   const drift: Drift = {
-    config: Object.fromEntries(observed.map(({ name, drift: facts }) => [name, facts ? configDrift(facts, expected[name] ?? {}) : []])),
+    config: Object.fromEntries(observed.map((node) => [node.name, nodeDrift(node, expected[node.name] ?? {})])),
     roles: [],
     sample: [],
     slots: Object.fromEntries(observed.map(({ name }) => [name, []])),
@@ -198,6 +200,13 @@ export function driftOf(args: {
  */
 function missingSlots(observed: readonly Observation[], slots: readonly { name: string }[]): string[] {
   return observed.filter((node) => isStandby(node) && !slots.some((slot) => slot.name === slotName(node.name))).map((node) => node.name);
+}
+
+function nodeDrift({ drift: facts, reason }: Observation, expected: ExpectedFiles): string[] {
+  if (facts) {
+    return configDrift(facts, expected);
+  }
+  return refusesSettings(reason) ? ["its server does not start with the settings that it has"] : [];
 }
 
 function configDrift(facts: DriftFacts, expected: ExpectedFiles): string[] {

@@ -1,7 +1,7 @@
 import { slotName } from "../model/names";
 import { DEFAULT_LIMITS, type Limits } from "./limits";
 import { type Answering, type Disk, isPrimary, isStandby, type Observation } from "./observation";
-import { isDiskFull, needsClone } from "./reason";
+import { isDiskFull, needsClone, refusesSettings } from "./reason";
 import { nodeStatus, onlyPrimary, roleOf } from "./topology";
 
 /**
@@ -17,8 +17,8 @@ export type Severity = "critical" | "error" | "warning";
 
 /** Each kind of finding, with what is known of it. */
 export interface Facts {
-  /** `gone`: the nodes that have no container. */
-  "no-primary": { gone: readonly string[] };
+  /** `gone`: the nodes that have no container. `nothing`: that is all of them. */
+  "no-primary": { gone: readonly string[]; nothing?: true };
   "several-primaries": { writers: readonly { name: string; container: string }[] };
   "no-replica": { primary: string };
   "node-down": { role: "down" | "unknown"; containerState: string | null; reason: string };
@@ -42,7 +42,7 @@ export type Remedy =
   | { do: "failover" | "wait" | "leave-tablespaces" }
   | { do: "rejoin"; node: string }
   | { do: "start" | "unpause" | "read-log" | "replay-at-once" | "resume-replay"; container: string }
-  | { do: "stop-one"; containers: readonly string[] }
+  | { do: "start-all" | "stop-one"; containers: readonly string[] }
   | { do: "make-slot"; container: string; slot: string }
   | { do: "free-disk"; comesBack: boolean };
 
@@ -84,6 +84,9 @@ function finding<K extends Kind>(kind: K, node: string, facts: Facts[K], remedy:
 export function findingsOf(observed: readonly Observation[], limits: Limits = DEFAULT_LIMITS): Finding[] {
   const primary = onlyPrimary(observed);
   const nobody = notOneWriter(observed);
+  if (nobody?.kind === "no-primary" && nobody.facts.nothing === true) {
+    return [nobody]; // each node would say the same
+  }
   const found = [
     ...(nobody === undefined ? [] : [nobody]),
     ...noReplica(observed, primary),
@@ -108,7 +111,18 @@ export function notOneWriter(observed: readonly Observation[]): Finding<"no-prim
     return undefined;
   }
   const gone = observed.filter((node) => node.containerState === null).map(({ name }) => name);
-  return finding("no-primary", "", { gone }, gone.length > 0 ? { do: "up", gone: true } : { do: "failover" });
+  const nothing = gone.length > 0 && gone.length === observed.length ? { nothing: true as const } : {};
+  return finding("no-primary", "", { gone, ...nothing }, gone.length > 0 ? { do: "up", gone: true } : withoutPrimary(observed));
+}
+
+/** What helps where each node has its container, and none is primary: who is to be promoted has to answer. */
+function withoutPrimary(observed: readonly Observation[]): Remedy {
+  const [first] = observed;
+  if (first === undefined || observed.some(isStandby)) {
+    return { do: "failover" };
+  }
+  const stopped = observed.filter((node) => roleOf(node) === "down" && node.containerState !== "restarting");
+  return stopped.length > 0 ? { do: "start-all", containers: stopped.map(({ container }) => container) } : reviving(first, undefined);
 }
 
 /** Nobody streams. What helps the first of those that should helps the stack. */
@@ -158,7 +172,7 @@ function byReason({ name, container, reason, code }: Observation): Remedy {
   if (isDiskFull(reason, code)) {
     return { do: "free-disk", comesBack: true };
   }
-  return reason.includes("password authentication failed") ? { do: "up" } : { do: "read-log", container };
+  return reason.includes("password authentication failed") || refusesSettings(reason) ? { do: "up" } : { do: "read-log", container };
 }
 
 function notStreaming(node: Answering, primary: Answering): Finding<"not-streaming">[] {

@@ -29,7 +29,7 @@ export function lastSaid(lines: readonly string[]): Said | undefined {
 
 /**
  * The reason why a node is not well, from the last lines of its log: what `pgnode` said last, or the last
- * FATAL or PANIC of PostgreSQL (or what only a clone mends), without time and process number. Empty when there is none.
+ * FATAL or PANIC of PostgreSQL (or what only a clone can fix), without time and process number. Empty when there is none.
  *
  * @param lines Oldest first. A line that begins with a tab goes on with the one before.
  */
@@ -60,6 +60,17 @@ export function needsClone(reason: string): boolean {
     /requested starting point \S+ on timeline \d+ is not in this server's history/,
     /requested timeline \d+ is not a child of this server's history/,
     /new timeline \d+ forked off current database system timeline/,
+  ].some((pattern) => pattern.test(reason));
+}
+
+/** Whether a server says that it does not start with the settings that it has; REFUSED in image/host/configure.sh says the same. */
+export function refusesSettings(reason: string): boolean {
+  return [
+    /configuration file ".*" contains errors/,
+    /insufficient parameter settings/,
+    /could not load .*pg_hba\.conf/,
+    /could not map anonymous shared memory/,
+    /could not access file /,
   ].some((pattern) => pattern.test(reason));
 }
 

@@ -20,7 +20,7 @@ export const passwordChanged = (roles: readonly string[], on?: string): string =
   `the password of ${and(roles)}${on === undefined ? "" : ` on ${on}`} is not the one that the stack has set`;
 
 const WORDS: { readonly [K in Kind]: (facts: Facts[K]) => string } = {
-  "no-primary": () => "no node is primary",
+  "no-primary": ({ nothing }) => `no node is primary${nothing === true ? ": the stack is not up, none of its containers is there" : ""}`,
   "several-primaries": ({ writers }) => `more than one writer: ${and(writers.map(({ name }) => name))}`,
   "no-replica": ({ primary }) => `no standby streams from ${primary}`,
   "node-down": ({ role, containerState, reason }) => {

@@ -39,6 +39,8 @@ export const LOCK_LABELS = {
   token: "postgres-replica.lock.token",
   /** Seconds. */
   ttl: "postgres-replica.lock.ttl",
+  /** Whether somebody removes the lock as soon as the holder has ended. */
+  watched: "postgres-replica.lock.watched",
 } as const;
 
 /** The role that standbys stream with (the guide's name). */

@@ -1,6 +1,6 @@
 import { sqlLiteral } from "../grammar/quoting";
 
-/** The guide's monitoring queries, its slips mended. Whoever shows replication state takes it from here. */
+/** The guide's monitoring queries, its mistakes corrected. Whoever shows replication state takes it from here. */
 
 /** Step 5 of the guide: one row a standby, in bytes; to be run on the primary. */
 export const REPLICATION_STATUS = `SELECT

@@ -1,11 +1,77 @@
 # Brings the configuration of a running node up to date. A node that is down takes it up when it is started with it.
 # Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SLOT.
+#
+# A server that does not start with the settings that it has ends again and again: there nothing can be run in the container,
+# but by chance, so what it needs is written by a helper container while the node is stopped.
+
+# How often Docker may start such a node again before it counts as no better, and how long it is waited for, in seconds.
+TRIES=2
+COMES_UP_SECONDS=60
+# What a server says of settings that it does not start with; refusesSettings() in core/judgement/reason.ts says the same.
+REFUSED='configuration file ".*" contains errors|insufficient parameter settings|could not load .*pg_hba\.conf|could not map anonymous shared memory|could not access file '
+
+restarts_of() { docker inspect --type container --format '{{.RestartCount}}' "$1" 2>/dev/null || echo 0; }
+
+# loops_over_settings CONTAINER RESTARTS [SECONDS]: whether its server ends at every start because of its settings: between two
+# starts now, or started anew since it had been so often. After it was seen to end, Docker may need a moment to say so.
+loops_over_settings() {
+    loops_end=$(($(now) + ${3:-0}))
+    until [ "$(state_of "$1")" = restarting ] || [ "$(restarts_of "$1")" -gt "$2" ]; do
+        [ "$(now)" -lt "$loops_end" ] || return 1
+        sleep 0.1
+    done
+    reason_of "$1" | grep -q -E "$REFUSED"
+}
+
+bring_to_stopped() {
+    say "node $NODE_NAME does not start with the settings that it has: it gets the stack's"
+    docker stop -t 60 "$NODE_CONTAINER" >/dev/null
+    program=$(docker cp "$NODE_CONTAINER:$(docker inspect --type container --format '{{.Path}}' "$NODE_CONTAINER")" - | tar -xO) &&
+        [ -n "$program" ] || die "pgnode cannot be read from container $NODE_CONTAINER"
+    # One that an interrupted run left behind would work on the same volume.
+    docker rm -f -v "$NODE_CONTAINER-settings" >/dev/null 2>&1 || true
+    code=0
+    # The password comes in before the program: a container's environment is for everybody to inspect.
+    {
+        printf "export PGNODE_PASSFILE='%s'\n" "$(printf '%s\n' "${PGNODE_PASSFILE:-}" | sed "s/'/'\\\\''/g")"
+        printf '%s\n' "$program"
+    } | PGNODE_NAME=$NODE_NAME docker run --rm -i --name "$NODE_CONTAINER-settings" --user 0:0 --entrypoint sh --network none --volumes-from "$NODE_CONTAINER" \
+        -e PGNODE_NAME -e PGNODE_CONF -e PGNODE_HBA "$(docker inspect --type container --format '{{.Image}}' "$NODE_CONTAINER")" \
+        -c 'cat >/tmp/pgnode && exec sh /tmp/pgnode configure-stopped' || code=$?
+    # Whatever came of it: nobody has stopped it on purpose.
+    docker start "$NODE_CONTAINER" >/dev/null
+    [ "$code" = 0 ] || exit 1
+    begun=$(restarts_of "$NODE_CONTAINER")
+    end=$(($(now) + (PGNODE_TIMEOUT < COMES_UP_SECONDS ? PGNODE_TIMEOUT : COMES_UP_SECONDS)))
+    until in_node "$NODE_CONTAINER" role >/dev/null 2>&1; do
+        [ $(($(restarts_of "$NODE_CONTAINER") - begun)) -lt "$TRIES" ] || {
+            said=$(reason_of "$NODE_CONTAINER" | for_people | tail -n 1)
+            die "node $NODE_NAME has the stack's settings and does not come up: ${said#pgnode: }"
+        }
+        [ "$(now)" -lt "$end" ] || {
+            say "node $NODE_NAME has the stack's settings and does not answer yet. See: npm run status"
+            break
+        }
+        sleep 0.2
+    done
+}
+
+before=$(restarts_of "$NODE_CONTAINER")
+out=
 case $(state_of "$NODE_CONTAINER") in
-running) ;;
+running)
+    out=$(in_node "$NODE_CONTAINER" configure -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT) || {
+        loops_over_settings "$NODE_CONTAINER" "$before" 1 || with_reason "$NODE_CONTAINER"
+        bring_to_stopped
+    }
+    ;;
 gone) exit 0 ;; # the container comes with the next run, and its birth or its ready step brings the files
 *)
-    say "node $NODE_NAME does not run: its settings are brought by the next up after it was started"
-    exit 0
+    loops_over_settings "$NODE_CONTAINER" "$before" || {
+        say "node $NODE_NAME does not run: its settings are brought by the next up after it was started"
+        exit 0
+    }
+    bring_to_stopped
     ;;
 esac
 # Some settings only count after a restart; the server says which.
@@ -14,7 +80,6 @@ restart() {
     in_node "$1" ready || with_reason "$1"
 }
 
-out=$(in_node "$NODE_CONTAINER" configure -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT) || with_reason "$NODE_CONTAINER"
 case $out in
 "restart: "*) restart "$NODE_CONTAINER" ;;
 "later: "*) say "node $NODE_NAME is restarted after the primary: no standby starts with a lower ${out#later: }" ;;

@@ -51,6 +51,35 @@ reset_altered() {
     done
 }
 
+# What the server's own parser says against the configuration; nothing when it can be read. A server need not run for that.
+wrong_in_files() {
+    local said
+    said=$(LC_ALL=C postgres -D "$DATA" -C data_directory 2>&1 >/dev/null </dev/null) && return 0
+    echo "$said" | sed -n 's/^.*\(LOG\|FATAL\): *//p' | awk '{ printf "%s%s", (NR > 1 ? "; " : ""), $0 }'
+}
+
+# configure for a node whose server ends at every start because of its settings, while the node is stopped: nobody can be
+# asked, and nothing be reloaded. The settings before are not kept, as they are of no use.
+configure_stopped() {
+    local names wrong
+    check_volume
+    [ -e "$DATA" ] || die "node $PGNODE_NAME has no cluster in its volume"
+    write_files "$DATA"
+    names=$(altered)
+    if [ -n "$names" ]; then
+        replace_with "$(awk -v names=" $(echo "$names" | tr '\n' ' ') " '{ line = tolower($0) }
+            match(line, /^[ \t]*[a-z_][a-z0-9_.$]*/) {
+                name = substr(line, 1, RLENGTH); gsub(/[ \t]/, "", name)
+                if (index(names, " " name " ")) next
+            }
+            { print }' "$DATA/postgresql.auto.conf")" "$DATA/postgresql.auto.conf"
+        say "ALTER SYSTEM had set $(echo "$names" | tr '\n' ' ')on node $PGNODE_NAME, which the stack decides: reset"
+    fi
+    wrong=$(wrong_in_files)
+    [ -z "$wrong" ] ||
+        die "node $PGNODE_NAME does not start with its settings ($wrong). Fix what is named there, or the config key parameters, then run up again; see docs/operations.md: a setting keeps a node from starting"
+}
+
 # The settings with which this standby would not start, because its primary still has higher ones. Its control file
 # knows the primary's, as far as they were replayed.
 lower_than_primary() {
@@ -91,7 +120,7 @@ configure() {
         [ ! -f "$OWN/node.conf.before" ] || mv -f "$OWN/node.conf.before" "$OWN/node.conf"
         PGNODE_CONF='' write_files "$DATA"
         rm -f "$OWN/unapplied"
-        die "node $PGNODE_NAME refuses the settings ($wrong). The ones before are in place again. Mend the config key parameters"
+        die "node $PGNODE_NAME refuses the settings ($wrong). The ones before are in place again. Fix the config key parameters"
     fi
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
     # The postmaster reads the files a moment after it got the signal.

@@ -5,6 +5,7 @@
 #   pgnode clone      copy the cluster of the current primary, unless it is there   (helper container)
 #   pgnode run        be PostgreSQL; as a standby, when another node is primary     (entrypoint)
 #   pgnode configure  write the configuration; make the running server use it       (docker exec)
+#   pgnode configure-stopped  the same for a node whose server does not start with what it has (helper container)
 #   pgnode ready      wait until the server answers over TCP                        (docker exec)
 #   pgnode sql        run the SQL on standard input, if this node is the primary    (docker exec)
 #   pgnode look       what a stopped node holds; then WAL and marks on request      (helper container)

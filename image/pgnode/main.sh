@@ -16,6 +16,10 @@ mark | unmark)
     as_postgres "$@"
     "$@"
     ;;
+configure-stopped)
+    as_postgres "$@"
+    configure_stopped
+    ;;
 ready) wait_ready ;;
 configure | sql | streaming | role | promote) "$1" ;;
 healthy)
@@ -24,5 +28,5 @@ healthy)
     # Whether the server is well does not depend on that.
     [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || true
     ;;
-*) die "usage: pgnode run|init|clone|configure|ready|sql|role|promote|streaming|look|mark MARK...|unmark MARK...|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|configure-stopped|ready|sql|role|promote|streaming|look|mark MARK...|unmark MARK...|healthy" ;;
 esac

@@ -41,7 +41,7 @@ rewind() {
         sleep 1
     done
     # Without WAL back to the divergence, pg_rewind says so before it changes anything; from there on
-    # an interruption leaves a cluster that only a clone can mend.
+    # an interruption leaves a cluster that only a clone can fix.
     write_files "$DATA"
     recover_alone || return 1
     plan=$(LC_ALL=C while_moving pg_rewind -D "$DATA" --source-server="$1" --dry-run 2>&1) || {

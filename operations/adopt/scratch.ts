@@ -54,7 +54,7 @@ export async function filledIn(stack: string, resources: readonly StateEntry[]):
     const gone = resources.filter(({ urn }) => !filled.deployment.resources.some((resource) => resource.urn === urn));
     if (gone.length > 0) {
       const names = gone.map(({ urn }) => urn.split("::").at(-1) ?? "");
-      throw new UserError(`${names.join(", ")} vanished while the stack was adopted. No state was written; run the same again`);
+      throw new UserError(`${names.join(", ")} vanished while the stack was being adopted. No state was written; run adopt again`);
     }
     return filled.deployment.resources;
   } finally {

@@ -1,14 +1,14 @@
 import type { StackConfig } from "../../core/config";
+import { bytesText } from "../../core/grammar/bytes";
 import { bytesAtRisk, candidates, isFed, type Objection, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
-import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import type { Observation } from "../../core/judgement/observation";
+import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
-import { adviceOf, explain, npmRun } from "../look/advice";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone } from "../engine/poll";
 import { BOUNDS } from "./bounds";
@@ -16,6 +16,7 @@ import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
 import { Journal } from "./journal";
 import { type Loss, names, say, show } from "./report";
+import { adviceOf, explain, npmRun } from "../look/advice";
 import { readStackConfig } from "../deploy/workspace";
 
 /** What can be said of an interrupted promotion whose note tells no loss. */
@@ -62,8 +63,9 @@ async function run(config: StackConfig, options: FailoverOptions, observed: Obse
   }
   const gone = observed.filter((node) => node.server === null);
   if (options.dryRun) {
+    say(`would fence ${names(gone)}, and promote ${best.name} (timeline ${best.server?.timeline}, WAL received up to ${best.server?.lsn})`);
     say(
-      `would fence ${names(gone)}, and promote ${best.name} (timeline ${best.server?.timeline}, WAL received up to ${best.server?.lsn}), unless that loses more than ${DEFAULT_LAG_THRESHOLD_BYTES} bytes`,
+      `how many bytes that loses is read when ${names(gone)} ${gone.length === 1 ? "is" : "are"} stopped. Up to ${bytesText(DEFAULT_LAG_THRESHOLD_BYTES)} (${DEFAULT_LAG_THRESHOLD_BYTES} bytes of WAL) failover loses and says so; more, or where nobody knows, it refuses without --allow-data-loss`,
     );
     return 0;
   }

@@ -48,6 +48,9 @@ const PAUSE = 250;
 /** How long a lock may be between two states (made and not there yet, gone and its name still taken), in milliseconds. */
 const UNSETTLED = 10_000;
 
+/** How long a lock that somebody removes as soon as its holder has ended may take for that, in milliseconds. */
+const WATCHED = 5_000;
+
 /** What a lock says of its holder. */
 interface Holder extends Machine {
   id: string;
@@ -56,6 +59,8 @@ interface Holder extends Machine {
   start: string;
   token: string;
   ttl: number;
+  /** Whether somebody removes the lock when the holder has ended, well or not; see {@link Lock.watch}. */
+  watched: boolean;
   /** When it was made, by the engine's clock. */
   created: string;
 }
@@ -79,6 +84,7 @@ class Lock {
       stack: this.place.stack,
       pid: String(claim.pid),
       ttl: String(claim.ttl),
+      watched: claim.watched ? "yes" : "",
     };
     const labels = Object.entries(LOCK_LABELS).flatMap(([fact, label]) => [
       "--label",
@@ -126,7 +132,7 @@ class Lock {
     const [, id = "", created = "", json = "{}"] = /^(\S+) (\S+) (.*)$/.exec(asked.stdout.trim()) ?? [];
     const labels = (JSON.parse(json) ?? {}) as Record<string, string>;
     if (labels[LOCK_LABELS.stack] !== this.place.stack) {
-      throw new UserError(`the container ${this.name} has the name of the stack's lock and is none. Remove it: ${this.removal}`);
+      throw new UserError(`the container ${this.name} has the name of the stack's lock, and is not one. Remove it: ${this.removal}`);
     }
     const fact = (name: keyof typeof LOCK_LABELS): string => labels[LOCK_LABELS[name]] ?? "";
     return {
@@ -141,6 +147,7 @@ class Lock {
       pids: fact("pids"),
       token: fact("token"),
       ttl: Number(fact("ttl")),
+      watched: fact("watched") === "yes",
     };
   }
 
@@ -260,9 +267,11 @@ export async function acquireLock(place: Place, who: string, options: LockOption
   const { seconds = 0, say = (line: string) => console.error(line), holderPid, ttl = TTL } = options;
   const lock = new Lock(place);
   const pid = holderPid ?? process.pid;
-  const claim: Claim = { ...thisMachine(), command: who, pid, start: startOf(pid), token: randomUUID(), ttl };
+  const watched = holderPid !== undefined;
+  const claim: Claim = { ...thisMachine(), command: who, pid, start: startOf(pid), token: randomUUID(), ttl, watched };
   const deadline = performance.now() + seconds * 1000;
   let unsettled = 0;
+  let dying = 0;
   let told = false;
   for (;;) {
     const id = await lock.make(claim);
@@ -282,6 +291,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
     let holder = await lock.read();
     while (holder !== undefined && !isBy(holder, claim) && !(await lock.isDead(holder))) {
       unsettled = 0;
+      dying = 0;
       if (performance.now() >= deadline) {
         throw lock.refusal(holder);
       }
@@ -294,6 +304,12 @@ export async function acquireLock(place: Place, who: string, options: LockOption
     }
     if (holder !== undefined && isBy(holder, claim)) {
       return { release: () => Promise.resolve(), releaseNow: () => undefined };
+    }
+    // As a rule its holder has ended well, a moment ago.
+    dying ||= performance.now();
+    if (holder?.watched === true && holder.boot === claim.boot && performance.now() - dying < WATCHED) {
+      await pause(50);
+      continue;
     }
     unsettled ||= performance.now();
     if (performance.now() - unsettled > UNSETTLED) {

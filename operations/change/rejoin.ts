@@ -7,7 +7,7 @@ import { type Answering, isPrimary, type Observation } from "../../core/judgemen
 import { topologyOf } from "../../core/judgement/topology";
 import { tablespacesOf } from "../../core/judgement/words";
 import { UserError } from "../errors";
-import { nodeOf, NodeControl } from "../engine/nodeControl";
+import { isStopped, nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
 import { adviceOf, explain, npmRun, toDo } from "../look/advice";
 import { BOUNDS } from "./bounds";
@@ -84,7 +84,9 @@ async function prepared(config: StackConfig, control: NodeControl, anew: boolean
   }
   const source = new NodeControl(config, nodeOf(config, primary.name));
   const passfile = await source.passfile();
-  say(`stopping ${name}`);
+  if (!isStopped(node.containerState)) {
+    say(`stopping ${name}`);
+  }
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }

@@ -9,7 +9,6 @@ import { topologyOf } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
-import { explain, npmRun } from "../look/advice";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone, until } from "../engine/poll";
 import { BOUNDS } from "./bounds";
@@ -18,6 +17,7 @@ import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
 import { Journal } from "./journal";
 import { type Loss, names, say, show } from "./report";
+import { explain, npmRun } from "../look/advice";
 import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */

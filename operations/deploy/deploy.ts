@@ -6,7 +6,7 @@ import { currentDockerHost } from "../engine/dockerHost";
 import { labelFilter } from "../../core/model/names";
 import { removeDebris } from "../guard/debris";
 import { exportedResources, readPrior } from "../guard/prior";
-import { type Case, debris, foreign, somethingIsGone, wrongEngine } from "../guard/refusals";
+import { type Case, debris, foreign, gone, wrongEngine } from "../guard/refusals";
 import { everyNode, survey } from "../guard/survey";
 import { docker } from "../engine/docker";
 import { UserError } from "../errors";
@@ -33,11 +33,11 @@ export async function up(stack: string): Promise<number> {
     // A refresh there would take everything out of the state.
     throw new UserError(elsewhere);
   }
-  const lost = found !== undefined && somethingIsGone(found);
-  if (lost) {
-    say("something of the stack is gone from Docker; the state is refreshed first");
+  const lost = found === undefined ? [] : gone(found);
+  if (lost.length > 0) {
+    say(`gone from Docker: ${lost.join(", ")}; the state is refreshed first`);
   }
-  const code = await pulumi(stack, ["up", "--yes", "--skip-preview", ...(lost ? ["--refresh"] : [])]);
+  const code = await pulumi(stack, ["up", "--yes", "--skip-preview", ...(lost.length > 0 ? ["--refresh"] : [])]);
   if (code === 0) {
     const urls = config.nodes.map((n) => `${n.name} ${n.address}:${n.port}`).join(", ");
     say(
@@ -75,7 +75,7 @@ export async function down(stack: string): Promise<number> {
       // The volumes stay whatever happens; without this Pulumi would not even let go of them.
       await pulumiOutput(stack, ["state", "unprotect", "--all", "--yes", "--stack", stack]);
     }
-    const lost = found !== undefined && somethingIsGone(found);
+    const lost = found !== undefined && gone(found).length > 0;
     const code = await pulumi(stack, ["destroy", "--yes", "--skip-preview", ...(lost ? ["--refresh"] : [])]);
     return code === 0 ? await nothingIsLeft(config) : code;
   } finally {
@@ -155,7 +155,7 @@ async function pulumi(stack: string, args: string[]): Promise<number> {
     const result = await child;
     if (result.stderr.includes("incorrect passphrase")) {
       console.error(
-        `error: the passphrase does not fit stack ${stack}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which the stack was made`,
+        `error: the passphrase does not fit stack ${stack}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which the stack was made. When Pulumi.${stack}.yaml has the salt of another passphrase and no value with secure:, remove its line encryptionsalt`,
       );
     }
     if (result.exitCode !== 0 && existsSync(log)) {

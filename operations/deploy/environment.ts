@@ -1,8 +1,7 @@
 import { existsSync } from "fs";
 import { join } from "path";
-import { shellWord } from "../../core/grammar/quoting";
 import { UserError } from "../errors";
-import { ensureStack, pulumiBin, pulumiEnvironment } from "./workspace";
+import { ensureStack, exportLines, pulumiBin } from "./workspace";
 
 /** `npm run env`: the export lines for plain `pulumi`. Returns the exit code. @throws UserError when Pulumi is missing */
 export async function printEnvironment(stack: string): Promise<number> {
@@ -10,8 +9,6 @@ export async function printEnvironment(stack: string): Promise<number> {
     throw new UserError("Pulumi is missing. Install it with: npm run setup");
   }
   await ensureStack(stack);
-  for (const [name, value] of Object.entries(pulumiEnvironment(stack))) {
-    console.log(`export ${name}=${shellWord(value)}`);
-  }
+  exportLines(stack).forEach((line) => console.log(line));
   return 0;
 }

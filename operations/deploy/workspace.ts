@@ -5,6 +5,7 @@ import { homedir } from "os";
 import { delimiter, join } from "path";
 import { parse } from "yaml";
 import { CONFIG_NAMESPACE, parseConfig, type StackConfig } from "../../core/config";
+import { shellWord } from "../../core/grammar/quoting";
 import { PROJECT } from "../../core/model/names";
 import { UserError } from "../errors";
 import { ROOT, STATE_DIR } from "../folders";
@@ -94,6 +95,16 @@ export function pulumiEnvironment(stack: string, env: NodeJS.ProcessEnv = proces
   };
 }
 
+/**
+ * The lines with which a shell takes that environment over. The path is the shell's own with Pulumi before it: npm, which has
+ * started this process, has put folders of its own on the path.
+ */
+export function exportLines(stack: string, env: NodeJS.ProcessEnv = process.env): string[] {
+  const { PATH, ...rest } = pulumiEnvironment(stack, env);
+  const path = PATH === env["PATH"] ? [] : [`export PATH=${shellWord(pulumiBin(env))}:"$PATH"`];
+  return [...path, ...Object.entries(rest).map(([name, value]) => `export ${name}=${shellWord(value)}`)];
+}
+
 /** Runs Pulumi and returns what it printed. @throws UserError with Pulumi's own last words. */
 export async function pulumiOutput(stack: string, args: readonly string[]): Promise<string> {
   const result = await execa("pulumi", ["--non-interactive", ...args], { cwd: ROOT, env: pulumiEnvironment(stack), reject: false });
@@ -117,56 +128,74 @@ export async function hasStack(stack: string): Promise<boolean> {
   return listed.some(({ name }) => name.split("/").at(-1) === stack);
 }
 
-/** Makes the stack in the backend, if it is not there, and selects it. */
+/**
+ * Makes the stack in the backend, if it is not there. It selects none: which one plain `pulumi` takes without `--stack` and
+ * `PULUMI_STACK` is the user's own choice, and may be one that nobody wants to hit by accident.
+ */
 export async function ensureStack(stack: string): Promise<void> {
   if (!existsSync(stackFile(stack))) {
     throw new UserError(
       `there is no stack "${stack}": ${stackFile(stack)} does not exist. Known stacks are dev, staging and prod; copy one of their files for another`,
     );
   }
-  try {
-    await pulumiOutput(stack, ["stack", "select", "--create", stack]);
-  } catch (error) {
-    if (!(error instanceof UserError) || !error.message.includes("incorrect passphrase")) {
-      throw error;
+  if (!(await hasStack(stack))) {
+    try {
+      await makeStack(stack);
+    } catch (error) {
+      if (!(error instanceof UserError) || !error.message.includes("incorrect passphrase")) {
+        throw error;
+      }
+      forgetSalt(stack);
+      await makeStack(stack);
     }
-    await forgetSalt(stack);
-    await pulumiOutput(stack, ["stack", "select", "--create", stack]);
   }
   await keepSaltOutOfGit();
 }
 
+async function makeStack(stack: string): Promise<void> {
+  try {
+    await pulumiOutput(stack, ["stack", "init", "--no-select", stack]);
+  } catch (error) {
+    // Another command may have been faster.
+    if (!(error instanceof UserError) || !error.message.includes("already exists")) {
+      throw error;
+    }
+  }
+}
+
 /**
- * The stack's file holds the salt of another passphrase. Where the state is lost and no secret is in the file, nothing
- * is encrypted with that any more: the salt goes, and Pulumi makes another one.
+ * The stack's file holds the salt of another passphrase, and the backend has no such stack. Where no secret is in the file,
+ * nothing is encrypted with that any more: the salt goes, and Pulumi makes another one.
  *
  * @throws UserError when something was encrypted with the other passphrase.
  */
-async function forgetSalt(stack: string): Promise<void> {
+function forgetSalt(stack: string): void {
   const file = stackFile(stack);
   const text = readFileSync(file, "utf8");
-  const holdsSecrets = /^\s+secure:/m.test(text);
-  if (holdsSecrets || (await hasStack(stack))) {
+  if (/^\s+secure:/m.test(text)) {
     throw new UserError(
-      `the passphrase does not fit ${holdsSecrets ? file : `stack ${stack}`}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which it was made` +
-        (holdsSecrets
-          ? `; when that is lost, remove encryptionsalt and every value with secure: from the file, and set the secrets anew with pulumi config set --secret`
-          : ""),
+      `the passphrase does not fit ${file}. Set PULUMI_CONFIG_PASSPHRASE (or PULUMI_CONFIG_PASSPHRASE_FILE) to the one with which it was made; when that is lost, remove encryptionsalt and every value with secure: from the file, and set the secrets anew with pulumi config set --secret`,
     );
   }
   writeFileSync(file, text.replace(/^encryptionsalt:.*\n?/m, ""));
 }
 
 /**
- * Pulumi writes the salt of the dev stack's passphrase into Pulumi.dev.yaml. The salt belongs to this
- * checkout, as the passphrase does, so a filter (see .gitattributes) leaves that line out of git. Git
+ * A git filter: leaves the salt out of a file without secrets, to which it means nothing. What was encrypted with it cannot be
+ * read without it.
+ */
+export const SALT_FILTER = `awk '{ line[NR] = $0 } /^[ \\t]+secure:/ { secret = 1 } END { for (i = 1; i <= NR; i++) if (secret || line[i] !~ /^encryptionsalt:/) print line[i] }'`;
+
+/**
+ * Pulumi writes the salt of the dev stack's passphrase into Pulumi.dev.yaml. As long as no secret is in that file, the salt
+ * belongs to this checkout, as the passphrase does, so a filter (see .gitattributes) leaves that line out of git. Git
  * takes a file of another size for a changed one until it is told to look again.
  */
 async function keepSaltOutOfGit(): Promise<void> {
   const file = "Pulumi.dev.yaml";
   const git = (...args: string[]): Promise<string> => execa("git", args, { cwd: ROOT }).then((result) => result.stdout);
   try {
-    await git("config", "--local", "filter.pulumi-dev-salt.clean", "sed '/^encryptionsalt:/d'");
+    await git("config", "--local", "filter.pulumi-dev-salt.clean", SALT_FILTER);
     if ((await git("hash-object", "--path", file, file)) === (await git("rev-parse", `:${file}`))) {
       await git("update-index", file);
     }

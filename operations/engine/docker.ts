@@ -114,10 +114,17 @@ export async function sqlIn(
   );
 }
 
-/** The last lines that a container has logged since it was last started, oldest first. */
-export async function logLines(container: string, count: number, on: { host?: string }): Promise<string[]> {
+/**
+ * The last lines that a container has logged, oldest first.
+ *
+ * @param earlier Also those from before it was last started. @default false
+ */
+export async function logLines(container: string, count: number, on: { host?: string }, earlier = false): Promise<string[]> {
   const options = { ...on, timeout: 10_000 };
-  const started = await docker(["inspect", "--type", "container", "--format", "{{.State.StartedAt}}", container], options);
-  const log = await docker(["logs", "--since", started.stdout.trim(), "--tail", String(count), container], options);
+  const started = earlier
+    ? undefined
+    : await docker(["inspect", "--type", "container", "--format", "{{.State.StartedAt}}", container], options);
+  const since = started === undefined ? [] : ["--since", started.stdout.trim()];
+  const log = await docker(["logs", ...since, "--tail", String(count), container], options);
   return `${log.stdout}\n${log.stderr}`.split("\n").filter((line) => line.trim() !== "");
 }

@@ -414,4 +414,4 @@ export class NodeControl {
 /** Why a helper container did not do what it was asked: what the node's program said last, else the first line. */
 const reasonOf = (error: SessionError): string => lastSaid(error.message.split("\n"))?.text ?? firstLine(error.message);
 
-const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);
+export const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);

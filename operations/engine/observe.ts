@@ -2,7 +2,7 @@ import { randomBytes } from "crypto";
 import type { StackConfig } from "../../core/config";
 import { driftSql, readDriftFacts } from "../../core/judgement/drift";
 import { containerName, labelFilter, LABELS } from "../../core/model/names";
-import { reasonIn } from "../../core/judgement/reason";
+import { reasonIn, refusesSettings } from "../../core/judgement/reason";
 import { NODE_SQL, type Observation, readReport } from "../../core/judgement/observation";
 import { containerStates, docker, logLines, sqlIn } from "./docker";
 import { firstLine, UserError } from "../errors";
@@ -26,7 +26,7 @@ export async function observe(config: StackConfig, options: { drift?: boolean; h
     ),
     Promise.all(nodes.map(({ container }) => sqlIn(container, sql, { ...on, timeout: 5_000 }))),
   ]);
-  return nodes.map(({ node, container }, i) => {
+  const observed = nodes.map(({ node, container }, i): Observation => {
     const report = reports[i];
     const drift = options.drift === true && report?.exitCode === 0 ? readDriftFacts(report.stdout) : null;
     return {
@@ -40,21 +40,42 @@ export async function observe(config: StackConfig, options: { drift?: boolean; h
       ...(drift === null ? {} : { drift }),
     };
   });
+  // Of a server that ends at every start only its log says what somebody has changed.
+  return options.drift === true ? withReasons(observed, on, mayLoop) : observed;
+}
+
+/** Whether a node may be one that ends soon after every start: between two of them, or just started anew. */
+const mayLoop = ({ server, containerState }: Observation): boolean =>
+  server === null && (containerState === "restarting" || containerState === "running");
+
+/** Asks the log of some of the nodes. */
+function withReasons(
+  observed: readonly Observation[],
+  on: { host?: string },
+  which: (node: Observation) => boolean,
+): Promise<Observation[]> {
+  return Promise.all(
+    observed.map(async (node): Promise<Observation> => {
+      if (!which(node)) {
+        return node;
+      }
+      const { text, ...code } = reasonIn(await logLines(node.container, 30, on));
+      if (text !== "" || !mayLoop(node)) {
+        return { ...node, reason: text, ...code };
+      }
+      // Just started anew, it has said nothing yet, and what it said before is still so.
+      const { text: before } = reasonIn(await logLines(node.container, 30, on, true));
+      return refusesSettings(before) ? { ...node, reason: before } : node;
+    }),
+  );
 }
 
 /** What {@link observe} finds, and for every node that is not well the reason that its log gives. */
 export async function diagnose(config: StackConfig): Promise<Observation[]> {
-  const observed = await observe(config);
-  return Promise.all(
-    observed.map(async (node): Promise<Observation> => {
-      const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
-      if (well || node.containerState === null || node.containerState === "paused") {
-        return node;
-      }
-      const { text, ...code } = reasonIn(await logLines(node.container, 30, hostOf(config)));
-      return { ...node, reason: text, ...code };
-    }),
-  );
+  return withReasons(await observe(config), hostOf(config), (node) => {
+    const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
+    return !well && node.containerState !== null && node.containerState !== "paused";
+  });
 }
 
 /** The nodes of a stack whose containers run, in the config or not. */

@@ -11,7 +11,7 @@ import { removeDebris } from "./debris";
 import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../setup/image";
 import { isNew, type PriorState } from "./prior";
-import { type Case, debris, portTaken, refusal, takenPort } from "./refusals";
+import { type Case, debris, goneWarning, portTaken, refusal, takenPort } from "./refusals";
 import { everyNode, type Survey, survey } from "./survey";
 
 /** Where a stack is, and whose. */
@@ -107,6 +107,10 @@ export async function look(
       }
     }
     await removeDebris(debris(found), dockerHost, warn);
+  }
+  const missing = goneWarning(found);
+  if (missing !== undefined) {
+    warn(missing);
   }
   const { survey: what } = found;
   return {

@@ -1,5 +1,5 @@
 import type { StackConfig } from "../../core/config";
-import { containerName, volumeName } from "../../core/model/names";
+import { containerName, networkName, volumeName } from "../../core/model/names";
 import { notOneWriter } from "../../core/judgement/findings";
 import { isPrimary } from "../../core/judgement/observation";
 import { wordsOf } from "../../core/judgement/words";
@@ -156,11 +156,17 @@ export function takenPort({ config, survey }: Case): { refusal?: string; ask: St
     if (other !== undefined && !survey.found.some((object) => object.name === other)) {
       return { refusal: portTaken(config, node, `the container ${other}`), ask };
     }
-    if (other === undefined) {
+    if (other === undefined && !comesAndGoes(survey, own)) {
       ask.push(node);
     }
   }
   return { ask };
+}
+
+/** Whether a container stops again and again: it may have held no port at the look, and hold its own a moment later. */
+function comesAndGoes({ found, ports }: Survey, name: string): boolean {
+  const own = found.find((object) => object.kind === "container" && object.name === name);
+  return own?.state === "restarting" || (own?.state === "running" && ![...ports.values()].some((holders) => holders.includes(name)));
 }
 
 /** What to say of a port that somebody holds. */
@@ -178,8 +184,22 @@ export function debris({ prior, survey }: Case): Found[] {
   return survey.found.filter((object) => object.kind !== "volume" && isOwn(prior, object) && !isKnown(prior, object));
 }
 
-/** Whether the state has a container, a volume or a network that the engine has not. */
-export function somethingIsGone({ prior, survey }: Case): boolean {
+/** The containers, volumes and networks that the state has and the engine has not, in words. */
+export function gone({ config, prior, survey }: Case): string[] {
   const ids = new Set(survey.found.map((object) => object.id));
-  return [...prior.containers.values(), ...prior.volumes.values(), ...prior.networks].some((id) => !ids.has(id));
+  const names = (objects: ReadonlyMap<string, string>, name: (node: string) => string): string[] =>
+    [...objects].filter(([, id]) => !ids.has(id)).map(([node]) => name(node));
+  return [
+    ...names(prior.containers, (node) => `container ${containerName(config.stack, node)}`),
+    ...names(prior.volumes, (node) => `volume ${volumeName(config.stack, node)}`),
+    ...prior.networks.filter((id) => !ids.has(id)).map(() => `network ${networkName(config.stack)}`),
+  ];
+}
+
+/** What to say of them where the state is not refreshed: Pulumi believes it, and makes nothing anew. Undefined when nothing is gone. */
+export function goneWarning(found: Case): string | undefined {
+  const what = gone(found);
+  return what.length === 0
+    ? undefined
+    : `removed from Docker by hand: ${what.join(", ")}. A refresh makes it anew, and nothing else does: pulumi up --refresh (or ${npmRun("up", found.config.stack)})`;
 }

@@ -25,6 +25,8 @@ export function adviceOf(remedy: Remedy, stack: string): string {
       return npmRun("rejoin", stack, remedy.node);
     case "start":
       return `docker start ${remedy.container}`;
+    case "start-all":
+      return `docker start ${remedy.containers.join(" ")} (no standby answers that could be promoted; each asks the others before it writes)`;
     case "unpause":
       return `docker unpause ${remedy.container}`;
     case "stop-one":

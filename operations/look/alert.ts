@@ -18,7 +18,7 @@ export async function alert(stack: string, options: AlertOptions): Promise<numbe
   const { json, webhook } = options;
   if (webhook !== undefined && !/^https?:$/.test(URL.canParse(webhook) ? new URL(webhook).protocol : "")) {
     // Now, and not in the night when there is something to tell.
-    notPosted(webhook, "it is no http or https URL");
+    notPosted(webhook, "it is not an http or https URL");
   }
   let alerts: Alert[];
   try {

@@ -5,7 +5,7 @@ import { REPLICATION_STATUS } from "../../core/sql/queries";
 import { sqlIdentifier } from "../../core/grammar/quoting";
 import { findingsOf, notOneWriter } from "../../core/judgement/findings";
 import { isStandby } from "../../core/judgement/observation";
-import { onlyPrimary } from "../../core/judgement/topology";
+import { onlyPrimary, roleOf } from "../../core/judgement/topology";
 import { wordsOf } from "../../core/judgement/words";
 import { sqlIn } from "../engine/docker";
 import { UserError } from "../errors";
@@ -56,7 +56,9 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
   const primary = onlyPrimary(observed);
   const standbys = observed.filter(isStandby);
   if (primary === undefined || standbys.length === 0) {
-    throw new UserError(`stack "${stack}" has no standby to verify. Run: ${npmRun("status", stack)}`);
+    const others = observed.filter((node) => node !== primary).map((node) => `${node.name} (${roleOf(node)})`);
+    const why = others.length === 0 ? "its only node is the primary" : `of ${others.join(", ")} none answers as one`;
+    throw new UserError(`stack "${stack}" has no standby to verify: ${why}. Run: ${npmRun("status", stack)}`);
   }
   const urls = await nodeUrls(stack);
   const connect = async (node: string): Promise<Client> => {

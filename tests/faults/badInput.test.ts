@@ -110,7 +110,7 @@ describe("bad input", () => {
     expect(await leftovers(stack)).toEqual([]);
   });
 
-  test("an image without PostgreSQL; mended, up goes on from there", async () => {
+  test("an image without PostgreSQL; with the right one up goes on from there", async () => {
     const image = "postgres-replica-test-without:1";
     const build = `FROM ${OWN_IMAGE}\nRUN rm -rf /usr/lib/postgresql/*/bin\n`;
     await execa("docker", ["build", "-q", "-t", image, "-"], { input: build, env: { DOCKER_BUILDKIT: "0" } });

@@ -49,8 +49,8 @@ function canListen(port: number): Promise<boolean> {
   });
 }
 
-/** Copies the working tree, without what no command needs; the packages are shared. */
-export async function copyTree(folder: string, without = /^(tests|toolchain|docs|bench)\//): Promise<void> {
+/** Copies the working tree, without what no command needs (all commands are one program); the packages are shared. */
+export async function copyTree(folder: string, without = /^(toolchain|docs)\/|^tests\/.*\.test\.ts$/): Promise<void> {
   const { stdout } = await execa("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: ROOT });
   const files = stdout.split("\0").filter((file) => file !== "" && !without.test(file));
   const tar = join(folder, "tree.tar");

@@ -207,6 +207,16 @@ describe("a stack's lock", () => {
       expect(await watchers(id)).toEqual([]);
     });
 
+    test("is got right after that process has ended, without a word: nothing has gone wrong", async () => {
+      const [one, other] = two;
+      await one.take({ holderPid: watched.pid ?? 0 }, "pulumi up");
+      const ended = new Promise((resolve) => watched.once("exit", resolve));
+      watched.kill("SIGKILL");
+      await ended;
+      expect(await other.take()).toMatchObject({ said: [] });
+      expect((await lock())?.labels[LOCK_LABELS.pid]).toBe(String(other.pid));
+    });
+
     test("is given back at once, and nobody watches any more", async () => {
       const [one] = two;
       await one.take({ holderPid: watched.pid ?? 0 });

@@ -29,6 +29,12 @@ describe("what somebody has removed by hand", () => {
     const primary = await plain.docker("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", plain.container("pg1"));
     const birth = await plain.dataBirth("pg2");
     await plain.docker("rm", "-f", plain.container("pg2"));
+    // Pulumi believes its state; that says so, with the way out.
+    const warning = `removed from Docker by hand: container ${plain.container("pg2")}. A refresh makes it anew, and nothing else does: pulumi up --refresh`;
+    expect(await plain.preview()).toContain(warning);
+    expect((await plain.up()).stdout).toContain(warning);
+    expect(await plain.docker("ps", "-aq", "--filter", `name=${plain.container("pg2")}$`)).toBe("");
+
     await healed("pg1", "pg2", async () => {
       expect(await plain.dataBirth("pg2")).toBe(birth);
       expect(await plain.docker("inspect", "-f", "{{.Id}} {{.State.StartedAt}}", plain.container("pg1"))).toBe(primary);

@@ -134,7 +134,7 @@ describe("alert", () => {
     observe.mockResolvedValue(HEALTHY);
     expect(await failure({ webhook: "htp://example.com/hook" })).toMatchObject({
       exitCode: 2,
-      message: "the alert could not be posted to the webhook at example.com: it is no http or https URL",
+      message: "the alert could not be posted to the webhook at example.com: it is not an http or https URL",
     });
     expect(observe).not.toHaveBeenCalled();
   });

@@ -229,34 +229,34 @@ describe("refuses", () => {
     fix: string;
   }
   const node = (changes: Raw): Raw => ({ nodes: [{ ...NODES[0], ...changes }, NODES[1]] });
-  const mend = (key: string): string => `Mend ${key} in the stack's Pulumi.<stack>.yaml.`;
+  const fixIn = (key: string): string => `Fix ${key} in the stack's Pulumi.<stack>.yaml.`;
   const port = (value: unknown): Mistake => ({
     raw: node({ port: value }),
     key: "nodes[0].port",
     value: JSON.stringify(value),
     allowed: "a TCP port, 1 to 65535",
-    fix: mend("nodes"),
+    fix: fixIn("nodes"),
   });
   const name = (value: string): Mistake => ({
     raw: node({ name: value }),
     key: "nodes[0].name",
     value: JSON.stringify(value),
     allowed: "a DNS label: a lower-case letter, then letters, digits and hyphens, at most 63",
-    fix: mend("nodes"),
+    fix: fixIn("nodes"),
   });
   const subnet = (value: string): Mistake => ({
     raw: { allowedSubnets: ["samenet", value] },
     key: "allowedSubnets[1]",
     value: JSON.stringify(value),
     allowed: "a CIDR range such as 192.168.1.0/24, or samenet",
-    fix: mend("allowedSubnets"),
+    fix: fixIn("allowedSubnets"),
   });
   const size = (value: string): Mistake => ({
     raw: { maxSlotWalKeepSize: value },
     key: "maxSlotWalKeepSize",
     value: JSON.stringify(value),
     allowed: "a size such as 512MB or 1GB, or -1 for no limit",
-    fix: mend("maxSlotWalKeepSize"),
+    fix: fixIn("maxSlotWalKeepSize"),
   });
 
   test.each<[string, Mistake]>([
@@ -291,7 +291,7 @@ describe("refuses", () => {
     ["a node name of 64 letters", name("p".repeat(64))],
     [
       "a node without a name",
-      { raw: { nodes: [{ port: 5432 }] }, key: "nodes[0].name", value: "nothing", allowed: "a DNS label such as pg1", fix: mend("nodes") },
+      { raw: { nodes: [{ port: 5432 }] }, key: "nodes[0].name", value: "nothing", allowed: "a DNS label such as pg1", fix: fixIn("nodes") },
     ],
     [
       "two nodes with one name",
@@ -300,7 +300,7 @@ describe("refuses", () => {
         key: "nodes[1].name",
         value: '"pg2"',
         allowed: "a value that no other node has (nodes[0].name has it too)",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ],
     [
@@ -310,7 +310,7 @@ describe("refuses", () => {
         key: "nodes[1].port",
         value: "5433",
         allowed: "a value that no other node has (nodes[0].port has it too)",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ],
     ["port 0", port(0)],
@@ -328,7 +328,7 @@ describe("refuses", () => {
         key: "synchronous.count",
         value: '"0000000001"',
         allowed: "a whole number from 1",
-        fix: mend("synchronous"),
+        fix: fixIn("synchronous"),
       },
     ],
     ["a port that is true", port(true)],
@@ -340,7 +340,7 @@ describe("refuses", () => {
         key: "nodes[0].address",
         value: '"localhost"',
         allowed: "an IP address such as 127.0.0.1",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ],
     [
@@ -350,7 +350,7 @@ describe("refuses", () => {
         key: "nodes[0].dockerHost",
         value: '"db.example.com"',
         allowed: "a Docker host such as ssh://user@host",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ],
     [
@@ -360,7 +360,7 @@ describe("refuses", () => {
         key: "nodes",
         value: '["ssh://db1",""]',
         allowed: "one dockerHost for all nodes",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ],
     ...["ssh://", "xssh://db1", "http://db1", 5].map((value): [string, Mistake] => [
@@ -370,7 +370,7 @@ describe("refuses", () => {
         key: "nodes[0].dockerHost",
         value: JSON.stringify(value),
         allowed: "a Docker host such as ssh://user@host or unix:///var/run/docker.sock",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ]),
     [
@@ -380,14 +380,14 @@ describe("refuses", () => {
         key: "nodes[0].address",
         value: "127",
         allowed: "an IP address such as 127.0.0.1",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ],
     [
       "a node that is a text",
-      { raw: { nodes: ["pg1"] }, key: "nodes[0]", value: '"pg1"', allowed: "a node with name and port", fix: mend("nodes") },
+      { raw: { nodes: ["pg1"] }, key: "nodes[0]", value: '"pg1"', allowed: "a node with name and port", fix: fixIn("nodes") },
     ],
-    ["no nodes at all", { raw: { nodes: [] }, key: "nodes", value: "[]", allowed: "at least one node", fix: mend("nodes") }],
+    ["no nodes at all", { raw: { nodes: [] }, key: "nodes", value: "[]", allowed: "at least one node", fix: fixIn("nodes") }],
     [
       "nodes that are no list",
       {
@@ -395,7 +395,7 @@ describe("refuses", () => {
         key: "nodes",
         value: '{"pg1":5432}',
         allowed: "a list of nodes, each with name and port",
-        fix: mend("nodes"),
+        fix: fixIn("nodes"),
       },
     ],
     [
@@ -415,16 +415,16 @@ describe("refuses", () => {
         key: "image",
         value: '"postgres 17"',
         allowed: "an image name such as postgres:17",
-        fix: mend("image"),
+        fix: fixIn("image"),
       },
     ],
     [
       "an image that is a number",
-      { raw: { image: 17 }, key: "image", value: "17", allowed: "an image name such as postgres:17", fix: mend("image") },
+      { raw: { image: 17 }, key: "image", value: "17", allowed: "an image name such as postgres:17", fix: fixIn("image") },
     ],
     [
       "an image name in capitals",
-      { raw: { image: "Postgres" }, key: "image", value: '"Postgres"', allowed: "an image name such as postgres:17", fix: mend("image") },
+      { raw: { image: "Postgres" }, key: "image", value: '"Postgres"', allowed: "an image name such as postgres:17", fix: fixIn("image") },
     ],
     [
       "an image that reads as an option",
@@ -433,7 +433,7 @@ describe("refuses", () => {
         key: "image",
         value: '"--privileged"',
         allowed: "an image name such as postgres:17",
-        fix: mend("image"),
+        fix: fixIn("image"),
       },
     ],
     ["a subnet without a mask", subnet("10.0.0.0")],
@@ -454,7 +454,7 @@ describe("refuses", () => {
         key: "allowedSubnets[0]",
         value: "10",
         allowed: "a CIDR range such as 192.168.1.0/24, or samenet",
-        fix: mend("allowedSubnets"),
+        fix: fixIn("allowedSubnets"),
       },
     ],
     ["a subnet that would add a second rule", subnet("10.0.0.0/8 trust")],
@@ -465,7 +465,7 @@ describe("refuses", () => {
         key: "allowedSubnets",
         value: '{"a":1}',
         allowed: "a list of CIDR ranges",
-        fix: mend("allowedSubnets"),
+        fix: fixIn("allowedSubnets"),
       },
     ],
     [
@@ -475,7 +475,7 @@ describe("refuses", () => {
         key: "parameters.Work_Mem",
         value: '"1MB"',
         allowed: "a PostgreSQL setting's name in lower case, such as work_mem",
-        fix: mend("parameters"),
+        fix: fixIn("parameters"),
       },
     ],
     [
@@ -485,7 +485,7 @@ describe("refuses", () => {
         key: "parameters.work_mem",
         value: "\"1MB'\\nfsync = 'off\"",
         allowed: "a value on one line",
-        fix: mend("parameters"),
+        fix: fixIn("parameters"),
       },
     ],
     ...["\r", "\0", "\n"].map((character): [string, Mistake] => [
@@ -495,7 +495,7 @@ describe("refuses", () => {
         key: "parameters.work_mem",
         value: JSON.stringify(`1${character}MB`),
         allowed: "a value on one line",
-        fix: mend("parameters"),
+        fix: fixIn("parameters"),
       },
     ]),
     ...["1a", "a-b", "a.", ".b", "a.1b", "a.b.c", "a b", " a", ""].map((parameter): [string, Mistake] => [
@@ -505,7 +505,7 @@ describe("refuses", () => {
         key: `parameters.${parameter}`,
         value: '"1"',
         allowed: "a PostgreSQL setting's name in lower case, such as work_mem",
-        fix: mend("parameters"),
+        fix: fixIn("parameters"),
       },
     ]),
     [
@@ -515,7 +515,7 @@ describe("refuses", () => {
         key: "parameters",
         value: '["a"]',
         allowed: "an object of PostgreSQL settings",
-        fix: mend("parameters"),
+        fix: fixIn("parameters"),
       },
     ],
     [
@@ -525,7 +525,7 @@ describe("refuses", () => {
         key: "synchronous",
         value: "1",
         allowed: "an object such as { mode: any, count: 1 }",
-        fix: mend("synchronous"),
+        fix: fixIn("synchronous"),
       },
     ],
     [
@@ -545,7 +545,7 @@ describe("refuses", () => {
         key: "parameters.work_mem",
         value: '["1MB"]',
         allowed: "a string, number or boolean",
-        fix: mend("parameters"),
+        fix: fixIn("parameters"),
       },
     ],
     [
@@ -565,7 +565,7 @@ describe("refuses", () => {
         key: "synchronous.count",
         value: "0",
         allowed: "a whole number from 1",
-        fix: mend("synchronous"),
+        fix: fixIn("synchronous"),
       },
     ],
     [
@@ -575,12 +575,18 @@ describe("refuses", () => {
         key: "synchronous.count",
         value: "true",
         allowed: "a whole number from 1",
-        fix: mend("synchronous"),
+        fix: fixIn("synchronous"),
       },
     ],
     [
       "an unknown mode of synchronous replication",
-      { raw: { synchronous: { mode: "all" } }, key: "synchronous.mode", value: '"all"', allowed: "any or first", fix: mend("synchronous") },
+      {
+        raw: { synchronous: { mode: "all" } },
+        key: "synchronous.mode",
+        value: '"all"',
+        allowed: "any or first",
+        fix: fixIn("synchronous"),
+      },
     ],
     [
       "a misspelt key of synchronous",
@@ -607,12 +613,12 @@ describe("refuses", () => {
         key: "maxSlotWalKeepSize",
         value: "1",
         allowed: "a size such as 1GB",
-        fix: mend("maxSlotWalKeepSize"),
+        fix: fixIn("maxSlotWalKeepSize"),
       },
     ],
     [
       "TLS, which this version does not set up",
-      { raw: { tls: "true" }, key: "tls", value: '"true"', allowed: "false: this version does not set up TLS yet", fix: mend("tls") },
+      { raw: { tls: "true" }, key: "tls", value: '"true"', allowed: "false: this version does not set up TLS yet", fix: fixIn("tls") },
     ],
     [
       "automatic failover, which this version does not have",
@@ -621,16 +627,16 @@ describe("refuses", () => {
         key: "failover",
         value: '"automatic"',
         allowed: "manual: this version has no automatic failover yet",
-        fix: mend("failover"),
+        fix: fixIn("failover"),
       },
     ],
     [
       "yes for a boolean",
-      { raw: { sampleDatabase: "yes" }, key: "sampleDatabase", value: '"yes"', allowed: "true or false", fix: mend("sampleDatabase") },
+      { raw: { sampleDatabase: "yes" }, key: "sampleDatabase", value: '"yes"', allowed: "true or false", fix: fixIn("sampleDatabase") },
     ],
     [
       "a number for a boolean",
-      { raw: { protectData: 1 }, key: "protectData", value: "1", allowed: "true or false", fix: mend("protectData") },
+      { raw: { protectData: 1 }, key: "protectData", value: "1", allowed: "true or false", fix: fixIn("protectData") },
     ],
   ])("%s", (_what, { raw, key, value, allowed, fix }) => {
     const message = refusal(() => parseConfig("dev", raw));
@@ -677,7 +683,7 @@ describe("refuses", () => {
     const many = refusal(() => parseConfig("dev", { nodes: [a, b] }));
     expect(many).toBe(
       'config key "nodes" is ["ssh://db1","ssh://db2"]; allowed is one dockerHost for all nodes: this version does not span several Docker hosts yet. ' +
-        mend("nodes"),
+        fixIn("nodes"),
     );
     const one = refusal(() => parseConfig("dev", { nodes: [a, { ...b, dockerHost: "ssh://db1" }] }));
     expect(one).toMatch(/^config key "nodes\[1\]\.port" is 5432; /);

@@ -88,6 +88,12 @@ describe("drift is nothing", () => {
     expect(look([first(), late, three])).toEqual(NONE);
   });
 
+  test("of a node that is down for a reason that no configuration changes", () => {
+    for (const reason of ["", "node pg-2 has no cluster in its volume", "could not write to file: No space left on device"]) {
+      expect(look([first(), { ...silent("pg-2", "restarting"), reason }, three])).toEqual(NONE);
+    }
+  });
+
   test("of a password file that the caller does not know yet", () => {
     const known = Object.fromEntries(config.nodes.map(({ name }) => [name, expectedFiles(cluster, name)]));
     const observed = [first({ files: { ...facts("pg-1").files, passfile: null } }), two, three];
@@ -119,6 +125,14 @@ describe("a node's configuration", () => {
 
   test("of which a server cannot tell the digests is not known to differ", () => {
     expect(reasons({ files: {} })).toEqual([]);
+  });
+
+  test("with which its server does not start is drift, though nobody can be asked", () => {
+    const reason = 'configuration file "/var/lib/pgnode/data/postgresql.conf" contains errors';
+    expect(look([first(), { ...silent("pg-2", "restarting"), reason }, three])).toEqual({
+      ...NONE,
+      config: { ...NONE.config, "pg-2": ["its server does not start with the settings that it has"] },
+    });
   });
 
   test("two files that differ in the same way are one reason", () => {

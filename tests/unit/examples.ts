@@ -53,6 +53,59 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     words: "no node is primary",
     advice: "npm run up -- --stack dev",
   },
+  "nobody is primary, and nobody answers who could be promoted": {
+    observed: [silent("pg1", "exited"), silent("pg2", "created"), silent("pg3", "restarting")],
+    finding: {
+      kind: "no-primary",
+      node: "",
+      severity: "critical",
+      facts: { gone: [] },
+      remedy: { do: "start-all", containers: ["postgres-replica-dev-pg1", "postgres-replica-dev-pg2"] },
+    },
+    all: ["no-primary ", "node-down pg1", "node-down pg2", "node-down pg3"],
+    words: "no node is primary",
+    advice:
+      "docker start postgres-replica-dev-pg1 postgres-replica-dev-pg2 (no standby answers that could be promoted; each asks the others before it writes)",
+  },
+  "nobody answers, and each runs": {
+    observed: [silent("pg1", "running"), silent("pg2", "restarting")],
+    finding: {
+      kind: "no-primary",
+      node: "",
+      severity: "critical",
+      facts: { gone: [] },
+      remedy: { do: "read-log", container: "postgres-replica-dev-pg1" },
+    },
+    all: ["no-primary ", "node-down pg1", "node-down pg2"],
+    words: "no node is primary",
+    advice: "docker logs postgres-replica-dev-pg1",
+  },
+  "the stack is not up": {
+    observed: [silent("pg1", null), silent("pg2", null)],
+    finding: {
+      kind: "no-primary",
+      node: "",
+      severity: "critical",
+      facts: { gone: ["pg1", "pg2"], nothing: true },
+      remedy: { do: "up", gone: true },
+    },
+    all: ["no-primary "],
+    words: "no node is primary: the stack is not up, none of its containers is there",
+    advice: "npm run up -- --stack dev",
+  },
+  "a node does not start with its settings": {
+    observed: [primary("pg1", []), { ...silent("pg2", "restarting"), reason: 'configuration file "/x" contains errors' }],
+    finding: {
+      kind: "node-down",
+      node: "pg2",
+      severity: "error",
+      facts: { role: "down", containerState: "restarting", reason: 'configuration file "/x" contains errors' },
+      remedy: { do: "up" },
+    },
+    all: ["no-replica ", "node-down pg2"],
+    words: 'its container stops again and again: configuration file "/x" contains errors',
+    advice: "npm run up -- --stack dev",
+  },
   "two are primary": {
     observed: [primary("pg1", []), primary("pg2", []), standby("pg3")],
     finding: {

@@ -2,7 +2,7 @@ import * as docker from "../../operations/engine/docker";
 import { UserError } from "../../operations/errors";
 import { NodeControl } from "../../operations/engine/nodeControl";
 import * as observing from "../../operations/engine/observe";
-import { planOf } from "../../components/stack";
+import { planOf } from "../../components/plan";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import type { Observation } from "../../core/judgement/observation";
@@ -272,7 +272,8 @@ describe("a node that is taken out", () => {
 });
 
 describe("a port", () => {
-  const held = (port: number, ...by: string[]): Partial<Survey> => ({ ports: new Map([[port, by]]) });
+  const inState = (state: string): Found[] => ALL.map((one) => (one.kind === "container" ? { ...one, state } : one));
+  const held = (port: number, ...by: string[]): Partial<Survey> => ({ ports: new Map([[port, by]]), found: inState("exited") });
 
   test("that another container holds is refused with that container's name", () => {
     expect(refusals.refusal(judge(held(5432, "somebody-elses")))).toBe(
@@ -291,6 +292,13 @@ describe("a port", () => {
       ask: [expect.objectContaining({ name: "pg1" }), expect.objectContaining({ name: "pg3" })],
     });
   });
+});
+
+test("a port is not asked of the machine where its own container comes and goes, and may hold it at any moment", () => {
+  const ports = new Map([[5431, ["postgres-replica-dev-pg1"]]]);
+  const flapping = (state: string): Found[] => ALL.map((one) => (one.name === "postgres-replica-dev-pg2" ? { ...one, state } : one));
+  const asked = (state: string): string[] => refusals.takenPort(judge({ ports, found: flapping(state) })).ask.map(({ name }) => name);
+  expect(["restarting", "running", "exited"].map((state) => asked(state).includes("pg2"))).toEqual([false, false, true]);
 });
 
 test("the most important refusal is said, and every one is one line", () => {
@@ -332,17 +340,23 @@ describe("what an interrupted run left behind", () => {
   });
 });
 
-describe("that something is gone", () => {
+describe("what is gone", () => {
   test.each([
-    ["a container", "id-pg2"],
-    ["a volume", "postgres-replica-dev-pg1-data"],
-    ["the network", "net1"],
-  ])("is found out of %s", (_what, id) => {
-    expect(refusals.somethingIsGone(judge({ found: ALL.filter((one) => one.id !== id) }))).toBe(true);
+    ["id-pg2", "container postgres-replica-dev-pg2"],
+    ["postgres-replica-dev-pg1-data", "volume postgres-replica-dev-pg1-data"],
+    ["net1", "network postgres-replica-dev"],
+  ])("is named, with what makes it anew (%s)", (id, what) => {
+    const found = judge({ found: ALL.filter((one) => one.id !== id) });
+    expect(refusals.gone(found)).toEqual([what]);
+    expect(refusals.goneWarning(found)).toBe(
+      `removed from Docker by hand: ${what}. A refresh makes it anew, and nothing else does: pulumi up --refresh (or npm run up -- --stack dev)`,
+    );
   });
 
-  test("is not said when all is there, or nothing was made", () => {
-    expect([refusals.somethingIsGone(judge()), refusals.somethingIsGone(judge({ found: [] }, nothing))]).toEqual([false, false]);
+  test("is nothing when all is there, or nothing was made", () => {
+    for (const found of [judge(), judge({ found: [] }, nothing)]) {
+      expect([refusals.gone(found), refusals.goneWarning(found)]).toEqual([[], undefined]);
+    }
   });
 });
 

@@ -2,10 +2,9 @@ import { spawnSync } from "child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { HOST_SCRIPTS } from "../../core/model/hostScripts";
 import { UserError } from "../../operations/errors";
 import { ROOT } from "../../operations/folders";
-import { type Comment, isDockerfile, isShell, judge, type Piece, pieces, placeOf, projectFiles } from "../linters";
+import { type Comment, isDockerfile, isShell, JOINED, judge, type Piece, pieces, placeOf, projectFiles } from "../linters";
 import { SHELLCHECK, Toolbox } from "../tools";
 
 // What pip says goes to the log of set-up, and that one is the checkout's.
@@ -38,11 +37,15 @@ describe("the checks look at", () => {
   });
 
   test("each shell file as a shell gets it: by itself, or in every text that is put together with it", () => {
-    const all = pieces(shell, Object.values(HOST_SCRIPTS));
+    const all = pieces(shell, JOINED);
     expect([...new Set(all.flatMap(({ files }) => files))].sort()).toEqual(shell);
     expect(all.filter(({ files }) => files.includes(`${HOST}/slot.sh`)).map(({ files }) => files)).toEqual([
       [`${HOST}/lib.sh`, `${HOST}/on-primary.sh`, `${HOST}/slot.sh`],
     ]);
+    // The node's program: none of its parts is judged without the others.
+    const parts = shell.filter((file) => file.startsWith("image/pgnode/"));
+    expect(parts.length).toBeGreaterThan(5);
+    expect(all.filter(({ files }) => files.some((file) => parts.includes(file))).map(({ files }) => files)).toEqual([parts]);
     expect(all.filter(({ files }) => files.includes(`${HOST}/provide-image.sh`))).toEqual([
       { files: [`${HOST}/provide-image.sh`], text: text(`${HOST}/provide-image.sh`) },
     ]);

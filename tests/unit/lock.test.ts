@@ -225,6 +225,33 @@ describe("a lock whose holder is dead", () => {
     expect(engine.containers).toEqual([]);
   });
 
+  test("is waited for without a word where somebody removes it then, as after a run that has ended well", async () => {
+    engine.add(holder({ ...DEAD, watched: "yes" }));
+    setTimeout(() => (engine.containers = []), 300);
+    await acquire();
+    expect(said).toEqual([]);
+    expect(engine.containers.map((c) => c.labels["postgres-replica.lock.command"])).toEqual(["failover"]);
+  });
+
+  test("is taken over a few seconds later when whoever should have removed it has not", async () => {
+    engine.add(holder({ ...DEAD, watched: "yes" }));
+    const clock = jest.spyOn(performance, "now");
+    let now = 0;
+    clock.mockImplementation(() => (now += 1_000));
+    try {
+      await acquire();
+    } finally {
+      clock.mockRestore();
+    }
+    expect(said).toEqual([expect.stringMatching(/^switchover \(process 999999999 on .*\) is gone; taking over its lock$/)]);
+  });
+
+  test("is not waited for when the machine was booted since: nobody removes it any more", async () => {
+    engine.add(holder({ boot: "another", watched: "yes" }));
+    await acquire();
+    expect(verbs()).toEqual(["create", "inspect", "rm", "create"]);
+  });
+
   test("is taken over by one of two: the slower one does not remove the lock of the faster one", async () => {
     const old = engine.add(holder(DEAD));
     engine.before["rm"] = () => {
@@ -254,7 +281,7 @@ describe("when Docker fails", () => {
 
   test("a container of somebody else with the lock's name is left alone", async () => {
     engine.add({});
-    await expect(acquire()).rejects.toThrow(`the container ${NAME} has the name of the stack's lock and is none. Remove it: docker`);
+    await expect(acquire()).rejects.toThrow(`the container ${NAME} has the name of the stack's lock, and is not one. Remove it: docker`);
     expect(engine.containers).toHaveLength(1);
   });
 

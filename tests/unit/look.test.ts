@@ -88,6 +88,17 @@ describe("a preview", () => {
   });
 });
 
+test("preview and up name what was removed by hand, which Pulumi does not see without a refresh", async () => {
+  survey.mockResolvedValue(seen({ found: [] }));
+  const line: unknown = expect.stringMatching(
+    /^removed from Docker by hand: container postgres-replica-dev-pg1\. .*: pulumi up --refresh /,
+  );
+  await preview();
+  expect(said).toEqual([line]);
+  await up();
+  expect(said).toEqual([line, line]);
+});
+
 describe("where the stack is, and whose", () => {
   const toldAt = async (prior: PriorState): Promise<unknown[]> => {
     const told: unknown[] = [];

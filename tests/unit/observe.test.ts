@@ -90,6 +90,38 @@ describe("what a person may have changed", () => {
   });
 });
 
+describe("of a node that stops again and again its log is asked", () => {
+  const refused = '2026-11-28 10:00:00.000 UTC [7] FATAL:  configuration file "/x" contains errors';
+  /** The state of the second node; what it has logged since it was last started, and before. */
+  function nodeIs(state: string, since: string, before: string): void {
+    run.mockReset();
+    run.mockImplementation((_docker, [verb, ...args]) => {
+      const log = args.includes("--since") ? since : `${before}\n${since}`;
+      const out =
+        verb === "logs" ? log : args.includes("{{.State.StartedAt}}") ? "2026-11-28T10:00:00Z" : `/${PG1} paused\n/${PG2} ${state}\n`;
+      return Promise.resolve({ exitCode: verb === "exec" ? 1 : 0, stdout: out, stderr: "" });
+    });
+  }
+  const reasons = async (drift: boolean): Promise<string[]> =>
+    (await observe(config, { drift, host: "tcp://x" })).map(({ reason }) => reason);
+  const why = 'configuration file "/x" contains errors';
+
+  test("where it is asked what a person may have changed, and nowhere else", async () => {
+    nodeIs("restarting", refused, "");
+    expect(await reasons(true)).toEqual(["", why]);
+    expect(await reasons(false)).toEqual(["", ""]);
+  });
+
+  test("also when it was just started anew and has said nothing yet", async () => {
+    nodeIs("running", "", refused);
+    expect(await reasons(true)).toEqual(["", why]);
+    nodeIs("running", "", "2026-11-28 10:00:00.000 UTC [7] FATAL:  another story of before");
+    expect(await reasons(true)).toEqual(["", ""]);
+    nodeIs("exited", refused, "");
+    expect(await reasons(true)).toEqual(["", ""]);
+  });
+});
+
 test("a Docker host that the caller names is asked instead of the config's", async () => {
   inspectPrints(0, "");
   run.mockClear();

@@ -327,7 +327,17 @@ describe("secrets", () => {
 
   test("no password is in the environment of a `docker run`, which becomes the container's, for everybody to inspect", () => {
     for (const [stack, program] of both()) {
-      const runs = program.ofType(COMMAND).filter((c) => JSON.stringify(revealed(c.inputs["environment"])).includes("docker run"));
+      const all = program.ofType(COMMAND).filter((c) => JSON.stringify(revealed(c.inputs["environment"])).includes("docker run"));
+      // The configuration of a running node comes by `docker exec`, password and all; what its helper gets is listed in the step.
+      const [configs, runs] = [true, false].map((config) => all.filter(({ name }) => name.endsWith("-config") === config)) as [
+        typeof all,
+        typeof all,
+      ];
+      for (const { name, inputs } of configs) {
+        const { PGNODE_STEP: step = "" } = revealed(inputs["environment"]) as Record<string, string>;
+        const [run = ""] = /docker run[^|]*/.exec(step) ?? [];
+        expect([name, run.match(/-e \S+|--env\S*/g)]).toEqual([name, ["-e PGNODE_NAME", "-e PGNODE_CONF", "-e PGNODE_HBA"]]);
+      }
       expect(runs.map((c) => c.name).sort()).toEqual(
         (stack === "dev" ? ["pg1-init", "pg2-basebackup", "pg1-ready", "pg2-ready"] : [...FILLERS]).sort(),
       );
@@ -600,8 +610,9 @@ describe("the outputs", () => {
     expect(await valueOf(prod.outputs.network)).toBe("postgres-replica-prod");
   });
 
-  test("have a lag check of each secondary that asks whichever node is primary", () => {
-    expect(Object.keys(prod.outputs.lagChecks).sort()).toEqual(["db-c", "pg2"]);
+  test("have a lag check of each node that asks whichever one is primary", () => {
+    // Of every node: after a failover the first one is a standby.
+    expect(Object.keys(prod.outputs.lagChecks).sort()).toEqual(["db-c", "pg1", "pg2"]);
     const check = prod.outputs.lagChecks["db-c"];
     expect(check?.thresholdBytes).toBe(16 * 1024 * 1024);
     expect(check?.sql).toContain("application_name = 'db-c'");

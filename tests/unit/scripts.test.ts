@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { errorLines } from "../../operations/deploy/deploy";
+import { refusesSettings } from "../../core/judgement/reason";
 import { HOST_SCRIPTS } from "../../core/model/hostScripts";
 
 // Set-up draws its progress with an ES module, which has nothing to do here.
@@ -263,6 +264,82 @@ describe("the configuration of a node", () => {
     const restart = 'case $action in configure) echo "restart: x"; exit 0 ;; esac';
     expect((await configure(`${restart}\ncase $verb in restart) exit 1 ;; esac`)).code).not.toBe(0);
     expect((await configure(`${restart}\n${log}\ncase $action in ready) exit 1 ;; esac`)).stderr).toContain("the cluster of node two");
+  });
+});
+
+describe("the configuration of a node whose server does not start with the settings that it has", () => {
+  const environment = {
+    ...{ NODE_NAME: "pg1", NODE_CONTAINER: "one", NODE_CONTAINERS: "one two", PGNODE_CONF: "conf", PGNODE_HBA: "hba" },
+    PGNODE_PASSFILE: "*:*:*:u:it's secret",
+  };
+  const configure = (answer: string): Promise<Ran> => run("configure", environment, { one: answer });
+  const saysLast = (text: string): string => `case $verb in logs) [ -e "$FAKE/started" ] || echo '${text}'; exit 0 ;; esac`;
+  const REFUSED = saysLast('2026 FATAL:  configuration file "/x/postgresql.conf" contains errors');
+  // It runs again once it was started with what the helper has written.
+  const CURED = 'case $verb in run) : >"$FAKE/started"; exit 0 ;; start) becomes state running ;; esac';
+  const RESTARTS = "case $all in *State.Status*) was state restarting; exit 0 ;; esac";
+
+  test("is written by a helper on its volume while it is stopped; then it is started and waited for", async () => {
+    const ran = await configure(`${CURED}\n${RESTARTS}\n${REFUSED}`);
+    expect([ran.code, ran.stderr]).toEqual([0, "pgnode: node pg1 does not start with the settings that it has: it gets the stack's\n"]);
+    expect(changes(ran)).toEqual([
+      "stop -t 60 one",
+      "rm -f -v one-settings",
+      expect.stringMatching(
+        /^run --rm -i --name one-settings --user 0:0 --entrypoint sh --network none --volumes-from one -e PGNODE_NAME -e PGNODE_CONF -e PGNODE_HBA +-c cat >\/tmp\/pgnode && exec sh \/tmp\/pgnode configure-stopped$/,
+      ),
+      "start one",
+    ]);
+    expect(ran.calls.at(-1)).toMatch(/ one pgnode role$/);
+  });
+
+  test("has its password on standard input, before the program, and nowhere else", async () => {
+    const ran = await configure(`${CURED}\n${RESTARTS}\n${REFUSED}`);
+    expect(ran.stdin("one")).toBe("export PGNODE_PASSFILE='*:*:*:u:it'\\''s secret'\nprogram\n");
+    expect(ran.calls.join("\n")).not.toContain("secret");
+  });
+
+  test("is written as well when the server ends while it is asked", async () => {
+    const ends = "case $action in configure) becomes state restarting; exit 137 ;; esac";
+    const ran = await configure(`${CURED}\n${ends}\n${REFUSED}`);
+    expect([ran.code, changes(ran).at(-1)]).toEqual([0, "start one"]);
+  });
+
+  test.each([
+    'FATAL:  configuration file "/x" contains errors',
+    "FATAL:  recovery aborted because of insufficient parameter settings",
+    "FATAL:  could not load /var/lib/pgnode/data/pg_hba.conf",
+    "FATAL:  could not map anonymous shared memory: Cannot allocate memory",
+    'FATAL:  could not access file "x": No such file or directory',
+  ])("is brought for what the commands take for such a reason, too: %s", async (line) => {
+    expect(refusesSettings(line.replace(/^FATAL: +/, ""))).toBe(true);
+    expect(changes(await configure(`${CURED}\n${RESTARTS}\n${saysLast(`2026 ${line}`)}`))).toContain("start one");
+  });
+
+  test("waits for another run when it stops again and again for any other reason", async () => {
+    const ran = await configure(`${RESTARTS}\n${saysLast("pgnode: node pg1 stays down: two may be the primary")}`);
+    expect([ran.code, changes(ran)]).toEqual([0, []]);
+    expect(ran.stderr).toBe("pgnode: node pg1 does not run: its settings are brought by the next up after it was started\n");
+  });
+
+  test("that the server does not start with either fails, with what the helper says, and leaves the node to Docker as it was", async () => {
+    const helper = 'case $verb in run) echo "pgnode: node pg1 does not start with its settings (x)" >&2; exit 1 ;; esac';
+    const ran = await configure(`${helper}\n${RESTARTS}\n${REFUSED}`);
+    expect([ran.code, ran.stderr.trimEnd().split("\n").at(-1)]).toEqual([1, "pgnode: node pg1 does not start with its settings (x)"]);
+    expect(changes(ran).at(-1)).toBe("start one");
+  });
+
+  test("fails when it does not come up all the same, with its last words", async () => {
+    const again = [
+      "case $all in *RestartCount*) n=$(was n 0); becomes n $((n + 1)); echo $n; exit 0 ;; esac",
+      "case $action in role) exit 1 ;; esac",
+      "case $verb in run) exit 0 ;; start) becomes state restarting; exit 0 ;; esac",
+    ].join("\n");
+    const ran = await configure(`${again}\n${RESTARTS}\n${saysLast('2026 FATAL:  could not access file "x": No such file')}`);
+    expect([ran.code, ran.stderr.trimEnd().split("\n").at(-1)]).toEqual([
+      1,
+      'pgnode: node pg1 has the stack\'s settings and does not come up: 2026 FATAL:  could not access file "x": No such file',
+    ]);
   });
 });
 

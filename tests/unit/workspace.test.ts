@@ -1,17 +1,22 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "fs";
+import execa from "execa";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { isForUser, UserError } from "../../operations/errors";
 import {
   backendFolder,
   backendUrl,
+  ensureStack,
+  exportLines,
   fileBackend,
   lastError,
   pulumiBin,
   pulumiEnvironment,
   readStackConfig,
+  SALT_FILTER,
   stackFile,
   STATE_DIR,
+  VERSIONS,
 } from "../../operations/deploy/workspace";
 import { ConfigError, parseConfig } from "../../core/config";
 
@@ -83,6 +88,78 @@ describe("a stack's config file", () => {
   });
 });
 
+describe("the salt in Pulumi.dev.yaml", () => {
+  const filtered = async (text: string): Promise<string> =>
+    (await execa("sh", ["-c", SALT_FILTER], { input: text, stripFinalNewline: false })).stdout;
+  const FILE = '# A comment.\nconfig:\n  postgres-replica:sampleDatabase: "true"\n';
+  const SALT = "encryptionsalt: v1:SE0V20DOiH0=:v1:kwB4CKjQ8pFh54Nx:yOm5SBRrOJBGK8vX+LkmaUKwulBApg==\n";
+  const SECRET = "  postgres-replica:appPassword:\n    secure: v1:AAAA\n";
+
+  test("stays out of git while nothing in the file was encrypted with it", async () => {
+    expect(await filtered(FILE + SALT)).toBe(FILE);
+    expect(await filtered(SALT + FILE)).toBe(FILE);
+    expect(await filtered(FILE)).toBe(FILE);
+  });
+
+  test("goes into git with the secrets that nobody could read without it", async () => {
+    expect(await filtered(FILE + SECRET + SALT)).toBe(FILE + SECRET + SALT);
+    expect(await filtered(SALT + FILE + SECRET)).toBe(SALT + FILE + SECRET);
+  });
+});
+
+describe("making a stack in the backend", () => {
+  jest.setTimeout(20_000);
+  const calls = (): string[] =>
+    readFileSync(join(folder, "fake", "calls"), "utf8")
+      .split("\n")
+      .filter(Boolean);
+  /** A pulumi of our own; what it is told is noted down. */
+  function pulumiSays(script: string): void {
+    mkdirSync(join(folder, "fake"), { recursive: true });
+    writeFileSync(join(folder, "fake", "calls"), "");
+    writeFileSync(join(folder, "fake", "pulumi"), `#!/bin/sh\necho "$*" >>${join(folder, "fake", "calls")}\n${script}\n`, { mode: 0o755 });
+  }
+  const before = { ...process.env };
+  beforeEach(() => {
+    const bin = join(folder, "made", "versions", VERSIONS.pulumi, "bin");
+    mkdirSync(bin, { recursive: true });
+    mkdirSync(join(folder, "fake"), { recursive: true });
+    // This checkout's own git is no business of a test.
+    writeFileSync(join(folder, "fake", "git"), "#!/bin/sh\nexit 1\n", { mode: 0o755 });
+    process.env["PULUMI_HOME"] = join(folder, "made");
+    process.env["PULUMI_BACKEND_URL"] = `file://${join(folder, "backend")}`;
+    process.env["PULUMI_CONFIG_PASSPHRASE"] = "";
+    process.env["PATH"] = [join(folder, "fake"), bin, before["PATH"] ?? ""].join(delimiter);
+  });
+  afterEach(() => {
+    process.env = { ...before };
+  });
+
+  test("is done where there is none, and selects it for nobody", async () => {
+    pulumiSays('case "$*" in *"stack ls"*) echo "[]" ;; esac');
+    await ensureStack("dev");
+    expect(calls()).toEqual(["--non-interactive stack ls --json", "--non-interactive stack init --no-select dev"]);
+  });
+
+  test("is not done where there is one, and which one is selected stays as it is", async () => {
+    pulumiSays('case "$*" in *"stack ls"*) echo \'[{"name":"dev"},{"name":"prod","current":true}]\' ;; esac');
+    await ensureStack("dev");
+    expect(calls()).toEqual(["--non-interactive stack ls --json"]);
+  });
+
+  test("is well when another command was faster", async () => {
+    pulumiSays('case "$*" in *"stack ls"*) echo "[]" ;; *) echo "error: stack \'organization/x/dev\' already exists" >&2; exit 1 ;; esac');
+    await ensureStack("dev");
+    expect(calls()).toHaveLength(2);
+  });
+
+  test("is not done without the stack's file", async () => {
+    pulumiSays("exit 1");
+    await expect(ensureStack("nowhere")).rejects.toThrow(/^there is no stack "nowhere": \S+ does not exist\. Known stacks are/);
+    expect(calls()).toEqual([]);
+  });
+});
+
 describe("what Pulumi says", () => {
   test.each([
     ["the line with its error", "Previewing\nerror: no stack named 'x' found\nhint: none", "no stack named 'x' found"],
@@ -114,6 +191,18 @@ describe("the environment for plain pulumi", () => {
     expect(bin.startsWith(join(folder, "home"))).toBe(true);
     expect(pulumiEnvironment("dev", own())["PATH"]).toBe(`${bin}${delimiter}/usr/bin`);
     expect(pulumiEnvironment("dev", { ...own(), PATH: `/bin${delimiter}${bin}` })["PATH"]).toBe(`/bin${delimiter}${bin}`);
+  });
+
+  test("is taken over by a shell, whose own path stays as it is behind Pulumi, blanks and all", async () => {
+    const env = { ...own(), PULUMI_HOME: join(folder, "a home"), PATH: "/npm/node_modules/.bin:/usr/bin" };
+    const lines = exportLines("staging", env);
+    expect(lines[0]).toBe(`export PATH='${pulumiBin(env)}':"$PATH"`);
+    expect(lines.join("\n")).not.toContain("/npm/");
+    const shell = await execa("sh", ["-c", `${lines.join("\n")}\necho "$PATH"; echo "$PULUMI_STACK"`], {
+      env: { PATH: "/opt/my tools:/usr/bin:/bin" },
+    });
+    expect(shell.stdout.split("\n")).toEqual([`${pulumiBin(env)}:/opt/my tools:/usr/bin:/bin`, "staging"]);
+    expect(exportLines("staging", { ...env, PATH: `${pulumiBin(env)}:/usr/bin` }).filter((line) => line.includes("PATH="))).toEqual([]);
   });
 
   test("knows the folder of a file backend, and that others have none", () => {
