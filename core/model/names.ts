@@ -69,9 +69,6 @@ export const CODES = [
   "disk-full",
   // The volume holds what is not this node's, or not of this version. Nothing was changed.
   "wrong-volume",
-  // The WAL in its volume cannot be read; what is being read.
-  "unreadable",
-  "reading",
 ] as const;
 export type Code = (typeof CODES)[number];
 

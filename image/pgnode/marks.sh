@@ -1,10 +1,4 @@
-# The marks that this stopped node has, so that whoever marks it next knows which ones are not its own.
-marks() {
-    local mark
-    for mark in $MARKS; do
-        [ ! -e "$ROOT/$mark" ] || echo "mark $mark"
-    done
-}
+# What is this node to do at its next start? Marks in its volume say so, while it is stopped.
 
 check_mark() {
     case " $MARKS " in
@@ -13,20 +7,20 @@ check_mark() {
     esac
 }
 
-# unfence MARK...: takes back what a change of roles that did not go through has marked. What an earlier one has marked stays.
-unfence() {
+# mark MARK...: puts them there; see head.sh for what they mean.
+mark() {
+    local mark
+    for mark; do
+        check_mark "$mark"
+        : >"$ROOT/$mark" || return 1
+    done
+}
+
+# unmark MARK...: takes back what a change of roles that did not go through has marked. What an earlier one has marked stays.
+unmark() {
     local mark
     for mark; do
         check_mark "$mark"
         rm -f "$ROOT/$mark"
-    done
-}
-
-# fence [MARK...]: what the marks of failover and switchover are when there is no container to copy them into.
-fence() {
-    local mark
-    for mark in "${@:-fenced}"; do
-        check_mark "$mark"
-        : >"$ROOT/$mark"
     done
 }

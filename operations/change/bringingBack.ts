@@ -85,8 +85,7 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
       cloned = true;
       say(`${name} cannot go on (${reason}): cloning it anew`);
       await node.fence(BOUNDS.shutdown);
-      await node.mark("reclone");
-      await node.mark("rejoin-once");
+      await node.mark("reclone", "rejoin-once");
       await node.start();
       restarts = await node.restarts();
     }

@@ -139,7 +139,9 @@ async function prepare(
     }
     return verdict;
   } catch (error) {
-    return undo(nodes, fenced, marked, error);
+    return await undo(nodes, fenced, marked, error);
+  } finally {
+    fenced.forEach((node) => controlOf(nodes, node.name).leave());
   }
 }
 
@@ -217,7 +219,7 @@ async function fenceAll(
   for (let silent = gone; ;) {
     await fence(nodes, silent, fenced);
     const [found, after] = await Promise.all([
-      Promise.all(silent.map((node) => controlOf(nodes, node.name).walEnd())),
+      Promise.all(silent.map((node) => controlOf(nodes, node.name).walEnd(true))),
       observeDrained(config),
       refuseStrangers(config),
     ]);
@@ -275,7 +277,7 @@ async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], 
     ),
   );
   const stopped = running.filter((_, i) => is[i]);
-  const unmark = async (node: Fenced): Promise<void> => (marked ? controlOf(nodes, node.name).unfence() : undefined);
+  const unmark = async (node: Fenced): Promise<void> => (marked ? controlOf(nodes, node.name).unmark() : undefined);
   const again = async (node: Fenced): Promise<void> => {
     await unmark(node);
     await controlOf(nodes, node.name).start();

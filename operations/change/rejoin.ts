@@ -1,5 +1,5 @@
+import { type Mark, slotName } from "../../core/model/names";
 import type { PlacedConfig } from "../../core/model/place";
-import { slotName } from "../../core/model/names";
 import { needsClone } from "../../core/judgement/reason";
 import { dropSlotSql } from "../../core/sql/slots";
 import { notOneWriter } from "../../core/judgement/findings";
@@ -38,8 +38,17 @@ export async function rejoin(stack: string, name: string, how: { anew?: boolean;
 
 /** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
 async function prepare(config: PlacedConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
-  const { stack } = config;
   const control = new NodeControl(config, nodeOf(config, name));
+  try {
+    return await prepared(config, control, anew, dropOld);
+  } finally {
+    control.leave();
+  }
+}
+
+async function prepared(config: PlacedConfig, control: NodeControl, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+  const { stack } = config;
+  const { name } = control.node;
   const observed = await diagnose(config);
   const node = observed.find((n) => n.name === name);
   const primaries = observed.filter(isPrimary);
@@ -91,20 +100,20 @@ async function prepare(config: PlacedConfig, name: string, anew: boolean, dropOl
   const now = await control.reason();
   const { text: reason, code } = now.text === "" ? { ...node, text: node.reason } : now;
   const empty = code === "no-cluster";
+  const marks: Mark[] = [];
   if (!empty && (anew || lost || needsClone(reason))) {
     const why = lost ? " (its slot is lost)" : needsClone(reason) ? ` (${reason})` : "";
     say(`cloning ${name} anew from ${primary.name}${why}`);
-    await control.mark("reclone");
+    marks.push("reclone");
   }
   if (dropOld && !empty) {
     say(`what is in the volume of ${name} is removed before the clone`);
-    await control.mark("drop-old");
+    marks.push("drop-old");
   }
   if (lost) {
     await source.sql(dropSlotSql(slotName(name)), 20_000);
   }
-  await control.mark("fenced");
-  await control.mark("rejoin-once");
+  await control.mark(...marks, "fenced", "rejoin-once");
   return async () => {
     if (empty) {
       say(`its volume holds no cluster: cloning ${name} from ${primary.name}`);
@@ -120,7 +129,7 @@ async function prepare(config: PlacedConfig, name: string, anew: boolean, dropOl
  * has given that up already. @throws UserError, and the node runs again when it did
  */
 async function refuseNewer(stack: string, control: NodeControl, node: Observation, primary: Answering): Promise<void> {
-  const end = await control.walEnd();
+  const end = await control.walEnd(true);
   const { timeline } = primary.server;
   if ("unreadable" in end || end.timeline <= timeline || control.hadMark("reclone")) {
     return;

@@ -113,8 +113,9 @@ async function move(
   try {
     end = await drain(old, candidate, observed.find((n) => n.name === to)?.server?.timeline);
     const look = observe(config);
-    await allDone([look, old.mark("fenced"), old.mark("rejoin-once")]);
+    await allDone([look, old.mark("fenced", "rejoin-once")]);
     now = await look;
+    old.leave();
     if (!(await old.isStopped())) {
       throw new UserError(`${from} was started again`);
     }
@@ -156,7 +157,7 @@ async function drain(old: NodeControl, candidate: NodeControl, timeline: number 
   if (!(await old.fence(BOUNDS.shutdown))) {
     throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
   }
-  const end = await old.walEnd();
+  const end = await old.walEnd(true);
   if ("unreadable" in end) {
     throw new UserError(`the WAL of ${old.node.name} cannot be read (${end.unreadable})`);
   }
@@ -184,7 +185,7 @@ async function drain(old: NodeControl, candidate: NodeControl, timeline: number 
  */
 async function goBack(old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
   const { name } = old.node;
-  await (resumed ? old.unfence(["fenced", "rejoin-once"]) : old.unfence());
+  await (resumed ? old.unmark(["fenced", "rejoin-once"]) : old.unmark());
   await old.start();
   await until(`node ${name} to accept writes again`, 60, () =>
     old.write(5).then(

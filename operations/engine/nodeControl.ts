@@ -9,18 +9,18 @@ import { containerName, labelsOf, type Mark, networkName, NODE_ROOT, slotName, v
 import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { shellWord } from "../../core/grammar/quoting";
-import { lastSaid, reasonIn, type Said, saidIn } from "../../core/judgement/reason";
+import { lastSaid, reasonIn, type Said } from "../../core/judgement/reason";
 import { createSlotSql } from "../../core/sql/slots";
 import { isGone, type Ran } from "./docker";
 import { Engine } from "./engine";
+import { NodeVolume } from "./nodeVolume";
+import { SessionError } from "./session";
 import { firstLine, UserError } from "../errors";
 
 /** How long a clone may print nothing. It says each minute how far it is, and gives up itself when nothing moves; the disk's sync at its end is silent. */
 const CLONE_SILENCE_SECONDS = 1_800;
 /** How long a checkpoint may take: all that is in memory goes to the disk. */
 const CHECKPOINT_SECONDS = 600;
-/** How long the look into a volume may print nothing. It says what it reads next, and gives up itself before that. */
-const WAL_END_SILENCE_SECONDS = 60;
 
 /** Finds a node of the config by name. @throws UserError that lists the names there are. */
 export function nodeOf(config: PlacedConfig, name: string): PlacedNode {
@@ -41,6 +41,10 @@ export class NodeControl {
   private readonly earlierMarks = new Set<string>();
   /** The marks that are this command's own. */
   private readonly ownMarks = new Set<Mark>();
+  /** The volume of the stopped node, while it is looked at; see {@link leave}. */
+  private volume?: NodeVolume;
+  /** The last that was asked of it: one at a time. */
+  private turn: Promise<unknown> = Promise.resolve();
 
   public constructor(
     private readonly config: PlacedConfig,
@@ -97,21 +101,11 @@ export class NodeControl {
    *
    * @param marks @default those that this command has put there; the ones that {@link walEnd} has seen before stay
    */
-  public async unfence(marks: readonly Mark[] = [...this.ownMarks]): Promise<void> {
-    if (marks.length === 0) {
-      return;
+  public async unmark(marks: readonly Mark[] = [...this.ownMarks]): Promise<void> {
+    if (marks.length > 0) {
+      await this.change("unmark", marks);
+      marks.forEach((mark) => this.ownMarks.delete(mark));
     }
-    const result = await this.inVolume("unfence", {
-      image: (await this.image()) ?? imageName(this.config.image),
-      network: "none",
-      timeout: 30_000,
-      words: marks,
-    });
-    if (result.exitCode !== 0) {
-      const what = marks.map((mark) => `"${mark}"`).join(", ");
-      throw new UserError(`the mark ${what} cannot be taken from the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
-    }
-    marks.forEach((mark) => this.ownMarks.delete(mark));
   }
 
   /** Whether the stopped node had this mark when {@link walEnd} looked, from an earlier run. */
@@ -127,19 +121,66 @@ export class NodeControl {
     return this.lastImage ?? null;
   }
 
-  /** Puts a mark into the volume of a stopped node, which it heeds at its next start. Without a volume there is nothing to mark. */
-  public async mark(name: Mark): Promise<void> {
-    if (!this.earlierMarks.has(name)) {
-      this.ownMarks.add(name);
+  /** Puts marks into the volume of a stopped node, which it heeds at its next start. Without a volume there is nothing to mark. */
+  public mark(...marks: readonly Mark[]): Promise<void> {
+    return this.change("mark", marks);
+  }
+
+  private async change(verb: "mark" | "unmark", marks: readonly Mark[]): Promise<void> {
+    const stay = this.volume?.isOpen === true;
+    try {
+      await this.inTurn(async () => {
+        const volume = await this.look();
+        if (verb === "mark") {
+          marks.filter((mark) => !this.earlierMarks.has(mark)).forEach((mark) => this.ownMarks.add(mark));
+        }
+        await volume?.change(verb, marks);
+      });
+    } catch (error) {
+      if (!(error instanceof SessionError)) {
+        throw error;
+      }
+      const what = `mark ${marks.map((mark) => `"${mark}"`).join(", ")} cannot be ${verb === "mark" ? "put into" : "taken from"}`;
+      throw new UserError(`the ${what} the volume of node ${this.node.name}: ${reasonOf(error)}`);
+    } finally {
+      if (!stay) {
+        this.leave();
+      }
     }
-    let result = await this.put(name, "");
-    if (isGone(result.stderr) && (await this.hasVolume())) {
-      // The next up makes a container on that volume.
-      result = await this.inVolume("fence", { image: imageName(this.config.image), network: "none", timeout: 30_000, words: [name] });
+  }
+
+  /** One after the other: what asks next waits. */
+  private inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const next = this.turn.catch(() => undefined).then(action);
+    this.turn = next;
+    return next;
+  }
+
+  /** What answers for the volume of the stopped node; undefined when there is none. @throws SessionError */
+  private async look(): Promise<NodeVolume | undefined> {
+    if (this.volume?.isOpen !== true) {
+      const own = await this.image();
+      // Without its container the volume may be gone too, and the look into it would make it anew.
+      if (own === null && !(await this.hasVolume())) {
+        return undefined;
+      }
+      const volume = volumeName(this.config.stack, this.node.name);
+      this.volume = await NodeVolume.open({
+        node: this.node.name,
+        volume,
+        image: own ?? imageName(this.config.image),
+        engine: this.engine,
+      });
+      const before = this.volume.marks().filter((mark) => !this.ownMarks.has(mark));
+      before.forEach((mark) => this.earlierMarks.add(mark));
     }
-    if (result.exitCode !== 0 && !isGone(result.stderr)) {
-      throw new UserError(`the mark "${name}" cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
-    }
+    return this.volume;
+  }
+
+  /** Ends the look into the volume of the stopped node, when there is one. */
+  public leave(): void {
+    this.volume?.close();
+    delete this.volume;
   }
 
   /**
@@ -172,6 +213,7 @@ export class NodeControl {
   }
 
   public async start(): Promise<void> {
+    this.leave();
     const result = await this.engine.run(["start", this.container]);
     if (result.exitCode !== 0) {
       throw new UserError(`container ${this.container} does not start: ${firstLine(result.stderr)}`);
@@ -192,30 +234,26 @@ export class NodeControl {
     return asked.exitCode === 0;
   }
 
-  /** Where the WAL of the stopped node ends, or why that cannot be read. */
-  public async walEnd(): Promise<WalEnd | Unreadable> {
-    const own = await this.image();
-    // Without its container the volume may be gone too, and the look into it would make it anew.
-    if (own === null && !(await this.hasVolume())) {
-      return { unreadable: "its container and its volume are gone" };
+  /**
+   * Where the WAL of the stopped node ends, or why that cannot be read.
+   *
+   * @param stay Go on looking at the volume, for marks that follow soon; then {@link leave}. @default false
+   */
+  public async walEnd(stay = false): Promise<WalEnd | Unreadable> {
+    try {
+      return await this.inTurn(
+        async () => (await (await this.look())?.walEnd()) ?? { unreadable: "its container and its volume are gone" },
+      );
+    } catch (error) {
+      if (error instanceof SessionError) {
+        return { unreadable: reasonOf(error) };
+      }
+      throw error;
+    } finally {
+      if (!stay) {
+        this.leave();
+      }
     }
-    const image = own ?? imageName(this.config.image);
-    const result = await this.inVolume("wal-end", { image, network: "none", silence: WAL_END_SILENCE_SECONDS * 1000 });
-    for (const [, mark = ""] of result.stdout.matchAll(/^mark (\S+)$/gm)) {
-      this.earlierMarks.add(mark);
-    }
-    const match = /^(\d+) ([0-9A-F]+\/[0-9A-F]+) (yes|no) (writable|standby)$/m.exec(result.stdout);
-    const history = Object.fromEntries(
-      [...result.stdout.matchAll(/^history (\d+) ([0-9A-F]+\/[0-9A-F]+)$/gm)].map((m): [string, string] => [m[1] ?? "", m[2] ?? ""]),
-    );
-    const logicalSlots = [...result.stdout.matchAll(/^logical (\S+)$/gm)].map((m) => m[1] ?? "");
-    const slots = logicalSlots.length === 0 ? {} : { logicalSlots };
-    return match === null
-      ? { ...reasonOf(result.stderr), ...slots }
-      : {
-          ...{ timeline: Number(match[1]), lsn: match[2] ?? "", clean: match[3] === "yes", writable: match[4] === "writable", history },
-          ...slots,
-        };
   }
 
   /**
@@ -267,7 +305,7 @@ export class NodeControl {
 
   /** Runs a part of pgnode on the node's volume, in a container of its own. */
   private inVolume(
-    action: "wal-end" | "clone" | "fence" | "unfence",
+    action: "clone",
     how: {
       image: string;
       network: string;
@@ -369,10 +407,7 @@ export class NodeControl {
   }
 }
 
-/** Why `pgnode wal-end` has failed: what it said last, without the words that are said anyway; else the first line of the error. */
-function reasonOf(stderr: string): Unreadable {
-  const said = lastSaid(stderr.split("\n").filter((line) => saidIn(line)?.code !== "reading"));
-  return { unreadable: said?.text ?? firstLine(stderr), ...(said?.code === undefined ? {} : { code: said.code }) };
-}
+/** Why a helper container did not do what it was asked: what the node's program said last, else the first line. */
+const reasonOf = (error: SessionError): string => lastSaid(error.message.split("\n"))?.text ?? firstLine(error.message);
 
 export const isStopped = (state: string | null): boolean => state === null || ["exited", "dead", "created"].includes(state);

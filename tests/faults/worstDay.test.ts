@@ -1,6 +1,7 @@
 import execa from "execa";
 import { docker } from "../docker";
 import { PGNODE_PATH } from "../../core/model/pgnode";
+import { volumeName } from "../../core/model/names";
 import type { Problem } from "../../operations/look/documents";
 import { HandMade, program } from "./handMade";
 
@@ -72,7 +73,9 @@ describe("a failover that is refused after it has marked nodes", () => {
     await nodes.docker("kill", nodes.container("pg1"), nodes.container("pg3"));
     await nodes.control("pg1").mark("reclone");
     await nodes.control("pg3").mark("fenced");
-    const broken = `case "$*" in "cp "*"${nodes.container("pg3")}:"*) echo "no space left on device" >&2; exit 1 ;; esac`;
+    // What asks for the mark says something else, no longer and no shorter.
+    const other = `sed -u 's/^mark fenced$/mark fencex/' | "$DOCKER" "$@"; exit`;
+    const broken = `case "$*" in "run "*"${volumeName(nodes.config.stack, "pg3")}:"*" look") ${other} ;; esac`;
     const ran = await nodes.run("failover", [], broken);
     expect([ran.exitCode, ran.stderr]).toEqual([1, expect.stringContaining('the mark "fenced" cannot be put into the volume of node pg3')]);
     expect(await nodes.marks("pg1")).toEqual(["reclone"]);
@@ -81,9 +84,9 @@ describe("a failover that is refused after it has marked nodes", () => {
 
   test("and of two marks of one node only its own", async () => {
     const pg1 = nodes.control("pg1");
-    await pg1.walEnd();
+    await pg1.walEnd(true);
     await Promise.all([pg1.mark("fenced"), pg1.mark("reclone")]);
-    await pg1.unfence();
+    await pg1.unmark();
     expect(await nodes.marks("pg1")).toEqual(["reclone"]);
   });
 });

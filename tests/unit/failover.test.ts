@@ -73,8 +73,11 @@ jest.mock("../../operations/engine/nodeControl", () => ({
     public isStopped(): Promise<boolean> {
       return Promise.resolve(!mockStartedAgain.includes(this.node.name));
     }
-    public unfence(): Promise<void> {
-      return this.did("unfence", undefined);
+    public leave(): void {
+      // whether it leaves is looked at in nodes.test.ts
+    }
+    public unmark(): Promise<void> {
+      return this.did("unmark", undefined);
     }
     public notCovered(slots: readonly string[] = []): Promise<string[]> {
       return Promise.resolve(slots.map((slot) => `logical slot ${slot}`));
@@ -263,7 +266,7 @@ describe("failover promotes nobody", () => {
     expect(
       await refusal([
         ...["fence pg1", "fence pg3", "read pg1", "read pg3"],
-        ...["mark fenced pg1", "mark fenced pg3", "unfence pg1", "unfence pg3", "start pg3"],
+        ...["mark fenced pg1", "mark fenced pg3", "unmark pg1", "unmark pg3", "start pg3"],
       ]),
     ).toMatch(/^pg1 was started again while failover was at work\. Run failover again; pg3, which failover had stopped, is started again$/);
   });
@@ -277,16 +280,16 @@ describe("failover promotes nobody", () => {
     expect(
       await refusal([
         ...["fence pg1", "fence pg3", "read pg1", "read pg3"],
-        ...["mark fenced pg1", "mark fenced pg3", "marked pg1", "unfence pg1", "unfence pg3"],
+        ...["mark fenced pg1", "mark fenced pg3", "marked pg1", "unmark pg1", "unmark pg3"],
       ]),
     ).toBe("no room");
-    expect(mockDid.indexOf("marked pg1")).toBeLessThan(mockDid.indexOf("unfence pg1"));
+    expect(mockDid.indexOf("marked pg1")).toBeLessThan(mockDid.indexOf("unmark pg1"));
   });
 
   test("when the old primary was started before its mark was in place", async () => {
     seen(...PRIMARY_GONE);
     mockStartedAgain = ["pg1"];
-    expect(await refusal(["fence pg1", "read pg1", "mark fenced pg1", "unfence pg1"])).toBe(
+    expect(await refusal(["fence pg1", "read pg1", "mark fenced pg1", "unmark pg1"])).toBe(
       "pg1 was started again while failover was at work. Run failover again",
     );
   });

@@ -4,8 +4,14 @@ import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { DEFAULTS, parseConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import { placed } from "../../core/model/place";
+import { SessionError } from "../../operations/engine/session";
+import { answering, END, facts } from "./sessions";
 
 jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
+jest.mock("../../operations/engine/session", () => ({
+  ...jest.requireActual<object>("../../operations/engine/session"),
+  DockerSession: jest.fn(),
+}));
 const runDocker = jest.mocked(docker.docker);
 
 const config = placed(parseConfig("dev", {}), "unix:///x");
@@ -86,94 +92,96 @@ describe("a fenced node", () => {
 
 describe("a mark", () => {
   const gone = answer("", 1, `Error: No such container: ${CONTAINER}`);
+
   test.each(["fenced", "reclone"] as const)("%s goes into the volume of a node whose container was removed", async (mark) => {
-    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "cp" || verb === "inspect" ? gone : answer("")));
+    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "inspect" ? gone : answer("")));
+    const [opened] = [answering(facts())];
     await control().mark(mark);
-    expect(commands().at(-1)).toMatch(new RegExp(`^run .* -v ${CONTAINER}-data:/var/lib/pgnode .* fence ${mark}$`));
+    expect(opened).toEqual([
+      { command: expect.stringMatching(`^run .* -v ${CONTAINER}-data:/var/lib/pgnode `) as string, asked: [`mark ${mark}`], closed: true },
+    ]);
   });
 
   test("is not put into a volume that is gone", async () => {
-    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "cp" || verb === "inspect" ? gone : answer("", 1, "no such volume")));
+    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "inspect" ? gone : answer("", 1, "no such volume")));
+    const opened = answering(facts());
     await control().mark("reclone");
-    expect(commands().at(-1)).toBe(`volume inspect ${CONTAINER}-data`);
+    expect(opened).toEqual([]);
+    expect(commands()).toEqual([`volume inspect ${CONTAINER}-data`]);
   });
 
   test("that was there before is told apart from one of this run", async () => {
-    runDocker.mockImplementation(([verb]) =>
-      Promise.resolve(verb === "inspect" ? answer("exited postgres:17\n") : answer("mark reclone\n1 0/1 no writable")),
-    );
+    containerIn("exited");
+    answering(facts("reclone"));
     const node = control();
     expect(node.hadMark("reclone")).toBe(false);
     await node.walEnd();
     await node.mark("fenced");
     expect([node.hadMark("reclone"), node.hadMark("fenced")]).toEqual([true, false]);
   });
+
+  test("comes by the look at the WAL, when that is told to stay, and it ends when the node is started", async () => {
+    containerIn("exited");
+    const opened = answering(facts());
+    const node = control();
+    await node.walEnd(true);
+    await Promise.all([node.mark("fenced"), node.mark("reclone")]);
+    expect(opened).toMatchObject([{ asked: [expect.stringMatching(/^waldump /) as string, "mark fenced", "mark reclone"], closed: false }]);
+    await node.start();
+    expect(opened).toMatchObject([{ closed: true }]);
+  });
+
+  test("that cannot be put there is told with the reason", async () => {
+    containerIn("exited");
+    answering(facts(), { mark: "pgnode: no such thing\nexit 1" });
+    await expect(control().mark("fenced", "reclone")).rejects.toThrow(
+      new UserError('the mark "fenced", "reclone" cannot be put into the volume of node pg2: no such thing'),
+    );
+    answering(new SessionError("docker: no space"));
+    await expect(control().unmark(["fenced"])).rejects.toThrow(
+      new UserError('the mark "fenced" cannot be taken from the volume of node pg2: docker: no space'),
+    );
+  });
 });
 
 describe("the end of a stopped node's WAL", () => {
-  const printed = (text: string, exitCode = 0): void =>
-    void runDocker.mockImplementation((args) =>
-      Promise.resolve(args[0] === "inspect" ? answer("exited postgres:17\n") : answer(text, exitCode)),
-    );
-
-  test("is what pgnode prints, among other lines", async () => {
-    printed("some notice\n3 1A/B374D848 yes writable\n");
-    expect(await control().walEnd()).toEqual({ timeline: 3, lsn: "1A/B374D848", clean: true, writable: true, history: {} });
-    printed("history 1 0/3000000\nhistory 11 1/4000000\n12 0/5000000 no standby");
-    expect(await control().walEnd()).toEqual({
-      timeline: 12,
-      lsn: "0/5000000",
-      clean: false,
-      writable: false,
-      history: { 1: "0/3000000", 11: "1/4000000" },
-    });
+  test("is what the volume's programs say, in one container that ends with it", async () => {
+    containerIn("exited");
+    const opened = answering(facts());
+    expect(await control().walEnd()).toMatchObject({ timeline: 1, lsn: END, clean: false, writable: true, history: {} });
+    expect(opened).toMatchObject([{ closed: true }]);
   });
-
-  test.each(["", "pgnode: no cluster", "3 nonsense yes writable", "3 0/1 maybe writable", "3 0/1 yes", "0/1 yes writable"])(
-    "is unknown when it prints %j",
-    async (text) => {
-      printed(text, 1);
-      expect(await control().walEnd()).toEqual({ unreadable: "no reason given" });
-    },
-  );
 
   test.each([
-    ["pgnode: [reading] reading WAL from 0/1\npgnode: [unreadable] the file X is gone\n", "the file X is gone", "unreadable"],
-    ["pgnode: [wrong-volume] it holds another cluster\n", "it holds another cluster", "wrong-volume"],
-    ["docker: no such image\nmore", "docker: no such image", undefined],
-    ["docker run printed nothing for 60 s", "docker run printed nothing for 60 s", undefined],
-  ])("is unknown for the reason that is given: %j", async (stderr, unreadable, code) => {
-    runDocker.mockImplementation((args) => Promise.resolve(args[0] === "inspect" ? answer("exited postgres:17\n") : answer("", 1, stderr)));
-    expect(await control().walEnd()).toEqual(code === undefined ? { unreadable } : { unreadable, code });
-  });
-
-  test("is waited for as long as the look goes on, and no longer", async () => {
-    printed("1 0/1 no writable");
-    await control().walEnd();
-    const [, options] = runDocker.mock.calls.find(([args]) => args[0] === "run") ?? [];
-    expect(options).toMatchObject({ silence: 60_000 });
-    expect(options).not.toHaveProperty("timeout");
+    ["docker: no such image\nmore", "docker: no such image"],
+    ["", "no reason given"],
+    ["docker run printed nothing for 60 s", "docker run printed nothing for 60 s"],
+    ["pgnode: this image has none of gosu, setpriv and su-exec\n", "this image has none of gosu, setpriv and su-exec"],
+  ])("is unknown for the reason that is given: %j", async (stderr, unreadable) => {
+    containerIn("exited");
+    answering(new SessionError(stderr));
+    expect(await control().walEnd()).toEqual({ unreadable });
   });
 
   test("is unknown when the volume is gone; the look does not make it anew", async () => {
     runDocker.mockImplementation(([verb]) => Promise.resolve(answer("", 1, verb === "inspect" ? "No such container" : "no such volume")));
+    const opened = answering(facts());
     expect(await control().walEnd()).toEqual({ unreadable: "its container and its volume are gone" });
-    expect(commands()).toEqual([`volume inspect ${CONTAINER}-data`]);
+    expect([opened, commands()]).toEqual([[], [`volume inspect ${CONTAINER}-data`]]);
   });
 
   test("is read with the stack's own image when the container is gone and the volume is there", async () => {
-    runDocker.mockImplementation(([verb]) =>
-      Promise.resolve(verb === "inspect" ? answer("", 1, "No such container") : answer("1 0/1 no writable")),
-    );
-    expect(await control().walEnd()).toMatchObject({ lsn: "0/1" });
-    expect(commands().at(-1)).toContain(`--entrypoint sh ${imageName(DEFAULTS.image)} -c`);
+    runDocker.mockImplementation(([verb]) => Promise.resolve(verb === "inspect" ? answer("", 1, "No such container") : answer("")));
+    const opened = answering(facts());
+    expect(await control().walEnd()).toMatchObject({ lsn: END });
+    expect(opened[0]?.command).toContain(`--entrypoint sh ${imageName(DEFAULTS.image)} -c`);
   });
 
   test("is read from the node's own volume, without a network", async () => {
-    printed("1 0/1 no writable");
+    containerIn("exited");
+    const opened = answering(facts());
     await control().walEnd();
-    const run = commands().find((text) => text.startsWith("run ")) ?? "";
-    expect(run).toContain("-v postgres-replica-dev-pg2-data:/var/lib/pgnode ");
-    expect(run).toContain("--network none");
+    expect(opened[0]?.command).toContain("-v postgres-replica-dev-pg2-data:/var/lib/pgnode ");
+    expect(opened[0]?.command).toContain("--network none");
   });
 });

@@ -3,56 +3,61 @@ import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { until } from "../../operations/engine/poll";
 import { placed } from "../../core/model/place";
 import { parseConfig } from "../../core/config";
+import { answering, facts, type FakeSession } from "./sessions";
 
 jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
+jest.mock("../../operations/engine/session", () => ({
+  ...jest.requireActual<object>("../../operations/engine/session"),
+  DockerSession: jest.fn(),
+}));
 const runDocker = jest.mocked(docker.docker);
 
 describe("the marks of a stopped node", () => {
   const config = placed(parseConfig("dev", {}), "unix:///x");
-  /** Docker that answers `pgnode wal-end` so. */
-  function volumeWith(...lines: string[]): NodeControl {
+  let opened: FakeSession[];
+  /** A node whose volume has these marks. */
+  function volumeWith(...marks: string[]): NodeControl {
     runDocker.mockReset();
-    runDocker.mockImplementation((args) => {
-      const answer = args.at(-1)?.endsWith("wal-end") === true ? lines.join("\n") : args[0] === "inspect" ? "exited postgres:17" : "";
-      return Promise.resolve({ exitCode: 0, stdout: answer, stderr: "" });
-    });
+    runDocker.mockResolvedValue({ exitCode: 0, stdout: "exited postgres:17", stderr: "" });
+    opened = answering(facts(...marks));
     return new NodeControl(config, nodeOf(config, "pg2"));
   }
-  const takenBack = (): string[] => runDocker.mock.calls.flatMap(([args]) => / unfence (.*)$/.exec(args.at(-1) ?? "")?.slice(1) ?? []);
-  const END = "1 0/5000000 no writable";
+  const takenBack = (): string[] => opened.flatMap(({ asked }) => asked).flatMap((line) => /^unmark (.*)$/.exec(line)?.slice(1) ?? []);
 
-  test("that it did not have before are taken back", async () => {
-    const node = volumeWith(END);
-    await node.walEnd();
+  test.each([true, false])("that it did not have before are taken back (by one container: %s)", async (stay) => {
+    const node = volumeWith();
+    await node.walEnd(stay);
     await node.mark("fenced");
     await node.mark("reclone");
-    await node.unfence();
+    await node.unmark();
     expect(takenBack()).toEqual(["fenced reclone"]);
-    await node.unfence();
+    await node.unmark();
     expect(takenBack()).toHaveLength(1);
+    expect(opened).toHaveLength(stay ? 1 : 4);
   });
 
-  test.each([[[END]], [[]]])("that it had before stay, and its end is read past them: %j", async (end) => {
-    const node = volumeWith("mark fenced", "mark reclone", ...end);
-    expect(await node.walEnd()).toMatchObject(end.length === 0 ? { unreadable: "no reason given" } : { timeline: 1, lsn: "0/5000000" });
+  test("that it had before stay, also when its WAL cannot be read", async () => {
+    const node = volumeWith("fenced", "reclone");
+    opened = answering(facts("fenced", "reclone"), { waldump: "exit 1" });
+    expect(await node.walEnd()).toMatchObject({ unreadable: "pg_waldump ended with 1" });
     await node.mark("fenced");
     await node.mark("rejoin-once");
-    await node.unfence();
+    await node.unmark();
     expect(takenBack()).toEqual(["rejoin-once"]);
   });
 
   test("that it had before are all that is there: nothing is done", async () => {
-    const node = volumeWith("mark fenced", END);
+    const node = volumeWith("fenced");
     await node.walEnd();
     await node.mark("fenced");
-    await node.unfence();
+    await node.unmark();
     expect(takenBack()).toEqual([]);
   });
 
   test("that a switchover which was interrupted has set are taken back by name", async () => {
-    const node = volumeWith("mark fenced", END);
+    const node = volumeWith("fenced");
     await node.walEnd();
-    await node.unfence(["fenced", "rejoin-once"]);
+    await node.unmark(["fenced", "rejoin-once"]);
     expect(takenBack()).toEqual(["fenced rejoin-once"]);
   });
 });

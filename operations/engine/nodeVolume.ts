@@ -1,0 +1,96 @@
+import { type Mark, NODE_ROOT } from "../../core/model/names";
+import { PGNODE_SCRIPT } from "../../core/model/pgnode";
+import type { Unreadable, WalEnd } from "../../core/judgement/election";
+import { type Evidence, marksIn, parseEvidence, type Question, walEnd } from "../../core/judgement/walEnd";
+import { firstLine } from "../errors";
+import type { Engine } from "./engine";
+import { DockerSession, SessionError } from "./session";
+
+/** How long the look into a volume may print nothing. What it runs gives up itself before that. */
+const SILENCE_SECONDS = 60;
+
+/**
+ * The volume of a node that is stopped: what is in it, and marks for the node's next start. One helper container (`pgnode look`)
+ * answers all of that, because starting one is what takes time.
+ */
+export class NodeVolume {
+  private constructor(
+    private readonly session: DockerSession,
+    public readonly evidence: Evidence,
+  ) {}
+
+  /**
+   * Starts the helper container, and reads what the volume holds. Whoever opens one closes it.
+   *
+   * @throws SessionError when it does not run
+   */
+  public static async open(of: { node: string; volume: string; image: string; engine: Engine }): Promise<NodeVolume> {
+    const length = Buffer.byteLength(PGNODE_SCRIPT);
+    const session = new DockerSession({
+      args: [
+        ...["run", "--rm", "-i", "--network", "none", "--user", "0:0", "-e", "PGNODE_NAME"],
+        ...["-v", `${of.volume}:${NODE_ROOT}`, "--entrypoint", "sh", of.image],
+        // What follows the program is what is asked.
+        ...["-c", `head -c ${length} >/tmp/pgnode && exec sh /tmp/pgnode look`],
+      ],
+      host: of.engine.host,
+      env: { PGNODE_NAME: of.node },
+      input: PGNODE_SCRIPT,
+      silence: SILENCE_SECONDS * 1000,
+    });
+    try {
+      return new NodeVolume(session, parseEvidence(await session.ask()));
+    } catch (error) {
+      session.close();
+      throw error;
+    }
+  }
+
+  /** Whether it still answers. */
+  public get isOpen(): boolean {
+    return this.session.isOpen;
+  }
+
+  /** The marks that it had when it was opened. */
+  public marks(): Mark[] {
+    return marksIn(this.evidence);
+  }
+
+  /** Where its WAL ends, or why that cannot be read. */
+  public async walEnd(): Promise<WalEnd | Unreadable> {
+    const reading = walEnd(this.evidence);
+    try {
+      let step = reading.next();
+      while (step.done !== true) {
+        step = reading.next(await this.session.ask(lineOf(step.value)));
+      }
+      return step.value;
+    } catch (error) {
+      if (error instanceof SessionError) {
+        return { unreadable: firstLine(error.message) };
+      }
+      throw error;
+    }
+  }
+
+  /** Puts marks there, or takes them away. @throws SessionError when that does not work: why. */
+  public async change(verb: "mark" | "unmark", marks: readonly Mark[]): Promise<void> {
+    const answer = await this.session.ask([verb, ...marks].join(" "));
+    if (!/^exit 0$/m.test(answer)) {
+      throw new SessionError(answer);
+    }
+  }
+
+  public close(): void {
+    this.session.close();
+  }
+}
+
+/** A question in the words of `pgnode look`. */
+function lineOf(question: Question): string {
+  if ("pages" in question) {
+    return `pages ${question.pages} ${question.step}`;
+  }
+  const { from, first, last, statistics } = question.waldump;
+  return `waldump ${from} ${first} ${last}${statistics ? " statistics" : ""}`;
+}

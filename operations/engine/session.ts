@@ -1,0 +1,113 @@
+import execa from "execa";
+import { toEngine } from "./docker";
+
+/** How long a program that is told to end may take for that, in milliseconds. */
+const GRACE = 5_000;
+
+/** What ends each answer. */
+const DONE = "== done\n";
+
+/**
+ * A docker command that is talked to: what it prints up to {@link DONE} answers what was said to it. Whoever opens one closes it;
+ * its end of the talk is the end of its input, so that nothing stays when this process is killed.
+ */
+export class DockerSession {
+  private readonly child: execa.ExecaChildProcess;
+  private readonly ended: Promise<string>;
+  private output = "";
+  private heard: () => void = () => undefined;
+  private over = false;
+
+  /**
+   * @param args.input What comes before everything that is said.
+   * @param args.silence For how many milliseconds it may print nothing while an answer is awaited.
+   */
+  public constructor(
+    private readonly args: {
+      args: readonly string[];
+      /** The engine, a DOCKER_HOST value. */
+      host: string;
+      env?: Record<string, string>;
+      input: string;
+      silence: number;
+    },
+  ) {
+    this.child = execa("docker", [...args.args], {
+      env: { ...args.env, ...toEngine(args.host) },
+      reject: false,
+      stdin: "pipe",
+    });
+    this.child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      this.output += text;
+      this.heard();
+    });
+    // It may have ended already; how is told by `ended`.
+    this.child.stdin?.on("error", () => undefined);
+    this.child.stdin?.write(args.input);
+    this.ended = this.child.then((result) => {
+      this.over = true;
+      this.heard();
+      return result.stderr || (result as { originalMessage?: string }).originalMessage || "";
+    });
+  }
+
+  /** Whether it still answers. */
+  public get isOpen(): boolean {
+    return !this.over;
+  }
+
+  /**
+   * Says a line, and waits for the answer. Without a line it waits for what is said at the beginning.
+   *
+   * @throws SessionError when there is none: what was printed last on standard error.
+   */
+  public async ask(line?: string): Promise<string> {
+    if (line !== undefined) {
+      this.child.stdin?.write(`${line}\n`);
+    }
+    for (;;) {
+      const at = this.output.startsWith(DONE) ? 0 : this.output.indexOf(`\n${DONE}`);
+      if (at >= 0) {
+        const answer = this.output.slice(0, at);
+        this.output = this.output.slice(at + DONE.length + (at === 0 ? 0 : 1));
+        return answer;
+      }
+      if (this.over) {
+        throw new SessionError(await this.ended);
+      }
+      if (!(await this.hears())) {
+        this.end();
+        throw new SessionError(`docker ${this.args.args[0] ?? ""} printed nothing for ${this.args.silence / 1000} s`);
+      }
+    }
+  }
+
+  /** Waits until something is printed, or it is over. False: the time is over. */
+  private hears(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), this.args.silence);
+      this.heard = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+    });
+  }
+
+  /** Ends it; it is not waited for. */
+  public close(): void {
+    this.child.stdin?.end();
+  }
+
+  private end(): void {
+    this.over = true;
+    this.child.kill("SIGTERM", { forceKillAfterTimeout: GRACE });
+    // What it has started may hold them open.
+    setTimeout(() => {
+      this.child.stdout?.destroy();
+      this.child.stderr?.destroy();
+    }, GRACE).unref();
+  }
+}
+
+/** Why a {@link DockerSession} does not answer. */
+export class SessionError extends Error {}
