@@ -1,6 +1,6 @@
 import execa from "execa";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "fs";
-import { tmpdir } from "os";
+import { availableParallelism, tmpdir } from "os";
 import { join } from "path";
 import { DEFAULTS } from "../core/config";
 import { isForUser, UserError } from "../operations/errors";
@@ -54,7 +54,7 @@ export async function check(): Promise<number> {
  * The groups of tests, and how each is run: of the real stacks two beside each other, because they wait more than they work,
  * and each has names, ports and a backend of its own.
  */
-/** Half of their time goes into waiting for programs that they start, so there are two for each core. */
+/** Some of their time goes into waiting for programs that they start, so there is one more than there are cores. */
 const PURE = ["unit", "property"];
 const REAL = ["integration", "plain", "faults"];
 const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
@@ -94,7 +94,7 @@ export async function test(groups: readonly string[] = [], testName?: string): P
 /** Runs groups of tests; ends with one line of totals. Returns the exit code. */
 async function runTests(groups: readonly string[], jestArgs: readonly string[]): Promise<number> {
   const runs = [
-    { projects: PURE.filter((g) => groups.includes(g)), args: ["--maxWorkers=200%"] },
+    { projects: PURE.filter((g) => groups.includes(g)), args: [`--maxWorkers=${availableParallelism() + 1}`] },
     { projects: REAL.filter((g) => groups.includes(g)), args: ["--maxWorkers=2"] },
     { projects: ON_REQUEST.filter((g) => groups.includes(g)), args: ["--runInBand"] },
   ].filter((run) => run.projects.length > 0);
