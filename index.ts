@@ -113,7 +113,7 @@ export = async () => {
     /** The slot through which each of them streams. */
     replicationSlots: Object.fromEntries(others.map((n) => [n.name, slotName(n.name)])),
     /** How to ask for the lag of every node, because each is a standby at some time; of the one that is primary now there is none. */
-    lagChecks: Object.fromEntries(settings.nodes.map((n) => [n.name, lagCheck(cluster, n.name)])),
+    lagChecks: Object.fromEntries(settings.nodes.map((n) => [n.name, lagCheck(settings, n.name)])),
     /** The Docker network. */
     network: net.name,
   };

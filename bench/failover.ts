@@ -1,7 +1,9 @@
 import Table from "cli-table3";
 import execa from "execa";
 import { Client } from "pg";
-import { docker } from "../operations/engine/docker";
+import { currentDockerHost } from "../operations/engine/dockerHost";
+import { Engine } from "../operations/engine/engine";
+import { poll } from "../operations/engine/poll";
 import { Cluster } from "../tests/faults/cluster";
 import { median } from "./up";
 
@@ -147,7 +149,7 @@ async function benchTwoNodes(
     const { failed, seconds, decided } = await failOver(cluster);
     await touch(standby);
     const rejoined = await elapsed(() => npm(cluster, "rejoin", failed));
-    const log = await docker(["logs", cluster.container(failed)]);
+    const log = await new Engine(currentDockerHost()).run(["logs", cluster.container(failed)]);
     if (`${log.stdout}${log.stderr}`.includes("cloning")) {
       throw new Error(`node ${failed} was cloned; this measures pg_rewind. Its log:\n${log.stdout}${log.stderr}`);
     }
@@ -175,19 +177,23 @@ function npm(cluster: Cluster, command: string, ...args: string[]): execa.ExecaC
 
 /** Returns when any of the servers has accepted a write; gives up after 60 s. */
 async function firstWrite(urls: readonly string[]): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  for (let i = 0; Date.now() < deadline; i++) {
-    const client = new Client({ connectionString: urls[i % urls.length] ?? "", connectionTimeoutMillis: 500, query_timeout: 2_000 });
-    client.on("error", () => undefined);
-    try {
-      await client.connect();
-      await client.query("INSERT INTO written VALUES (now())");
-      return;
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    } finally {
-      await client.end().catch(() => undefined);
-    }
+  let turn = 0;
+  const { right } = await poll(() => accepts(urls[turn++ % urls.length] ?? ""), Boolean, { seconds: 60, every: 50 });
+  if (!right) {
+    throw new Error("no server accepted a write within 60 s");
   }
-  throw new Error("no server accepted a write within 60 s");
+}
+
+async function accepts(url: string): Promise<boolean> {
+  const client = new Client({ connectionString: url, connectionTimeoutMillis: 500, query_timeout: 2_000 });
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    await client.query("INSERT INTO written VALUES (now())");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
 }

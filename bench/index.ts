@@ -5,7 +5,7 @@ import { benchUp } from "./up";
 
 /** `npm run bench`. Returns the exit code. */
 export async function bench(how: { trials: number; dataMib: number; failover: boolean; json: boolean }): Promise<number> {
-  await setup(DEFAULTS.image);
+  await setup({ image: DEFAULTS.image });
   if (how.failover) {
     await benchFailover(how.trials, how.dataMib, how.json);
   } else {

@@ -56,7 +56,7 @@ export class Database extends pulumi.ComponentResource {
       `${name}-roles`,
       {
         cluster: args.cluster,
-        containers: containersOf(args.cluster),
+        containers: args.cluster.members,
         sql: pulumi.secret(sql),
         drift: args.drift?.roles ?? [],
         // Where standbys are synchronous, whether they have confirmed it.
@@ -71,7 +71,7 @@ export class Database extends pulumi.ComponentResource {
       `${name}-sample`,
       {
         cluster: args.cluster,
-        containers: containersOf(args.cluster),
+        containers: args.cluster.members,
         sql: `\\connect ${sqlIdentifier(args.database)}\nSET ROLE app;\n${SAMPLE_SQL}`,
         drift: args.drift?.sample ?? [],
       },
@@ -82,10 +82,8 @@ export class Database extends pulumi.ComponentResource {
 
 /** The cluster as something to copy and to stream from: whoever is primary. */
 export function sourceOf(cluster: Cluster, ready: pulumi.Resource[]): ReplicationSource {
-  return { conninfo: sourceConninfo(cluster), containers: containersOf(cluster), ready };
+  return { conninfo: sourceConninfo(cluster), containers: cluster.members, ready };
 }
-
-const containersOf = (cluster: Cluster): string[] => cluster.members.map((m) => m.container);
 
 /** In version 0.1.0 they belonged to the node that had begun as the primary. */
 function formerly(cluster: Cluster, suffix: string): pulumi.Alias[] {

@@ -1,6 +1,6 @@
 import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
-import type { Cluster } from "../core/model/cluster";
+import type { Cluster, Member } from "../core/model/cluster";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { labelsOf } from "../core/model/names";
 import { PGNODE_SCRIPT } from "../core/model/pgnode";
@@ -12,6 +12,15 @@ export type Environment = Record<string, pulumi.Input<string>>;
 /** How many seconds a command waits for a server before it gives up. */
 const TIMEOUT_SECONDS = "120";
 
+/** Finds a node among the stack's members. Throws when it is not there: a mistake in the program. */
+export function memberOf(cluster: Pick<Cluster, "members">, node: string): Member {
+  const member = cluster.members.find((m) => m.name === node);
+  if (member === undefined) {
+    throw new Error(`node "${node}" is not among the stack's nodes ${cluster.members.map((m) => m.name).join(", ")}`);
+  }
+  return member;
+}
+
 /** What every command is: the step itself is in its environment, so that an error or a preview shows one short line. */
 const RUN_STEP = 'exec /bin/sh -c "$PGNODE_STEP"';
 
@@ -19,7 +28,9 @@ const RUN_STEP = 'exec /bin/sh -c "$PGNODE_STEP"';
 const TEXTS = ["environment.PGNODE_STEP", "environment.PGNODE_DELETE_STEP", "environment.NODE_CLONE", "environment.IMAGE_RECIPE", "stdin"];
 
 export interface BaseArgs {
-  cluster: Pick<Cluster, "stack" | "dockerHost" | "protectData">;
+  cluster: Pick<Cluster, "home" | "protectData">;
+  /** The Docker engine that it works on, where that is a node's. @default the one of what belongs to no node */
+  engine?: string;
   environment?: Environment;
   /** Which streams are shown as progress. @default none */
   logging?: command.types.enums.local.Logging;
@@ -31,7 +42,7 @@ export interface BaseArgs {
 }
 
 /**
- * The one factory for commands: the stack's Docker host, no previous output in the environment (it may
+ * The one factory for commands: a Docker engine, no previous output in the environment (it may
  * not fit, pulumi-command #285), outputs always secret: a secret input alone does not make them so.
  *
  * @param step Shell scripts, one for each occasion; without `create`, creating it does nothing.
@@ -51,7 +62,7 @@ export function local(
       ...(step.delete === undefined ? {} : { delete: 'exec /bin/sh -c "$PGNODE_DELETE_STEP"' }),
       ...(step.stdin === undefined ? {} : { stdin: step.stdin }),
       environment: {
-        DOCKER_HOST: base.cluster.dockerHost,
+        DOCKER_HOST: base.engine ?? base.cluster.home,
         PGNODE_TIMEOUT: TIMEOUT_SECONDS,
         PGNODE_STEP: step.create ?? step.update ?? "",
         ...(step.delete === undefined ? {} : { PGNODE_DELETE_STEP: step.delete }),
@@ -74,6 +85,17 @@ export function local(
   );
 }
 
+/** A container and where it is. */
+export type Located = Pick<Member, "container" | "place">;
+
+/** The containers that a step may speak to, in the variables of image/host/lib.sh. */
+export function containersOf(members: readonly Located[]): Environment {
+  return {
+    NODE_CONTAINERS: members.map(({ container }) => container).join(" "),
+    NODE_ENGINES: members.map(({ container, place }) => `${container} ${place.engine}`).join("\n"),
+  };
+}
+
 /** What `pgnode init` and `pgnode clone` need to work on a node's volume, in the variables of birth.sh. */
 export interface BirthArgs {
   cluster: Cluster;
@@ -93,7 +115,7 @@ export function birthInput(args: BirthArgs): { environment: Environment; stdin: 
   const environment = { PGNODE_NAME: node, ...args.environment };
   return {
     environment: {
-      NODE_HELPER: `${cluster.members.find((m) => m.name === node)?.container ?? node}-birth`,
+      NODE_HELPER: `${memberOf(cluster, node).container}-birth`,
       NODE_LABELS: Object.entries(labelsOf(cluster.stack, node, cluster.identity))
         .map(([key, value]) => `${key}=${value}`)
         .join(" "),
@@ -120,7 +142,7 @@ export function birthCommand(
   const { environment, stdin } = birthInput(args);
   return local(
     name,
-    { ...args, environment: { NODE_ACTION: args.action, ...environment } },
+    { ...args, engine: memberOf(args.cluster, args.node).place.engine, environment: { NODE_ACTION: args.action, ...environment } },
     { create: HOST_SCRIPTS.birth, stdin: pulumi.interpolate`${stdin}${PGNODE_SCRIPT}` },
     { ...opts, ignoreChanges: ["create", "stdin", "environment", "logging"] },
   );
@@ -135,12 +157,12 @@ export function birthCommand(
  */
 export function sqlCommand(
   name: string,
-  args: BaseArgs & { containers: readonly string[]; sql: pulumi.Input<string>; deleteSql?: string; script?: string },
+  args: BaseArgs & { containers: readonly Located[]; sql: pulumi.Input<string>; deleteSql?: string; script?: string },
   opts: pulumi.CustomResourceOptions,
 ): command.local.Command {
   const { deleteSql } = args;
   const environment: Environment = {
-    NODE_CONTAINERS: args.containers.join(" "),
+    ...containersOf(args.containers),
     PGNODE_SQL: args.sql,
     ...(deleteSql === undefined ? {} : { PGNODE_DELETE_SQL: deleteSql }),
     ...args.environment,

@@ -1,25 +1,16 @@
 import type * as command from "@pulumi/command";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import { type Cluster, type Member, nodeEnvironment, sourceConninfo } from "../core/model/cluster";
+import { nodeEnvironment, sourceConninfo } from "../core/model/cluster";
 import { passfile } from "../core/grammar/conninfo";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
-import { type BirthArgs, birthInput, local } from "./localCommand";
+import { type BirthArgs, birthInput, containersOf, local, memberOf } from "./localCommand";
 import type { NodeArgs } from "./types";
 
 /** How long PostgreSQL may take for a fast shutdown before Docker kills it, in seconds. */
 const STOP_SECONDS = 60;
-
-/** Finds a node among the stack's members. Throws when it is not there: a mistake in the program. */
-export function memberOf(cluster: Cluster, node: string): Member {
-  const member = cluster.members.find((m) => m.name === node);
-  if (member === undefined) {
-    throw new Error(`node "${node}" is not among the stack's nodes ${cluster.members.map((m) => m.name).join(", ")}`);
-  }
-  return member;
-}
 
 /** What a node's birth needs, whether it is the first or a copy. */
 export function birthArgs(args: NodeArgs, volume: docker.Volume): BirthArgs {
@@ -141,14 +132,16 @@ export class Node extends pulumi.ComponentResource {
 
   /** The first configuration comes with the birth, so creating this does nothing; from then on it follows every change. */
   private configuration(name: string, args: NodeArgs): command.local.Command {
+    const { container, place } = memberOf(args.cluster, args.node);
     return local(
       `${name}-config`,
       {
         cluster: args.cluster,
+        engine: place.engine,
         environment: {
           NODE_NAME: args.node,
-          NODE_CONTAINER: memberOf(args.cluster, args.node).container,
-          NODE_CONTAINERS: args.cluster.members.map((m) => m.container).join(" "),
+          NODE_CONTAINER: container,
+          ...containersOf(args.cluster.members),
           ...nodeEnvironment(args.cluster, args.node),
           PGNODE_PASSFILE: nodePassfile(args),
         },
@@ -164,17 +157,19 @@ export class Node extends pulumi.ComponentResource {
   /** Runs with every new container, and when something of the node itself is to be put right. */
   private readiness(name: string, args: NodeResourceArgs): command.local.Command {
     const { cluster, node } = args;
+    const { container, place } = memberOf(cluster, node);
     const source = { ...nodeEnvironment(cluster, node), PGNODE_SOURCE: sourceConninfo(cluster) };
     const { environment, stdin } = birthInput({ ...birthArgs(args, this.volume), network: args.network, environment: source });
     return local(
       `${name}-ready`,
       {
         cluster,
+        engine: place.engine,
         environment: {
           ...environment,
           NODE_NAME: node,
-          NODE_CONTAINER: memberOf(cluster, node).container,
-          NODE_CONTAINERS: cluster.members.map((m) => m.container).join(" "),
+          NODE_CONTAINER: container,
+          ...containersOf(cluster.members),
           NODE_CONTAINER_ID: this.container.id,
           NODE_START: (args.startStopped ?? false) ? "yes" : "",
           NODE_CLONE: HOST_SCRIPTS.birth,

@@ -29,6 +29,8 @@ export class ReplicationSlot extends pulumi.ComponentResource {
 
   public constructor(name: string, args: ReplicationSlotArgs, opts?: pulumi.ComponentResourceOptions) {
     const slot = slotName(args.node);
+    // The slot may be for a node outside of the stack.
+    const own = args.cluster.members.find((m) => m.name === args.node);
     super("postgres-replica:index:ReplicationSlot", name, {}, opts);
 
     const create = sqlCommand(
@@ -39,6 +41,7 @@ export class ReplicationSlot extends pulumi.ComponentResource {
         sql: createSlotSql(slot),
         deleteSql: dropSlotSql(slot),
         script: HOST_SCRIPTS.slot,
+        ...(own === undefined ? {} : { engine: own.place.engine }),
         environment: { NODE_CONTAINER: containerName(args.cluster.stack, args.node) },
       },
       // The new slot has the old one's name, so the old one has to go first.

@@ -10,11 +10,12 @@ import {
   type SecretKey,
   type StackConfig,
 } from "../core/config";
+import { placed } from "../core/model/place";
 import { type Cluster, clusterOf } from "../core/model/cluster";
 import { passfile } from "../core/grammar/conninfo";
 import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
 import { libpqUrl, type SessionAttributes } from "../core/grammar/conninfo";
-import { APP_ROLE, REPLICATION_ROLE } from "../core/model/names";
+import { APP_ROLE, containerName, REPLICATION_ROLE } from "../core/model/names";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
 import { shellWord } from "../core/grammar/quoting";
 import { UserError } from "../operations/errors";
@@ -45,7 +46,7 @@ export async function readSettings(): Promise<Settings> {
   try {
     const config = readConfig();
     const state = stateResources().then(readPrior);
-    const clusterAt = ({ dockerHost, identity }: Known): Cluster => ({ ...clusterOf(config, dockerHost), identity });
+    const clusterAt = ({ dockerHost, identity }: Known): Cluster => ({ ...clusterOf(placed(config, dockerHost)), identity });
     let begun: Foundation | undefined;
     const seen = await look(
       config,
@@ -181,13 +182,17 @@ export interface LagCheck {
   thresholdBytes: number;
 }
 
-/** The lag check of one standby. */
-export function lagCheck(cluster: Cluster, node: string): LagCheck {
+/** The lag check of one standby. An engine that the config does not name is the one that docker uses where the command is run. */
+export function lagCheck({ stack, nodes }: StackConfig, node: string): LagCheck {
   const sql = lagBytesQuery(node);
-  const containers = cluster.members.map((m) => shellWord(m.container)).join(" ");
+  const ask = (engine: string | undefined): string => {
+    const containers = nodes.filter(({ dockerHost }) => dockerHost === engine).map(({ name }) => shellWord(containerName(stack, name)));
+    const docker = engine === undefined ? "docker" : `docker -H ${shellWord(engine)}`;
+    return `for c in ${containers.join(" ")}; do ${docker} exec -u postgres "$c" psql -XAtq -d postgres -c ${shellWord(sql)} 2>/dev/null; done`;
+  };
   return {
     sql,
-    command: `for c in ${containers}; do docker exec -u postgres "$c" psql -XAtq -d postgres -c ${shellWord(sql)} 2>/dev/null; done`,
+    command: [...new Set(nodes.map(({ dockerHost }) => dockerHost))].map(ask).join("; "),
     thresholdBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   };
 }

@@ -1,6 +1,7 @@
 import type * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/model/cluster";
+import type { Located } from "./localCommand";
 
 /** The arguments that a Primary and a StreamingSecondary have in common. */
 export interface NodeArgs {
@@ -39,7 +40,7 @@ export interface ReplicationSource {
   /** How a new node connects, as the replication role, to whoever is primary; without password. */
   conninfo: string;
   /** The containers of which one is primary, in the order in which to ask them. */
-  containers: readonly string[];
+  containers: readonly Located[];
   /** Resolves when the source accepts replication connections; depend on these. */
   ready: pulumi.Resource[];
 }

@@ -86,7 +86,7 @@ export async function test(groups: readonly string[] = [], testName?: string): P
     return checked;
   }
   if (chosen.some((group) => !PURE.includes(group))) {
-    await setup(DEFAULTS.image);
+    await setup({ image: DEFAULTS.image });
   }
   return runTests(chosen, testName === undefined ? [] : ["-t", testName]);
 }

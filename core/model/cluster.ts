@@ -1,18 +1,18 @@
-import type { StackConfig } from "../config";
 import { conninfo, type Endpoint, hostLists } from "../grammar/conninfo";
-import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { imageName } from "./image";
-import { CONTAINER_PORT, containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
+import { containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
+import { homeOf, type Place, type PlacedConfig } from "./place";
 import { hbaConf, nodeConf, type NodeSettings } from "./settings";
 
 /** What a stack's nodes share, and what each is told of it: the same for the program and for the commands. */
 
-/** A node as the others know it: who it is, where it is reached, which container to ask. */
-export interface Member extends Endpoint {
+/** A node as the others know it: who it is, where it is, which container to ask. */
+export interface Member {
   /** The node's name. */
   name: string;
   /** The name of its container. */
   container: string;
+  place: Place;
 }
 
 /** What every node of a stack shares. Plain values: they decide what is built. */
@@ -21,8 +21,8 @@ export interface Cluster {
   stack: string;
   /** Every node, by name. */
   members: readonly Member[];
-  /** The Docker host that the commands speak to, a DOCKER_HOST value. */
-  dockerHost: string;
+  /** The Docker engine of what belongs to no node, a DOCKER_HOST value. */
+  home: string;
   /** The image of every node, by the name under which the Docker host has it. */
   image: string;
   /** Which state the stack belongs to; absent where nothing is made. */
@@ -33,23 +33,13 @@ export interface Cluster {
   protectData?: boolean;
 }
 
-/**
- * The cluster that a stack's config describes.
- *
- * @param dockerHost The Docker host. @default the config's, else the current one
- */
-export function clusterOf(config: StackConfig, dockerHost = config.nodes[0]?.dockerHost ?? currentDockerHost()): Cluster {
+/** The cluster that a stack's config describes. */
+export function clusterOf(config: PlacedConfig): Cluster {
   return {
     stack: config.stack,
     image: imageName(config.image),
-    // In the nodes' own network every one is reached by its name, on PostgreSQL's own port.
-    members: config.nodes.map((n) => ({
-      name: n.name,
-      host: n.name,
-      port: CONTAINER_PORT,
-      container: containerName(config.stack, n.name),
-    })),
-    dockerHost,
+    members: config.nodes.map(({ name, place }) => ({ name, place, container: containerName(config.stack, name) })),
+    home: homeOf(config),
     settings: {
       parameters: config.parameters,
       allowedSubnets: config.allowedSubnets,
@@ -64,16 +54,20 @@ export function clusterOf(config: StackConfig, dockerHost = config.nodes[0]?.doc
 /** What a node's configuration files say, in the variables that pgnode reads. */
 export function nodeEnvironment(cluster: Cluster, node: string): Record<"PGNODE_CONF" | "PGNODE_HBA" | "PGNODE_SLOT", string> {
   return {
-    PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: cluster.members }),
+    PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: membersInside(cluster) }),
     PGNODE_HBA: hbaConf(cluster.settings.allowedSubnets),
     PGNODE_SLOT: slotName(node),
   };
 }
 
+/** Every node as the others reach it. */
+const membersInside = ({ members }: Cluster): (Endpoint & { name: string })[] =>
+  members.map(({ name, place }) => ({ name, ...place.inside }));
+
 /** How a new node connects, as the replication role, to whoever is primary; without password. */
 export function sourceConninfo(cluster: Cluster): string {
   return conninfo({
-    ...hostLists(cluster.members),
+    ...hostLists(membersInside(cluster)),
     user: REPLICATION_ROLE,
     passfile: `${NODE_ROOT}/passfile`,
     target_session_attrs: "read-write",

@@ -4,6 +4,8 @@
 # Environment: NODE_ACTION (init or clone), NODE_HELPER (the helper container's name), NODE_LABELS (words KEY=VALUE),
 # NODE_IMAGE, NODE_VOLUME, NODE_NETWORK (empty: none), NODE_PASS (variables that the helper gets).
 set -eu
+# The user's choice has been heeded when DOCKER_HOST was found.
+unset DOCKER_CONTEXT
 # A helper that an interrupted run left behind would work on the same volume.
 docker rm -f -v "$NODE_HELPER" >/dev/null 2>&1 || true
 set -- --rm -i --name "$NODE_HELPER" --user 0:0 --entrypoint sh --network "${NODE_NETWORK:-none}" -v "$NODE_VOLUME:/var/lib/pgnode"

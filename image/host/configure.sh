@@ -76,7 +76,7 @@ gone) exit 0 ;; # the container comes with the next run, and its birth or its re
 esac
 # Some settings only count after a restart; the server says which.
 restart() {
-    docker restart -t 60 "$1" >/dev/null
+    on "$1" restart -t 60 "$1" >/dev/null
     in_node "$1" ready || with_reason "$1"
 }
 
@@ -90,7 +90,7 @@ esac
 deadline=$(($(now) + PGNODE_TIMEOUT))
 for c in $NODE_CONTAINERS; do
     [ "$c" != "$NODE_CONTAINER" ] && [ "$(state_of "$c")" = running ] || continue
-    docker exec "$c" test -e /var/lib/pgnode/own/unapplied 2>/dev/null || continue
+    on "$c" exec "$c" test -e /var/lib/pgnode/own/unapplied 2>/dev/null || continue
     while :; do
         out=$(in_node "$c" configure) || with_reason "$c"
         case $out in

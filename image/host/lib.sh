@@ -1,5 +1,10 @@
 # What the steps below share; it is put before each of them.
+#
+# Environment: DOCKER_HOST (the engine of the step's own node, or of what belongs to no node), NODE_ENGINES (lines CONTAINER
+# DOCKER_HOST: the engines of the containers that are named in a step; one that has no line is on DOCKER_HOST's).
 set -eu
+# The user's choice has been heeded when DOCKER_HOST was found.
+unset DOCKER_CONTEXT
 
 say() { echo "pgnode: $*" >&2; }
 die() {
@@ -16,16 +21,28 @@ now() {
     fi
 }
 
+# on CONTAINER ARGUMENT...: docker, on the engine that has the container.
+on() {
+    on_host=${DOCKER_HOST:-}
+    while read -r on_container on_engine; do
+        [ "$on_container" != "$1" ] || on_host=$on_engine
+    done <<ENGINES
+${NODE_ENGINES:-}
+ENGINES
+    shift
+    DOCKER_HOST=$on_host docker "$@"
+}
+
 # reason_of CONTAINER: what a node that stopped by itself has said last, or the last error of its server. Not the end
 # of a server that was killed.
 reason_of() {
-    docker logs --tail 1 "$1" 2>&1 | grep '^pgnode: ' || true
-    docker logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
+    on "$1" logs --tail 1 "$1" 2>&1 | grep '^pgnode: ' || true
+    on "$1" logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
 }
 
 # state_of CONTAINER: Docker's word for its state; gone when there is none.
 state_of() {
-    state=$(docker inspect --type container --format '{{.State.Status}}' "$1" 2>/dev/null) || state=gone
+    state=$(on "$1" inspect --type container --format '{{.State.Status}}' "$1" 2>/dev/null) || state=gone
     echo "$state"
 }
 
@@ -33,7 +50,7 @@ state_of() {
 in_node() {
     container=$1 action=$2
     shift 2
-    docker exec -u postgres -e PGNODE_TIMEOUT "$@" "$container" pgnode "$action"
+    on "$container" exec -u postgres -e PGNODE_TIMEOUT "$@" "$container" pgnode "$action"
 }
 
 # What pgnode has said, for people: without the code in brackets that is for programs.

@@ -13,6 +13,8 @@
 # Two runs may meet on one engine or one machine, and a run may be interrupted: an image gets its name
 # when it is complete, and nothing else is trusted.
 set -eu
+# The user's choice has been heeded when DOCKER_HOST was found.
+unset DOCKER_CONTEXT
 
 LABEL=postgres-replica.recipe
 SUITE=${IMAGE_SUITE:-trixie}

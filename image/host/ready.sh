@@ -39,11 +39,11 @@ fill() {
     find_primary
     [ -n "$PRIMARY" ] || die "the volume of node $NODE_NAME is empty, and no other node is primary to fill it from. It stays down. Promote one (npm run failover), then run up again; when the data of every node is gone or may go, destroy the stack and build it anew"
     say "the volume of node $NODE_NAME is empty: cloning it from whoever is primary ($PRIMARY)"
-    docker stop -t 60 "$NODE_CONTAINER" >/dev/null
+    on "$NODE_CONTAINER" stop -t 60 "$NODE_CONTAINER" >/dev/null
     slot_on "$PRIMARY"
-    program=$(docker cp "$NODE_CONTAINER:$NODE_PROGRAM" - | tar -xO) && [ -n "$program" ] || die "pgnode cannot be read from container $NODE_CONTAINER"
+    program=$(on "$NODE_CONTAINER" cp "$NODE_CONTAINER:$NODE_PROGRAM" - | tar -xO) && [ -n "$program" ] || die "pgnode cannot be read from container $NODE_CONTAINER"
     printf '%s\n' "$input" "$program" | NODE_ACTION=clone sh -c "$NODE_CLONE" || die "cloning node $NODE_NAME failed (see above)"
-    docker start "$NODE_CONTAINER" >/dev/null
+    on "$NODE_CONTAINER" start "$NODE_CONTAINER" >/dev/null
     healed=yes
 }
 
@@ -52,11 +52,11 @@ fill() {
 attach() {
     for c in $NODE_CONTAINERS; do
         [ "$(state_of "$c")" = running ] || continue
-        case " $(docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' "$c") " in
+        case " $(on "$c" inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' "$c") " in
         *" $NODE_NETWORK "*) ;;
         *)
             say "container $c is not in network $NODE_NETWORK: connecting it"
-            docker network connect --alias "$(docker inspect --format '{{.Config.Hostname}}' "$c")" "$NODE_NETWORK" "$c" || true
+            on "$c" network connect --alias "$(on "$c" inspect --format '{{.Config.Hostname}}' "$c")" "$NODE_NETWORK" "$c" || true
             ;;
         esac
     done
@@ -91,14 +91,14 @@ exited | created | dead)
         }
         ;;
     esac
-    docker start "$NODE_CONTAINER" >/dev/null
+    on "$NODE_CONTAINER" start "$NODE_CONTAINER" >/dev/null
     ;;
 paused)
     say "node $NODE_NAME is paused, and is not waited for"
     exit 0
     ;;
 esac
-restarts=$(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER")
+restarts=$(on "$NODE_CONTAINER" inspect --format '{{.RestartCount}}' "$NODE_CONTAINER")
 
 while :; do
     case $(role_of "$NODE_CONTAINER") in
@@ -130,11 +130,11 @@ while :; do
             if [ -z "$healed" ]; then
                 fill
                 deadline=$(($(now) + PGNODE_TIMEOUT))
-                restarts=$(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER")
+                restarts=$(on "$NODE_CONTAINER" inspect --format '{{.RestartCount}}' "$NODE_CONTAINER")
             fi
             ;;
         esac
-        if [ $(($(docker inspect --format '{{.RestartCount}}' "$NODE_CONTAINER") - restarts)) -ge 3 ]; then
+        if [ $(($(on "$NODE_CONTAINER" inspect --format '{{.RestartCount}}' "$NODE_CONTAINER") - restarts)) -ge 3 ]; then
             said=$(reason_of "$NODE_CONTAINER" | for_people | tail -n 1)
             die "node $NODE_NAME does not come up: ${said#pgnode: }"
         fi

@@ -1,15 +1,18 @@
 import execa from "execa";
 import type { SecretKey, StackConfig } from "../../core/config";
 import { CONFIG_NAMESPACE, SECRET_KEYS } from "../../core/config";
-import { currentDockerHost } from "../engine/dockerHost";
+import { enginesOf, homeOf, type PlacedConfig } from "../../core/model/place";
+import { placedHere } from "../engine/dockerHost";
 import { imageName } from "../../core/model/image";
-import { containerName, type Identity, networkName, NODE_ROOT, volumeName } from "../../core/model/names";
+import { containerName, type Identity, networkName, volumeName } from "../../core/model/names";
 import { sqlLiteral } from "../../core/grammar/quoting";
 import { isPrimary } from "../../core/judgement/observation";
 import { newIdentity } from "../guard/look";
 import { exportedResources, IDENTITY_NAME, readPrior } from "../guard/prior";
 import { type Survey, survey } from "../guard/survey";
-import { docker, sqlIn } from "../engine/docker";
+import { toEngine } from "../engine/docker";
+import { Engine } from "../engine/engine";
+import { nodeOf, NodeControl } from "../engine/nodeControl";
 import { firstLine, UserError } from "../errors";
 import { acquireLock } from "../change/lock";
 import { releaseStaleLocks } from "../deploy/staleLocks";
@@ -37,28 +40,27 @@ const refuse = (stack: string, why: string): never => {
  * @throws UserError when the stack cannot be adopted: one line. Nothing was changed.
  */
 export async function adopt(stack: string): Promise<number> {
-  const config = readStackConfig(stack);
-  await setup();
-  const host = config.nodes[0]?.dockerHost ?? currentDockerHost();
-  const lock = await acquireLock({ stack, host }, "adopt", { say });
+  const config = placedHere(readStackConfig(stack));
+  await setup({ engines: enginesOf(config.nodes) });
+  const lock = await acquireLock({ stack, engine: homeOf(config) }, "adopt", { say });
   try {
     await refuseKnown(stack);
-    return await adoptUnderLock(config, host);
+    return await adoptUnderLock(config);
   } finally {
     await lock.release();
   }
 }
 
-async function adoptUnderLock(config: StackConfig, host: string): Promise<number> {
+async function adoptUnderLock(config: PlacedConfig): Promise<number> {
   const { stack } = config;
-  const { seen, identity, there, primary } = await lookAround(config, host);
+  const { seen, identity, there, primary } = await lookAround(config);
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
   const settings = await decryptedConfig(stack);
   const passwords = await findPasswords({
     configured: settings.passwords,
-    verifiers: await verifiersOf(primary, host),
-    passfiles: await passfilesOf(config, host),
+    verifiers: await verifiersOf(primary),
+    passfiles: await passfilesOf(config),
     environment: process.env,
     ask: process.stdin.isTTY ? (question) => askHidden(question) : undefined,
     say,
@@ -73,7 +75,7 @@ async function adoptUnderLock(config: StackConfig, host: string): Promise<number
     ids: idsOf(config, seen),
   });
   const resources = await filledIn(stack, deploymentOf(declared, there, stdout));
-  await setPasswords(declared, host);
+  await setPasswords(declared, homeOf(config));
   await importState(stack, resources);
   report(config, declared, there, passwords, settings.passwords);
   return 0;
@@ -96,12 +98,9 @@ async function refuseKnown(stack: string): Promise<void> {
 }
 
 /** What there is, when nothing is against adopting it. */
-async function lookAround(
-  config: StackConfig,
-  host: string,
-): Promise<{ seen: Survey; identity: Identity; there: Standing[]; primary: string }> {
+async function lookAround(config: PlacedConfig): Promise<{ seen: Survey; identity: Identity; there: Standing[]; primary: NodeControl }> {
   const { stack } = config;
-  const seen = await survey(config, host, config.nodes);
+  const seen = await survey(config, config.nodes);
   if ("unreachable" in seen) {
     return refuse(stack, seen.unreachable);
   }
@@ -113,10 +112,9 @@ async function lookAround(
   if (identity !== undefined && "refusal" in identity) {
     return refuse(stack, identity.refusal);
   }
-  const there = await standing(config, config.nodes, host);
-  const primary = containerName(stack, seen.observed.find(isPrimary)?.name ?? "");
-  const wrong =
-    containerRefusal(config, there) ?? versionRefusal(config, await serverVersion(primary, host), await imageVersion(config, host));
+  const there = await standing(config);
+  const primary = new NodeControl(config, nodeOf(config, seen.observed.find(isPrimary)?.name ?? ""));
+  const wrong = containerRefusal(config, there) ?? versionRefusal(config, await serverVersion(primary), await imageVersion(config));
   if (wrong !== undefined) {
     return refuse(stack, wrong);
   }
@@ -124,44 +122,38 @@ async function lookAround(
 }
 
 /** The primary's major version. */
-async function serverVersion(primary: string, host: string): Promise<number> {
-  const asked = await mustAsk(primary, host, "SELECT current_setting('server_version_num')::int / 10000");
+async function serverVersion(primary: NodeControl): Promise<number> {
+  const asked = await mustAsk(primary, "SELECT current_setting('server_version_num')::int / 10000");
   return Number(asked.trim());
 }
 
 /** The major version in the config's image, as the path of its programs or its own variable tells. */
-async function imageVersion(config: StackConfig, host: string): Promise<number | undefined> {
-  const asked = await docker(["image", "inspect", "--format", "{{json .Config.Env}}", imageName(config.image)], { host, timeout: 10_000 });
+async function imageVersion(config: PlacedConfig): Promise<number | undefined> {
+  const image = ["image", "inspect", "--format", "{{json .Config.Env}}", imageName(config.image)];
+  const asked = await new Engine(homeOf(config)).run(image, { timeout: 10_000 });
   const version = /PG_MAJOR=(\d+)|\/usr\/lib\/postgresql\/(\d+)\/bin/.exec(asked.stdout);
   return version === null ? undefined : Number(version[1] ?? version[2]);
 }
 
-async function verifiersOf(primary: string, host: string): Promise<Record<string, string>> {
+async function verifiersOf(primary: NodeControl): Promise<Record<string, string>> {
   const roles = Object.values(ROLE_OF).map(sqlLiteral).join(", ");
   const asked = await mustAsk(
     primary,
-    host,
     `SELECT json_object_agg(rolname, coalesce(rolpassword, '')) FROM pg_authid WHERE rolname IN (${roles})`,
   );
   return (JSON.parse(asked) ?? {}) as Record<string, string>;
 }
 
-async function mustAsk(container: string, host: string, sql: string): Promise<string> {
-  const asked = await sqlIn(container, sql, { host });
-  if (asked.exitCode !== 0) {
-    throw new UserError(`the primary in ${container} does not answer: ${firstLine(asked.stderr)}. Nothing was changed`);
-  }
-  return asked.stdout;
+function mustAsk(primary: NodeControl, sql: string): Promise<string> {
+  return primary.sql(sql).catch((error: Error) => {
+    throw new UserError(`the primary does not answer: ${error.message}. Nothing was changed`);
+  });
 }
 
 /** The password files of the nodes that run; one that does not has none to show. */
-async function passfilesOf(config: StackConfig, host: string): Promise<string[]> {
-  const read = await Promise.all(
-    config.nodes.map(({ name }) =>
-      docker(["exec", "-u", "postgres", containerName(config.stack, name), "cat", `${NODE_ROOT}/passfile`], { host, timeout: 10_000 }),
-    ),
-  );
-  return read.filter(({ exitCode }) => exitCode === 0).map(({ stdout }) => stdout);
+async function passfilesOf(config: PlacedConfig): Promise<string[]> {
+  const read = await Promise.allSettled(config.nodes.map((node) => new NodeControl(config, node).passfile()));
+  return read.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
 }
 
 /** The config as the program gets it, and the passwords in it. */
@@ -223,7 +215,7 @@ export function priorOf(config: StackConfig, seen: Survey, identity: Identity): 
  * Runs the step that sets roles and passwords as Pulumi would run it: it can run any number of times. Before the state is
  * written, or the state would claim passwords that nobody has.
  */
-async function setPasswords(declared: readonly Declared[], host: string): Promise<void> {
+async function setPasswords(declared: readonly Declared[], engine: string): Promise<void> {
   const roles = declared.find(({ name }) => name === "database-roles");
   const environment = Object.fromEntries(
     Object.entries((roles?.inputs["environment"] ?? {}) as Record<string, unknown>).map(([name, value]) => [
@@ -232,7 +224,7 @@ async function setPasswords(declared: readonly Declared[], host: string): Promis
     ]),
   );
   const ran = await execa("/bin/sh", ["-c", environment["PGNODE_STEP"] ?? "exit 1"], {
-    env: { ...environment, DOCKER_HOST: host },
+    env: { ...environment, ...toEngine(engine) },
     stdin: "ignore",
     timeout: 120_000,
     reject: false,

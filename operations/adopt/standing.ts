@@ -1,7 +1,7 @@
-import type { NodeConfig, StackConfig } from "../../core/config";
 import { CONTAINER_PORT, containerName, LABELS } from "../../core/model/names";
+import type { PlacedConfig } from "../../core/model/place";
 import { PGNODE_PATH } from "../../core/model/pgnode";
-import { docker } from "../engine/docker";
+import { Engine } from "../engine/engine";
 import { firstLine, UserError } from "../errors";
 
 /** What a container was made from, as far as Docker tells: the fields of `docker inspect` that the program decides. */
@@ -37,15 +37,16 @@ export interface Standing {
   program: string;
 }
 
-/** What Docker says of the containers of these nodes; every one has to be there. @throws UserError */
-export async function standing(config: StackConfig, nodes: readonly NodeConfig[], host: string): Promise<Standing[]> {
+/** What Docker says of the containers of the nodes; every one has to be there. @throws UserError */
+export async function standing(config: PlacedConfig): Promise<Standing[]> {
   return Promise.all(
-    nodes.map(async ({ name }) => {
+    config.nodes.map(async ({ name, place }) => {
       const container = containerName(config.stack, name);
+      const engine = new Engine(place.engine);
       const [inspected, copied] = await Promise.all([
-        docker(["inspect", "--type", "container", container], { host, timeout: 10_000 }),
+        engine.run(["inspect", "--type", "container", container], { timeout: 10_000 }),
         // Also from a container that does not run.
-        docker(["cp", `${container}:${PGNODE_PATH}`, "-"], { host, timeout: 10_000 }),
+        engine.run(["cp", `${container}:${PGNODE_PATH}`, "-"], { timeout: 10_000 }),
       ]);
       const failed = [inspected, copied].find((result) => result.exitCode !== 0);
       if (failed !== undefined) {

@@ -1,4 +1,4 @@
-import type { StackConfig } from "../../core/config";
+import type { PlacedConfig } from "../../core/model/place";
 import { REPLICATION_ROLE } from "../../core/model/names";
 import { cannotClone, isRefused, needsClone } from "../../core/judgement/reason";
 import type { Observation } from "../../core/judgement/observation";
@@ -7,6 +7,7 @@ import { lateBy, passwordChanged } from "../../core/judgement/words";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe } from "../engine/observe";
+import { CLOCK } from "../engine/poll";
 import { adviceOf, npmRun } from "../look/advice";
 import { BOUNDS } from "./bounds";
 import { say } from "./report";
@@ -30,7 +31,7 @@ export function refuseChangedPassword(stack: string, primary: Observation): void
  * Starts a node and waits until it streams through its slot, or says in its own words why it does not.
  * A node that turns out to need WAL that is nowhere is told to clone, once.
  */
-export async function bringBack(node: NodeControl, config: StackConfig): Promise<void> {
+export async function bringBack(node: NodeControl, config: PlacedConfig): Promise<void> {
   const { name } = node.node;
   let moved = performance.now();
   let progress = "";
@@ -101,6 +102,6 @@ export async function bringBack(node: NodeControl, config: StackConfig): Promise
         `node ${name} does not stream, and has shown no progress for ${BOUNDS.rejoin} s. Its log: docker logs ${node.container}`,
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await CLOCK.pause(100);
   }
 }

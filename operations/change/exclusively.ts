@@ -1,4 +1,4 @@
-import type { StackConfig } from "../../core/config";
+import { homeOf, type PlacedConfig } from "../../core/model/place";
 import { acquireLock } from "./lock";
 import { say } from "./report";
 
@@ -9,10 +9,8 @@ import { say } from "./report";
  * @param seconds How long to wait for another one. @default 0
  * @throws UserError when that one still runs.
  */
-export async function exclusively<T>(config: StackConfig, who: string, action: () => Promise<T>, seconds = 0): Promise<T> {
-  const { stack } = config;
-  const host = config.nodes[0]?.dockerHost;
-  const lock = await acquireLock(host === undefined ? { stack } : { stack, host }, who, { seconds, say });
+export async function exclusively<T>(config: PlacedConfig, who: string, action: () => Promise<T>, seconds = 0): Promise<T> {
+  const lock = await acquireLock({ stack: config.stack, engine: homeOf(config) }, who, { seconds, say });
   try {
     return await action();
   } finally {

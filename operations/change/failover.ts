@@ -1,3 +1,4 @@
+import type { PlacedConfig } from "../../core/model/place";
 import type { StackConfig } from "../../core/config";
 import { bytesText } from "../../core/grammar/bytes";
 import { bytesAtRisk, candidates, isFed, type Objection, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
@@ -7,10 +8,11 @@ import type { Observation } from "../../core/judgement/observation";
 import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
+import { placedHere } from "../engine/dockerHost";
 import type { NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
-import { allDone } from "../engine/poll";
+import { allDone, poll } from "../engine/poll";
 import { BOUNDS } from "./bounds";
 import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
@@ -31,7 +33,7 @@ export interface FailoverOptions {
 /** `npm run failover`: the primary is gone; fence it, promote the most advanced standby. Returns the exit code. */
 export async function failover(stack: string, options: FailoverOptions): Promise<number> {
   const start = performance.now();
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   // The first look changes nothing, so it does not wait for the lock. What is done rests on the look after the fence.
   const look = observe(config);
   look.catch(() => undefined); // the lock may be refused first
@@ -40,7 +42,7 @@ export async function failover(stack: string, options: FailoverOptions): Promise
 }
 
 /** @param start When the command began, in milliseconds. */
-async function run(config: StackConfig, options: FailoverOptions, observed: Observation[], start: number): Promise<number> {
+async function run(config: PlacedConfig, options: FailoverOptions, observed: Observation[], start: number): Promise<number> {
   const { stack } = config;
   const nodes = controls(config);
   const journal = new Journal(stack);
@@ -112,7 +114,7 @@ interface Verdict {
  * @throws UserError when that may not go on to a promotion; what it has stopped runs again.
  */
 async function prepare(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   journal: Journal,
   gone: readonly Observation[],
@@ -150,7 +152,7 @@ async function prepare(
  * @throws UserError when that may not go on to a promotion; nothing is marked yet.
  */
 async function judge(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   journal: Journal,
   gone: readonly Observation[],
@@ -207,7 +209,7 @@ async function judge(
  * @returns that look, whom it puts first, and the ends in the order of `fenced`.
  */
 async function fenceAll(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   gone: readonly Observation[],
   fenced: Fenced[],
@@ -239,7 +241,7 @@ async function fenceAll(
  * How commits were confirmed: by this config, or by the settings that the nodes had before it is applied, whichever needs the
  * fewest standbys, because a commit of then may be on no more.
  */
-function promised(config: StackConfig, observed: readonly Observation[]): StackConfig["synchronous"] {
+function promised(config: PlacedConfig, observed: readonly Observation[]): StackConfig["synchronous"] {
   const counts = [config.synchronous?.count ?? null, ...observed.map(({ server }) => server?.synchronousCount ?? null)];
   const known = counts.filter((count) => count !== null);
   return known.length === 0 ? undefined : { mode: config.synchronous?.mode ?? "any", count: Math.min(...known) };
@@ -304,20 +306,14 @@ async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], 
  * inside the kernel: a standby that gets it after it was compared with the others is ahead of the one that
  * was promoted, and cannot follow it.
  */
-async function observeDrained(config: StackConfig): Promise<Observation[]> {
-  const deadline = performance.now() + BOUNDS.drain * 1000;
-  for (;;) {
-    const observed = await observe(config);
-    const settled = (node: Observation): boolean => node.server === null || (!isFed(node, observed) && node.server.localWalRead);
-    if (observed.every(settled) || performance.now() > deadline) {
-      return observed;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+async function observeDrained(config: PlacedConfig): Promise<Observation[]> {
+  const drained = (observed: Observation[]): boolean =>
+    observed.every((node) => node.server === null || (!isFed(node, observed) && node.server.localWalRead));
+  return (await poll(() => observe(config), drained, { seconds: BOUNDS.drain, every: 50 })).answer;
 }
 
 /** A node that runs and is not in the config may be the primary, and would be asked nothing. @throws UserError */
-async function refuseStrangers(config: StackConfig): Promise<void> {
+async function refuseStrangers(config: PlacedConfig): Promise<void> {
   const known = config.nodes.map((node) => node.name);
   const strangers = (await runningNodes(config)).filter((name) => !known.includes(name));
   if (strangers.length > 0) {

@@ -1,4 +1,4 @@
-import type { StackConfig } from "../../core/config";
+import type { PlacedConfig } from "../../core/model/place";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { isStandby, type Observation } from "../../core/judgement/observation";
 import { UserError } from "../errors";
@@ -11,7 +11,7 @@ import { say } from "./report";
 
 /** After a promotion: the survivors' slots, a write. Returns the seconds since `start`. */
 export async function finish(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   promoted: string,
   observed: readonly Observation[],
@@ -36,7 +36,7 @@ export async function finish(
  * @returns what was finished, with the seconds until a write was accepted; undefined when nothing had been interrupted.
  */
 export async function finishInterrupted(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   observed: readonly Observation[],
   journal: Journal,

@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from "child_process";
 import { randomUUID } from "crypto";
-import { currentDockerHost } from "../engine/dockerHost";
 import { LOCK_LABELS, lockName } from "../../core/model/names";
-import { docker, isGone, noAnswer } from "../engine/docker";
+import { isGone, noAnswer, type Ran, type RunOptions, toEngine } from "../engine/docker";
+import { currentDockerHost } from "../engine/dockerHost";
+import { Engine } from "../engine/engine";
+import { CLOCK } from "../engine/poll";
 import { firstLine, UserError } from "../errors";
 import { isSame, type Machine, pulumiProcess, startOf, thisMachine } from "../engine/process";
 
@@ -13,11 +15,11 @@ import { isSame, type Machine, pulumiProcess, startOf, thisMachine } from "../en
 
 export { pulumiProcess };
 
-/** The engine on which a stack runs. */
-export interface Place {
+/** Which stack, and the engine that has its lock: see `homeOf`. */
+export interface LockPlace {
   stack: string;
-  /** @default the one that the docker command line uses */
-  host?: string;
+  /** A DOCKER_HOST value. */
+  engine: string;
 }
 
 export interface StackLock {
@@ -70,11 +72,15 @@ type Claim = Omit<Holder, "id" | "created">;
 /** One stack's lock on one engine. */
 class Lock {
   public readonly name: string;
-  private readonly on: { host: string; timeout: number };
+  private readonly engine: Engine;
 
-  public constructor(private readonly place: Place) {
+  public constructor(private readonly place: LockPlace) {
     this.name = lockName(place.stack);
-    this.on = { host: place.host ?? currentDockerHost(), timeout: 20_000 };
+    this.engine = new Engine(place.engine);
+  }
+
+  private docker(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
+    return this.engine.run(args, { timeout: 20_000, ...options });
   }
 
   /** Makes the lock; returns its container's ID, or undefined when there is one. @throws UserError */
@@ -90,8 +96,8 @@ class Lock {
       "--label",
       `${label}=${facts[fact as keyof typeof LOCK_LABELS]}`,
     ]);
-    const create = (): ReturnType<typeof docker> =>
-      docker(["create", "--pull", "never", "--network", "none", "--name", this.name, ...labels, IMAGE, "none"], this.on);
+    const create = (): Promise<Ran> =>
+      this.docker(["create", "--pull", "never", "--network", "none", "--name", this.name, ...labels, IMAGE, "none"]);
     let made = await create();
     if (made.exitCode !== 0 && /No such image/i.test(made.stderr)) {
       await this.makeImage();
@@ -113,7 +119,7 @@ class Lock {
 
   /** Two that do this at once leave an image of no bytes without a name, once in an engine's life. */
   private async makeImage(): Promise<void> {
-    const made = await docker(["import", "-", IMAGE], { ...this.on, input: EMPTY_TAR });
+    const made = await this.docker(["import", "-", IMAGE], { input: EMPTY_TAR });
     if (made.exitCode !== 0) {
       throw this.failed("made", made.stderr);
     }
@@ -122,7 +128,7 @@ class Lock {
   /** Who holds the lock, dead or alive; undefined when nobody does. @throws UserError */
   public async read(): Promise<Holder | undefined> {
     const format = "{{.Id}} {{.Created}} {{json .Config.Labels}}";
-    const asked = await docker(["inspect", "--type", "container", "--format", format, this.name], this.on);
+    const asked = await this.docker(["inspect", "--type", "container", "--format", format, this.name]);
     if (asked.exitCode !== 0) {
       if (isGone(asked.stderr)) {
         return undefined;
@@ -167,7 +173,7 @@ class Lock {
       }
     }
     // Both times by the engine's clock: this machine's may differ.
-    const asked = await docker(["info", "--format", "{{.SystemTime}}"], this.on);
+    const asked = await this.docker(["info", "--format", "{{.SystemTime}}"]);
     const age = Date.parse(asked.stdout.trim()) - Date.parse(holder.created);
     if (asked.exitCode !== 0 || Number.isNaN(age)) {
       throw this.failed("read", asked.stderr);
@@ -177,7 +183,7 @@ class Lock {
 
   /** Removes one lock and never the next: by its ID, because the name may be somebody else's by now. @throws UserError */
   public async remove(id: string): Promise<void> {
-    const removed = await docker(["rm", id], this.on);
+    const removed = await this.docker(["rm", id]);
     if (removed.exitCode !== 0 && !isGone(removed.stderr) && !/already in progress/.test(removed.stderr)) {
       throw this.failed("removed", removed.stderr);
     }
@@ -190,7 +196,7 @@ class Lock {
 
   /** Starts a program that works on the lock's engine and goes on when this process has ended. */
   private leave(file: string, args: readonly string[]): ChildProcess {
-    const env = { ...process.env, DOCKER_HOST: this.on.host };
+    const env = { ...process.env, ...toEngine(this.engine.host) };
     const child = spawn(file, args, { cwd: "/", detached: true, stdio: "ignore", env });
     // Whoever wants the lock next finds that its holder is dead.
     child.on("error", () => undefined);
@@ -221,7 +227,7 @@ class Lock {
   }
 
   private get removal(): string {
-    return `docker ${this.place.host === undefined ? "" : `-H ${this.place.host} `}rm ${this.name}`;
+    return `docker ${this.engine.host === currentDockerHost() ? "" : `-H ${this.engine.host} `}rm ${this.name}`;
   }
 
   private failed(done: string, stderr: string): UserError {
@@ -254,8 +260,6 @@ const words = (holder: Holder): string => `${holder.command || "something"} (pro
 const isBy = (holder: Holder, claim: Claim): boolean =>
   (["pid", "start", "host", "machine", "boot", "pids"] as const).every((fact) => holder[fact] === claim[fact]);
 
-const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
 /**
  * Takes a stack's lock. A dead holder's is taken over. A process that holds it already gets it again, and gives it
  * back with the first one: a command may call another.
@@ -263,7 +267,7 @@ const pause = (milliseconds: number): Promise<void> => new Promise((resolve) => 
  * @param who The command, in words, for those who have to wait for it.
  * @throws UserError when another one holds it and does not give it back in time, or Docker does not answer.
  */
-export async function acquireLock(place: Place, who: string, options: LockOptions = {}): Promise<StackLock> {
+export async function acquireLock(place: LockPlace, who: string, options: LockOptions = {}): Promise<StackLock> {
   const { seconds = 0, say = (line: string) => console.error(line), holderPid, ttl = TTL } = options;
   const lock = new Lock(place);
   const pid = holderPid ?? process.pid;
@@ -299,7 +303,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
         say(`waiting for ${words(holder)}, ${seconds} s at most`);
         told = true;
       }
-      await pause(PAUSE);
+      await CLOCK.pause(PAUSE);
       holder = await lock.read();
     }
     if (holder !== undefined && isBy(holder, claim)) {
@@ -308,7 +312,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
     // As a rule its holder has ended well, a moment ago.
     dying ||= performance.now();
     if (holder?.watched === true && holder.boot === claim.boot && performance.now() - dying < WATCHED) {
-      await pause(50);
+      await CLOCK.pause(50);
       continue;
     }
     unsettled ||= performance.now();
@@ -316,7 +320,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
       throw new UserError(`the name ${lock.name} is taken in Docker, and nobody has it. Restart the engine, then try again`);
     }
     if (holder === undefined) {
-      await pause(50); // given back just now, or taken and not there yet
+      await CLOCK.pause(50); // given back just now, or taken and not there yet
     } else {
       say(`${words(holder)} is gone; taking over its lock`);
       await lock.remove(holder.id);
@@ -328,7 +332,7 @@ export async function acquireLock(place: Place, who: string, options: LockOption
  * Who holds a stack's lock now, in words; undefined when nobody does, or nobody who lives. For previews: it never
  * throws, this process and the Pulumi that has started it do not count, and a silent engine holds nothing.
  */
-export async function lockHolder(place: Place): Promise<string | undefined> {
+export async function lockHolder(place: LockPlace): Promise<string | undefined> {
   try {
     const lock = new Lock(place);
     const holder = await lock.read();

@@ -1,5 +1,5 @@
-import type { StackConfig } from "../../core/config";
 import { type Mark, slotName } from "../../core/model/names";
+import type { PlacedConfig } from "../../core/model/place";
 import { needsClone } from "../../core/judgement/reason";
 import { dropSlotSql } from "../../core/sql/slots";
 import { notOneWriter } from "../../core/judgement/findings";
@@ -7,6 +7,7 @@ import { type Answering, isPrimary, type Observation } from "../../core/judgemen
 import { topologyOf } from "../../core/judgement/topology";
 import { tablespacesOf } from "../../core/judgement/words";
 import { UserError } from "../errors";
+import { placedHere } from "../engine/dockerHost";
 import { isStopped, nodeOf, NodeControl } from "../engine/nodeControl";
 import { diagnose } from "../engine/observe";
 import { adviceOf, explain, npmRun, toDo } from "../look/advice";
@@ -23,7 +24,7 @@ import { readStackConfig } from "../deploy/workspace";
  * @param how.dropOld Clone it, and remove what it has before that instead of after it, on a disk that cannot hold both. @default false
  */
 export async function rejoin(stack: string, name: string, how: { anew?: boolean; dropOld?: boolean } = {}): Promise<number> {
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   // What may take long comes after the lock: it stands in nobody's way.
   const rest = await exclusively(
     config,
@@ -36,7 +37,7 @@ export async function rejoin(stack: string, name: string, how: { anew?: boolean;
 }
 
 /** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
-async function prepare(config: StackConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+async function prepare(config: PlacedConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
   const control = new NodeControl(config, nodeOf(config, name));
   try {
     return await prepared(config, control, anew, dropOld);
@@ -45,7 +46,7 @@ async function prepare(config: StackConfig, name: string, anew: boolean, dropOld
   }
 }
 
-async function prepared(config: StackConfig, control: NodeControl, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+async function prepared(config: PlacedConfig, control: NodeControl, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
   const { stack } = config;
   const { name } = control.node;
   const observed = await diagnose(config);
@@ -151,7 +152,7 @@ function refuseTablespaces(stack: string, name: string, primary: Answering): voi
 }
 
 /** Starts the node, waits until it streams, and says so. */
-async function bringBackAndSay(config: StackConfig, control: NodeControl, primary: string): Promise<void> {
+async function bringBackAndSay(config: PlacedConfig, control: NodeControl, primary: string): Promise<void> {
   const start = performance.now();
   await bringBack(control, config);
   console.log(`node ${control.node.name} streams from ${primary}, ${((performance.now() - start) / 1000).toFixed(1)} s after its start`);

@@ -1,4 +1,4 @@
-import type { StackConfig } from "../../core/config";
+import type { PlacedConfig } from "../../core/model/place";
 import { candidates, type WalEnd } from "../../core/judgement/election";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { lsnDiff } from "../../core/grammar/lsn";
@@ -7,6 +7,7 @@ import { isPrimary, type Observation } from "../../core/judgement/observation";
 import { notOneWriter } from "../../core/judgement/findings";
 import { topologyOf } from "../../core/judgement/topology";
 import { UserError } from "../errors";
+import { placedHere } from "../engine/dockerHost";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
@@ -22,11 +23,11 @@ import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
 export async function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   return exclusively(config, "switchover", () => run(config, to, json));
 }
 
-async function run(config: StackConfig, to: string | undefined, json: boolean): Promise<number> {
+async function run(config: PlacedConfig, to: string | undefined, json: boolean): Promise<number> {
   const { stack } = config;
   const nodes = controls(config);
   const observed = await observe(config);
@@ -98,7 +99,7 @@ function checkedTarget(stack: string, observed: readonly Observation[], to: stri
 
 /** Stops the old primary, waits until the target has every byte, promotes it, and brings the old one back. */
 async function move(
-  config: StackConfig,
+  config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   journal: Journal,
   how: { from: string; to: string; observed: readonly Observation[]; json: boolean; resumed?: boolean },

@@ -1,14 +1,14 @@
 import execa from "execa";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "fs";
 import { join } from "path";
-import type { StackConfig } from "../../core/config";
-import { currentDockerHost } from "../engine/dockerHost";
+import { enginesOf, homeOf, type PlacedConfig } from "../../core/model/place";
+import { placedHere } from "../engine/dockerHost";
 import { labelFilter } from "../../core/model/names";
 import { removeDebris } from "../guard/debris";
 import { exportedResources, readPrior } from "../guard/prior";
 import { type Case, debris, foreign, gone, wrongEngine } from "../guard/refusals";
 import { everyNode, survey } from "../guard/survey";
-import { docker } from "../engine/docker";
+import { Engine } from "../engine/engine";
 import { UserError } from "../errors";
 import { acquireLock } from "../change/lock";
 import { releaseStaleLocks } from "./staleLocks";
@@ -22,8 +22,8 @@ const say = (line: string): void => console.error(line);
  * Returns the exit code.
  */
 export async function up(stack: string): Promise<number> {
-  const config = readStackConfig(stack);
-  await setup();
+  const config = placedHere(readStackConfig(stack));
+  await setup({ engines: enginesOf(config.nodes) });
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
   const found = await lookAround(config);
@@ -52,16 +52,16 @@ export async function up(stack: string): Promise<number> {
  * in a destroy, so what it guards in `up` is guarded here.
  */
 export async function down(stack: string): Promise<number> {
-  const config = readStackConfig(stack);
-  const host = config.nodes[0]?.dockerHost;
-  await setup();
-  if (!(await hasStack(stack)) && (await leftovers(stack, host)).length === 0) {
+  const config = placedHere(readStackConfig(stack));
+  const engines = enginesOf(config.nodes);
+  await setup({ engines });
+  if (!(await hasStack(stack)) && (await leftovers(stack, engines)).length === 0) {
     say(`stack "${stack}" was never up: there is nothing to remove`);
     return 0;
   }
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const lock = await acquireLock({ stack, ...(host === undefined ? {} : { host }) }, "down", { seconds: LOCK_SECONDS, say });
+  const lock = await acquireLock({ stack, engine: homeOf(config) }, "down", { seconds: LOCK_SECONDS, say });
   try {
     const found = await lookAround(config);
     const why = found === undefined ? undefined : (wrongEngine(found) ?? foreign(found));
@@ -69,7 +69,7 @@ export async function down(stack: string): Promise<number> {
       throw new UserError(why);
     }
     if (found !== undefined) {
-      await removeDebris(debris(found), found.survey.dockerHost, say);
+      await removeDebris(debris(found), new Engine(found.survey.dockerHost), say);
     }
     if (config.protectData) {
       // The volumes stay whatever happens; without this Pulumi would not even let go of them.
@@ -87,8 +87,8 @@ export async function down(stack: string): Promise<number> {
 const LOCK_SECONDS = 120;
 
 /** @throws UserError when Docker still holds what should be gone. */
-async function nothingIsLeft(config: StackConfig): Promise<number> {
-  const rest = await leftovers(config.stack, config.nodes[0]?.dockerHost);
+async function nothingIsLeft(config: PlacedConfig): Promise<number> {
+  const rest = await leftovers(config.stack, enginesOf(config.nodes));
   const unexpected = config.protectData ? rest.filter((line) => !line.startsWith("volume ")) : rest;
   if (unexpected.length > 0) {
     throw new UserError(
@@ -102,27 +102,28 @@ async function nothingIsLeft(config: StackConfig): Promise<number> {
 }
 
 /** What the state and the engine say of the stack; undefined when the engine does not answer, which Pulumi itself will say. */
-async function lookAround(config: StackConfig): Promise<Case | undefined> {
+async function lookAround(config: PlacedConfig): Promise<Case | undefined> {
   const prior = readPrior(exportedResources(await pulumiOutput(config.stack, ["stack", "export", "--stack", config.stack])));
-  const seen = await survey(config, config.nodes[0]?.dockerHost ?? currentDockerHost(), everyNode(config, prior));
+  const seen = await survey(config, everyNode(config, prior));
   return "unreachable" in seen ? undefined : { config, prior, survey: seen };
 }
 
-/** The Docker objects that carry a stack's label. */
-export async function leftovers(stack: string, host?: string): Promise<string[]> {
+/** The Docker objects that carry a stack's label, on these engines. */
+export async function leftovers(stack: string, engines: readonly string[]): Promise<string[]> {
   const filter = labelFilter(stack);
-  const on = host === undefined ? {} : { host };
   const kinds: [string, string[]][] = [
     ["container", ["ps", "-a", "--format", "{{.Names}}", ...filter]],
     ["network", ["network", "ls", "--format", "{{.Name}}", ...filter]],
     ["volume", ["volume", "ls", "--format", "{{.Name}}", ...filter]],
   ];
   const found = await Promise.all(
-    kinds.map(async ([kind, args]) =>
-      (await docker(args, on)).stdout
-        .split("\n")
-        .filter(Boolean)
-        .map((name) => `${kind} ${name}`),
+    engines.flatMap((engine) =>
+      kinds.map(async ([kind, args]) =>
+        (await new Engine(engine).run(args)).stdout
+          .split("\n")
+          .filter(Boolean)
+          .map((name) => `${kind} ${name}`),
+      ),
     ),
   );
   return found.flat();

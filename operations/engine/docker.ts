@@ -1,20 +1,38 @@
 import execa from "execa";
-import { currentDockerHost } from "./dockerHost";
 import { firstLine, UserError } from "../errors";
 
+/** How docker is run. */
+export interface RunOptions {
+  input?: string;
+  /** Milliseconds. @default 60 000 */
+  timeout?: number;
+  /** Instead of a timeout: for how many milliseconds it may print nothing. However long the work is, it ends only when it stands still. */
+  silence?: number;
+  env?: Record<string, string>;
+  /** Show what it writes to standard error while it runs. */
+  progress?: boolean;
+}
+
+/** How docker has ended. */
+export interface Ran {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
 /**
- * Runs the docker command line against one Docker host. Never throws: look at `exitCode`.
- *
- * @param options.timeout Milliseconds. @default 60 000
- * @param options.silence Instead of a timeout: for how many milliseconds it may print nothing. However long the work is, it ends only when it stands still.
- * @param options.progress Show what it writes to standard error while it runs.
+ * The environment in which docker, and whatever runs it, speaks to this engine and to no other. A DOCKER_CONTEXT of the user
+ * has been heeded when the engine was chosen; some versions of docker, and the provider, would prefer it to the host.
  */
-export async function docker(
-  args: readonly string[],
-  options: { host?: string; input?: string; timeout?: number; silence?: number; env?: Record<string, string>; progress?: boolean } = {},
-): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+export const toEngine = (host: string): { DOCKER_HOST: string; DOCKER_CONTEXT: undefined } => ({
+  DOCKER_HOST: host,
+  DOCKER_CONTEXT: undefined,
+});
+
+/** Runs the docker command line against one Docker host. Never throws: look at `exitCode`. */
+export async function docker(args: readonly string[], options: RunOptions & { host: string }): Promise<Ran> {
   const child = execa("docker", [...args], {
-    env: { DOCKER_HOST: options.host ?? currentDockerHost(), ...options.env },
+    env: { ...options.env, ...toEngine(options.host) },
     reject: false,
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
   });
@@ -67,22 +85,6 @@ function endAfter(child: execa.ExecaChildProcess, milliseconds: number, restart:
   };
 }
 
-/**
- * Docker's words for the states of containers, by name. One that is not there has none.
- * @throws UserError, exit code 2, when the engine does not answer.
- */
-export async function containerStates(containers: readonly string[], on: { host?: string }): Promise<Map<string, string>> {
-  const asked = await docker(["inspect", "--type", "container", "--format", "{{.Name}} {{.State.Status}}", ...containers], {
-    ...on,
-    timeout: 10_000,
-  });
-  if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
-    throw noAnswer(asked.stderr);
-  }
-  const lines = asked.stdout.split("\n").filter(Boolean);
-  return new Map(lines.map((line) => line.replace(/^\//, "").split(" ") as [string, string]));
-}
-
 /** What to say when the engine does not answer; exit code 2. */
 export function noAnswer(stderr: string): UserError {
   return new UserError(`the Docker engine does not answer: ${firstLine(stderr).replace(/[.?]+$/, "")}. Start it with: npm run setup`, 2);
@@ -90,41 +92,3 @@ export function noAnswer(stderr: string): UserError {
 
 /** Whether Docker says that there is no such container. */
 export const isGone = (stderr: string): boolean => /No such container/i.test(stderr);
-
-/** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
-export async function sqlIn(
-  container: string,
-  sql: string,
-  options: { host?: string; database?: string; timeout?: number } = {},
-): Promise<{ exitCode: number; stdout: string; stderr: string }> {
-  const timeout = options.timeout ?? 10_000;
-  // A server that is frozen lets nobody in, and Docker does not end what it has started in a container: psql has to
-  // give up by itself, or every look would leave one behind.
-  const bound = `PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`;
-  return docker(
-    [
-      ...["exec", "-i", "-u", "postgres", "-e", bound, container],
-      ...["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", options.database ?? "postgres", "-f", "-"],
-    ],
-    {
-      input: sql,
-      timeout,
-      ...(options.host === undefined ? {} : { host: options.host }),
-    },
-  );
-}
-
-/**
- * The last lines that a container has logged, oldest first.
- *
- * @param earlier Also those from before it was last started. @default false
- */
-export async function logLines(container: string, count: number, on: { host?: string }, earlier = false): Promise<string[]> {
-  const options = { ...on, timeout: 10_000 };
-  const started = earlier
-    ? undefined
-    : await docker(["inspect", "--type", "container", "--format", "{{.State.StartedAt}}", container], options);
-  const since = started === undefined ? [] : ["--since", started.stdout.trim()];
-  const log = await docker(["logs", ...since, "--tail", String(count), container], options);
-  return `${log.stdout}\n${log.stderr}`.split("\n").filter((line) => line.trim() !== "");
-}

@@ -1,17 +1,18 @@
 import { mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import type { NodeConfig, StackConfig } from "../../core/config";
 import { clusterOf, nodeEnvironment, sourceConninfo } from "../../core/model/cluster";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
 import { imageName } from "../../core/model/image";
+import type { PlacedConfig, PlacedNode } from "../../core/model/place";
 import { containerName, labelsOf, type Mark, networkName, NODE_ROOT, slotName, volumeName } from "../../core/model/names";
 import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { shellWord } from "../../core/grammar/quoting";
 import { lastSaid, reasonIn, type Said } from "../../core/judgement/reason";
 import { createSlotSql } from "../../core/sql/slots";
-import { docker, isGone, logLines, sqlIn } from "./docker";
+import { isGone, type Ran } from "./docker";
+import { Engine } from "./engine";
 import { NodeVolume } from "./nodeVolume";
 import { SessionError } from "./session";
 import { firstLine, UserError } from "../errors";
@@ -22,7 +23,7 @@ const CLONE_SILENCE_SECONDS = 1_800;
 const CHECKPOINT_SECONDS = 600;
 
 /** Finds a node of the config by name. @throws UserError that lists the names there are. */
-export function nodeOf(config: StackConfig, name: string): NodeConfig {
+export function nodeOf(config: PlacedConfig, name: string): PlacedNode {
   const node = config.nodes.find((n) => n.name === name);
   if (node === undefined) {
     throw new UserError(`stack "${config.stack}" has no node "${name}"; its nodes are ${config.nodes.map((n) => n.name).join(", ")}`);
@@ -33,7 +34,7 @@ export function nodeOf(config: StackConfig, name: string): NodeConfig {
 /** One node's container, and what failover, switchover and rejoin do to it. */
 export class NodeControl {
   public readonly container: string;
-  private readonly on: { host?: string };
+  private readonly engine: Engine;
   /** The image of the container, as Docker said last. */
   private lastImage?: string;
   /** The marks that the volume had when its WAL was looked at; they are somebody else's. */
@@ -46,19 +47,16 @@ export class NodeControl {
   private turn: Promise<unknown> = Promise.resolve();
 
   public constructor(
-    private readonly config: StackConfig,
-    public readonly node: NodeConfig,
+    private readonly config: PlacedConfig,
+    public readonly node: PlacedNode,
   ) {
     this.container = containerName(config.stack, node.name);
-    this.on = node.dockerHost === undefined ? {} : { host: node.dockerHost };
+    this.engine = new Engine(node.place.engine);
   }
 
   /** Docker's word for the container's state; null when there is none. @throws UserError when Docker does not answer. */
   public async state(): Promise<string | null> {
-    const result = await docker(["inspect", "--type", "container", "--format", "{{.State.Status}} {{.Config.Image}}", this.container], {
-      ...this.on,
-      timeout: 10_000,
-    });
+    const result = await this.engine.inspect("{{.State.Status}} {{.Config.Image}}", [this.container]);
     if (result.exitCode === 0) {
       const [state = "", image] = result.stdout.trim().split(" ");
       this.lastImage = image;
@@ -90,10 +88,10 @@ export class NodeControl {
     // A frozen container gets no signal until it is thawed, and a thawed primary writes: kill, then thaw.
     const action =
       before === "paused" || graceSeconds === 0 ? ["kill", this.container] : ["stop", "-t", String(graceSeconds), this.container];
-    await docker(action, { ...this.on, timeout: (graceSeconds + 20) * 1000 });
+    await this.engine.run(action, { timeout: (graceSeconds + 20) * 1000 });
     const after = await this.state();
     if (after === "restarting" || after === "running") {
-      await docker(["stop", "-t", "0", this.container], { ...this.on, timeout: 20_000 });
+      await this.engine.run(["stop", "-t", "0", this.container], { timeout: 20_000 });
     }
     return this.isStopped();
   }
@@ -167,7 +165,12 @@ export class NodeControl {
         return undefined;
       }
       const volume = volumeName(this.config.stack, this.node.name);
-      this.volume = await NodeVolume.open({ node: this.node.name, volume, image: own ?? imageName(this.config.image), ...this.on });
+      this.volume = await NodeVolume.open({
+        node: this.node.name,
+        volume,
+        image: own ?? imageName(this.config.image),
+        host: this.engine.host,
+      });
       const before = this.volume.marks().filter((mark) => !this.ownMarks.has(mark));
       before.forEach((mark) => this.earlierMarks.add(mark));
     }
@@ -193,11 +196,11 @@ export class NodeControl {
   }
 
   /** Makes a file of the stopped node's volume. The node gives it to postgres when it starts. */
-  private async put(name: string, text: string): ReturnType<typeof docker> {
+  private async put(name: string, text: string): Promise<Ran> {
     const folder = mkdtempSync(join(tmpdir(), "postgres-replica-put-"));
     try {
       writeFileSync(join(folder, name), text, { mode: 0o600 });
-      return await docker(["cp", join(folder, name), `${this.container}:${NODE_ROOT}/${name}`], { ...this.on, timeout: 20_000 });
+      return await this.engine.run(["cp", join(folder, name), `${this.container}:${NODE_ROOT}/${name}`], { timeout: 20_000 });
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
@@ -205,16 +208,13 @@ export class NodeControl {
 
   /** How often Docker has started the container again since it was last started on purpose. */
   public async restarts(): Promise<number> {
-    const result = await docker(["inspect", "--type", "container", "--format", "{{.RestartCount}}", this.container], {
-      ...this.on,
-      timeout: 10_000,
-    });
+    const result = await this.engine.inspect("{{.RestartCount}}", [this.container]);
     return Number(result.stdout.trim()) || 0;
   }
 
   public async start(): Promise<void> {
     this.leave();
-    const result = await docker(["start", this.container], { ...this.on, timeout: 60_000 });
+    const result = await this.engine.run(["start", this.container]);
     if (result.exitCode !== 0) {
       throw new UserError(`container ${this.container} does not start: ${firstLine(result.stderr)}`);
     }
@@ -222,7 +222,7 @@ export class NodeControl {
 
   /** Runs SQL as postgres over the server's own socket. @throws UserError */
   public async sql(sql: string, timeoutMs = 10_000, database = "postgres"): Promise<string> {
-    const result = await sqlIn(this.container, sql, { ...this.on, timeout: timeoutMs, database });
+    const result = await this.engine.sql(this.container, sql, { timeout: timeoutMs, database });
     if (result.exitCode !== 0) {
       throw new UserError(`node ${this.node.name}: ${firstLine(result.stderr)}`);
     }
@@ -230,9 +230,8 @@ export class NodeControl {
   }
 
   private async hasVolume(): Promise<boolean> {
-    return (
-      (await docker(["volume", "inspect", volumeName(this.config.stack, this.node.name)], { ...this.on, timeout: 10_000 })).exitCode === 0
-    );
+    const asked = await this.engine.run(["volume", "inspect", volumeName(this.config.stack, this.node.name)], { timeout: 10_000 });
+    return asked.exitCode === 0;
   }
 
   /**
@@ -268,13 +267,13 @@ export class NodeControl {
     const cluster = clusterOf(this.config);
     const volume = volumeName(stack, this.node.name);
     const labels = Object.entries(labelsOf(stack, this.node.name)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
-    const made = await docker(["volume", "create", ...labels, volume], this.on);
+    const made = await this.engine.run(["volume", "create", ...labels, volume]);
     if (made.exitCode !== 0) {
       throw new UserError(`the volume ${volume} cannot be made: ${firstLine(made.stderr)}`);
     }
     await primary.makeSlots([this.node.name]);
     // One that an interrupted run left behind would work on the same volume.
-    await docker(["rm", "-f", "-v", `${this.container}-clone`], this.on);
+    await this.engine.run(["rm", "-f", "-v", `${this.container}-clone`]);
     const result = await this.inVolume("clone", {
       image: imageName(this.config.image),
       network: networkName(stack),
@@ -297,10 +296,7 @@ export class NodeControl {
 
   /** The text of the password file with which standbys connect; every node has the same. */
   public async passfile(): Promise<string> {
-    const result = await docker(["exec", "-u", "postgres", this.container, "cat", `${NODE_ROOT}/passfile`], {
-      ...this.on,
-      timeout: 10_000,
-    });
+    const result = await this.engine.exec(this.container, ["cat", `${NODE_ROOT}/passfile`]);
     if (result.exitCode !== 0) {
       throw new UserError(`node ${this.node.name} has no password file: ${firstLine(result.stderr)}`);
     }
@@ -323,17 +319,17 @@ export class NodeControl {
       /** What follows the action. */
       words?: readonly string[];
     },
-  ): ReturnType<typeof docker> {
+  ): Promise<Ran> {
     const { image, network, options = [], secret = "", words = [], ...rest } = how;
     const env = { PGNODE_NAME: this.node.name, ...how.env };
-    return docker(
+    return this.engine.run(
       [
         ...["run", "--rm", "-i", "--network", network, "--user", "0:0", ...options],
         ...Object.keys(env).flatMap((name) => ["-e", name]),
         ...["-v", `${volumeName(this.config.stack, this.node.name)}:${NODE_ROOT}`, "--entrypoint", "sh", image],
         ...["-c", `cat >/tmp/pgnode && exec sh /tmp/pgnode ${[action, ...words].join(" ")}`],
       ],
-      { ...this.on, ...rest, env, input: `${secret}${PGNODE_SCRIPT}` },
+      { ...rest, env, input: `${secret}${PGNODE_SCRIPT}` },
     );
   }
 
@@ -396,17 +392,17 @@ export class NodeControl {
 
   /** What the node's log gives as the reason why it is not well; empty when it gives none. */
   public async reason(): Promise<Said> {
-    return reasonIn(await logLines(this.container, 30, this.on));
+    return reasonIn(await this.engine.logs(this.container, 30));
   }
 
   /** The last line of the node's log. */
   public async lastLine(): Promise<string> {
-    return (await logLines(this.container, 1, this.on)).at(-1) ?? "";
+    return (await this.engine.logs(this.container, 1)).at(-1) ?? "";
   }
 
   /** The last thing that the node's own program has said since it was started; else the log's last line. */
   public async lastWords(): Promise<Said> {
-    const lines = await logLines(this.container, 200, this.on);
+    const lines = await this.engine.logs(this.container, 200);
     return lastSaid(lines) ?? { text: lines.at(-1) ?? "" };
   }
 }

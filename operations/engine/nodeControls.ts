@@ -1,9 +1,9 @@
-import type { StackConfig } from "../../core/config";
+import type { PlacedConfig } from "../../core/model/place";
 import { UserError } from "../errors";
 import { NodeControl } from "./nodeControl";
 
 /** The control of every node, by name. */
-export const controls = (config: StackConfig): Map<string, NodeControl> =>
+export const controls = (config: PlacedConfig): Map<string, NodeControl> =>
   new Map(config.nodes.map((n) => [n.name, new NodeControl(config, n)]));
 
 export function controlOf(nodes: Map<string, NodeControl>, name: string): NodeControl {

@@ -23,7 +23,7 @@ export class NodeVolume {
    *
    * @throws SessionError when it does not run
    */
-  public static async open(of: { node: string; volume: string; image: string; host?: string }): Promise<NodeVolume> {
+  public static async open(of: { node: string; volume: string; image: string; host: string }): Promise<NodeVolume> {
     const length = Buffer.byteLength(PGNODE_SCRIPT);
     const session = new DockerSession({
       args: [
@@ -32,7 +32,7 @@ export class NodeVolume {
         // What follows the program is what is asked.
         ...["-c", `head -c ${length} >/tmp/pgnode && exec sh /tmp/pgnode look`],
       ],
-      ...(of.host === undefined ? {} : { host: of.host }),
+      host: of.host,
       env: { PGNODE_NAME: of.node },
       input: PGNODE_SCRIPT,
       silence: SILENCE_SECONDS * 1000,

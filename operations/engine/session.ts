@@ -1,5 +1,5 @@
 import execa from "execa";
-import { currentDockerHost } from "./dockerHost";
+import { toEngine } from "./docker";
 
 /** How long a program that is told to end may take for that, in milliseconds. */
 const GRACE = 5_000;
@@ -25,14 +25,14 @@ export class DockerSession {
   public constructor(
     private readonly args: {
       args: readonly string[];
-      host?: string;
+      host: string;
       env?: Record<string, string>;
       input: string;
       silence: number;
     },
   ) {
     this.child = execa("docker", [...args.args], {
-      env: { DOCKER_HOST: args.host ?? currentDockerHost(), ...args.env },
+      env: { ...args.env, ...toEngine(args.host) },
       reject: false,
       stdin: "pipe",
     });

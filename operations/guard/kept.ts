@@ -1,6 +1,6 @@
-import type { NodeConfig, StackConfig } from "../../core/config";
 import { lsnDiff } from "../../core/grammar/lsn";
 import { byName, volumeName } from "../../core/model/names";
+import { homeOf, type PlacedConfig, placedNode, type PlacedNode } from "../../core/model/place";
 import type { WalEnd } from "../../core/judgement/election";
 import { UserError } from "../errors";
 import { NodeControl } from "../engine/nodeControl";
@@ -18,7 +18,7 @@ export function keptNodes(survey: Survey): string[] {
  *
  * @throws UserError when one cannot be read, or when the config does not have the node
  */
-export async function newestKept(config: StackConfig, survey: Survey): Promise<string | undefined> {
+export async function newestKept(config: PlacedConfig, survey: Survey): Promise<string | undefined> {
   const kept = await Promise.all(
     keptNodes(survey)
       .sort(byName)
@@ -57,8 +57,8 @@ export async function newestKept(config: StackConfig, survey: Survey): Promise<s
 }
 
 /** A node of the config, or one that was in it once. */
-function nodeOf(config: StackConfig, name: string): NodeConfig {
-  return config.nodes.find((node) => node.name === name) ?? { name, port: 0, address: "" };
+function nodeOf(config: PlacedConfig, name: string): PlacedNode {
+  return config.nodes.find((node) => node.name === name) ?? placedNode({ name, port: 0, address: "" }, homeOf(config));
 }
 
 /** Positive when `a` is newer than `b`. */

@@ -2,9 +2,10 @@ import { randomUUID } from "crypto";
 import { createServer } from "net";
 import { hostname, userInfo } from "os";
 import type { StackConfig } from "../../core/config";
-import { currentDockerHost } from "../engine/dockerHost";
+import { homeOf, placed, type PlacedConfig } from "../../core/model/place";
+import { placedHere } from "../engine/dockerHost";
 import type { Identity } from "../../core/model/names";
-import { docker } from "../engine/docker";
+import { Engine } from "../engine/engine";
 import { UserError } from "../errors";
 import { acquireLock, lockHolder, pulumiProcess } from "../change/lock";
 import { removeDebris } from "./debris";
@@ -16,7 +17,7 @@ import { everyNode, type Survey, survey } from "./survey";
 
 /** Where a stack is, and whose. */
 export interface Known {
-  /** The Docker host for the provider and for every command. */
+  /** The Docker engine of every node of which the config does not say it, and of what belongs to no node. */
   dockerHost: string;
   identity: Identity;
   /** The engine's ID, as it is recorded with a new identity. */
@@ -49,16 +50,18 @@ export async function look(
   known: (place: Known) => void = () => undefined,
 ): Promise<Look> {
   // While the engine of Pulumi is asked what the state has. As a rule that changes neither whom to ask nor what.
-  const current = config.nodes[0]?.dockerHost ?? currentDockerHost();
-  const early = survey(config, current, config.nodes);
+  const here = placedHere(config);
+  const current = homeOf(here);
+  const early = survey(here, here.nodes);
   early.catch(() => undefined);
   const prior = await state;
-  const dockerHost = await chooseHost(config, prior, current);
+  const there = placed(config, await chooseHost(here, prior));
+  const dockerHost = homeOf(there);
   if (prior.identity !== undefined && prior.dockerHost === dockerHost) {
     known({ dockerHost, identity: prior.identity, engine: prior.identity.engine });
   }
-  const nodes = everyNode(config, prior);
-  const place = { stack: config.stack, host: dockerHost };
+  const nodes = everyNode(there, prior);
+  const place = { stack: config.stack, engine: dockerHost };
   let waited = false;
   const say = (line: string): void => {
     waited = true;
@@ -82,7 +85,7 @@ export async function look(
       throw error;
     }
   };
-  let found = await judge(seenEarly ? await early : await survey(config, dockerHost, nodes));
+  let found = await judge(seenEarly ? await early : await survey(there, nodes));
   if ("unreachable" in found) {
     if (!dryRun) {
       throw new UserError(found.unreachable);
@@ -101,12 +104,12 @@ export async function look(
     await locked;
     if (waited || nodes.length !== config.nodes.length) {
       // Whoever held the lock may have built or moved anything meanwhile.
-      found = await judge(await survey(config, dockerHost, nodes));
+      found = await judge(await survey(there, nodes));
       if ("unreachable" in found) {
         throw new UserError(found.unreachable);
       }
     }
-    await removeDebris(debris(found), dockerHost, warn);
+    await removeDebris(debris(found), new Engine(dockerHost), warn);
   }
   const missing = goneWarning(found);
   if (missing !== undefined) {
@@ -119,18 +122,18 @@ export async function look(
     identity: prior.identity ?? newIdentity(),
     engine: what.engine,
     imageDrift: what.image || prior.empty ? [] : ["the image is gone"],
-    kept: isNew(prior) ? await keptNode(config, what, dryRun, warn) : undefined,
+    kept: isNew(prior) ? await keptNode(there, what, dryRun, warn) : undefined,
   };
 }
 
 /** The node to begin with, when data was kept. To read it takes the image. */
-async function keptNode(config: StackConfig, seen: Survey, dryRun: boolean, warn: (line: string) => void): Promise<string | undefined> {
+async function keptNode(config: PlacedConfig, seen: Survey, dryRun: boolean, warn: (line: string) => void): Promise<string | undefined> {
   if (!seen.image && keptNodes(seen).length > 0) {
     if (dryRun) {
       warn("the data volumes of an earlier stack are there; which has the newest data is read when the image is there");
       return undefined;
     }
-    await provideImage(config.image, warn);
+    await provideImage(config.image, homeOf(config), warn);
   }
   return newestKept(config, seen);
 }
@@ -180,13 +183,14 @@ export function newIdentity(): Identity {
  * The config's Docker host; else the one that the state has, when it leads to the same engine as the current one, so that
  * another path to the same socket is no change; else the current one.
  */
-async function chooseHost(config: StackConfig, prior: PriorState, current: string): Promise<string> {
+async function chooseHost(config: PlacedConfig, prior: PriorState): Promise<string> {
+  const current = homeOf(config);
   const recorded = prior.dockerHost;
-  if (config.nodes[0]?.dockerHost !== undefined || recorded === undefined || recorded === current) {
+  if (config.nodes.every((node) => node.dockerHost !== undefined) || recorded === undefined || recorded === current) {
     return current;
   }
   const [here, there] = await Promise.all(
-    [current, recorded].map((host) => docker(["info", "--format", "{{.ID}}"], { host, timeout: 5_000 })),
+    [current, recorded].map((host) => new Engine(host).run(["info", "--format", "{{.ID}}"], { timeout: 5_000 })),
   );
   return there?.exitCode === 0 && there.stdout.trim() !== "" && there.stdout === here?.stdout ? recorded : current;
 }

@@ -1,8 +1,9 @@
-import type { NodeConfig, StackConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import { byName, LABELS, labelsOf } from "../../core/model/names";
 import type { Observation } from "../../core/judgement/observation";
-import { docker } from "../engine/docker";
+import { homeOf, type PlacedConfig, placedNode, type PlacedNode } from "../../core/model/place";
+import type { Ran } from "../engine/docker";
+import { Engine } from "../engine/engine";
 import { firstLine, UserError } from "../errors";
 import { observe } from "../engine/observe";
 import { knownNodes, type PriorState } from "./prior";
@@ -22,7 +23,7 @@ export interface Found {
   madeBy: string;
 }
 
-/** What there is on the Docker engine, asked once, all at the same time. */
+/** What there is on the stack's Docker engine, asked once, all at the same time. */
 export interface Survey {
   /** The engine's own ID. */
   engine: string;
@@ -45,13 +46,10 @@ const LABEL_FORMAT = [LABELS.stack, LABELS.project, LABELS.node, LABELS.identity
  * @param nodes Whose servers; see {@link everyNode}.
  * @returns when the engine does not answer, one line that says why and what to do.
  */
-export async function survey(
-  config: StackConfig,
-  dockerHost: string,
-  nodes: readonly NodeConfig[],
-): Promise<Survey | { unreachable: string }> {
-  const on = { host: dockerHost, timeout: TIMEOUT };
-  const ask = (...args: string[]): ReturnType<typeof docker> => docker(args, on);
+export async function survey(config: PlacedConfig, nodes: readonly PlacedNode[]): Promise<Survey | { unreachable: string }> {
+  const dockerHost = homeOf(config);
+  const engine = new Engine(dockerHost);
+  const ask = (...args: string[]): Promise<Ran> => engine.run(args, { timeout: TIMEOUT });
   const [info, containers, volumes, networks, image, observed] = await Promise.all([
     ask("info", "--format", "{{.ID}}"),
     ask("ps", "-a", "--no-trunc", "--format", `{{.ID}}\t{{.Names}}\t{{.State}}\t${LABEL_FORMAT}\t{{.Ports}}`),
@@ -66,7 +64,7 @@ export async function survey(
       `{{.ID}}\t{{.Name}}\t\t${LABEL_FORMAT}`,
     ),
     ask("image", "inspect", "--format", "{{.Id}}", imageName(config.image)),
-    observe({ ...config, nodes: [...nodes] }, { drift: true, host: dockerHost }).catch((error: unknown) => {
+    observe({ ...config, nodes: [...nodes] }, { drift: true }).catch((error: unknown) => {
       if (error instanceof UserError) {
         return [];
       }
@@ -112,13 +110,9 @@ function whyNot(dockerHost: string, stderr: string): string {
 }
 
 /** The nodes of the config, and those that only the state knows: they may be the primary. */
-export function everyNode(config: StackConfig, prior: PriorState): NodeConfig[] {
+export function everyNode(config: PlacedConfig, prior: PriorState): PlacedNode[] {
   const dropped = knownNodes(prior).filter((name) => !config.nodes.some((node) => node.name === name));
-  const dockerHost = config.nodes[0]?.dockerHost;
-  return [
-    ...config.nodes,
-    ...dropped.sort(byName).map((name) => ({ name, port: 0, address: "", ...(dockerHost === undefined ? {} : { dockerHost }) })),
-  ];
+  return [...config.nodes, ...dropped.sort(byName).map((name) => placedNode({ name, port: 0, address: "" }, homeOf(config)))];
 }
 
 /** From `0.0.0.0:5432->5432/tcp, …` of `docker ps`. */

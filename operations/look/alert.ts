@@ -1,6 +1,7 @@
 import { findingsOf } from "../../core/judgement/findings";
 import type { Limits } from "../../core/judgement/limits";
 import { UserError } from "../errors";
+import { placedHere } from "../engine/dockerHost";
 import { diagnose, refuseUnlessUp } from "../engine/observe";
 import { readStackConfig } from "../deploy/workspace";
 import { type Alert, alertsOf } from "./documents";
@@ -22,7 +23,7 @@ export async function alert(stack: string, options: AlertOptions): Promise<numbe
   }
   let alerts: Alert[];
   try {
-    const observed = await diagnose(readStackConfig(stack));
+    const observed = await diagnose(placedHere(readStackConfig(stack)));
     refuseUnlessUp(stack, observed);
     alerts = alertsOf(findingsOf(observed, options));
   } catch (error) {

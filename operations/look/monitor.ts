@@ -1,7 +1,9 @@
 import { bytesText } from "../../core/grammar/bytes";
 import { lsnDiff } from "../../core/grammar/lsn";
 import type { Observation } from "../../core/judgement/observation";
+import { placedHere } from "../engine/dockerHost";
 import { diagnose } from "../engine/observe";
+import { CLOCK } from "../engine/poll";
 import { render } from "./status";
 import { readStackConfig } from "../deploy/workspace";
 import { assess, type Status } from "./documents";
@@ -55,7 +57,7 @@ export interface Look {
 
 /** `npm run monitor`: watches until it is interrupted, or `count` times. Returns the exit code. */
 export async function monitor(stack: string, options: MonitorOptions): Promise<number> {
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   const history: Sample[] = [];
   // An ES module, loaded only where it is of use.
   const draw = process.stdout.isTTY && !options.json ? (await import("log-update")).default : undefined;
@@ -78,7 +80,7 @@ export async function monitor(stack: string, options: MonitorOptions): Promise<n
     if (round === options.count) {
       return 0;
     }
-    await new Promise((resolve) => setTimeout(resolve, options.interval * 1000));
+    await CLOCK.pause(options.interval * 1000);
   }
 }
 

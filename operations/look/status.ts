@@ -4,12 +4,13 @@ import type { Severity } from "../../core/judgement/findings";
 import type { NodeStatus, Role } from "../../core/judgement/topology";
 import { toDo } from "./advice";
 import { assess, exitCodeOf, type Problem, type Status } from "./documents";
+import { placedHere } from "../engine/dockerHost";
 import { diagnose } from "../engine/observe";
 import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run status`. Returns the exit code: 0 healthy, 1 degraded, 2 more than one writer or none. */
 export async function status(stack: string, json: boolean): Promise<number> {
-  const found = assess(stack, await diagnose(readStackConfig(stack)));
+  const found = assess(stack, await diagnose(placedHere(readStackConfig(stack))));
   console.log(json ? JSON.stringify(found, undefined, 2) : render(found));
   return exitCodeOf(found);
 }

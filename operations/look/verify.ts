@@ -7,9 +7,12 @@ import { findingsOf, notOneWriter } from "../../core/judgement/findings";
 import { isStandby } from "../../core/judgement/observation";
 import { onlyPrimary, roleOf } from "../../core/judgement/topology";
 import { wordsOf } from "../../core/judgement/words";
-import { sqlIn } from "../engine/docker";
 import { UserError } from "../errors";
+import { placedHere } from "../engine/dockerHost";
+import { Engine } from "../engine/engine";
+import { nodeOf } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
+import { poll } from "../engine/poll";
 import { pulumiOutput, readStackConfig } from "../deploy/workspace";
 import { explain, npmRun } from "./advice";
 
@@ -46,7 +49,7 @@ export async function verify(stack: string, json: boolean): Promise<number> {
 }
 
 async function runChecks(stack: string, show: (check: Check) => void): Promise<void> {
-  const config = readStackConfig(stack);
+  const config = placedHere(readStackConfig(stack));
   const observed = await observe(config);
   refuseUnlessUp(stack, observed);
   const nobody = notOneWriter(observed);
@@ -84,7 +87,7 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
       .filter((finding) => finding.node === node)
       .map(wordsOf)
       .join("; ");
-  const replication = await sqlIn(
+  const replication = await new Engine(nodeOf(config, primary.name).place.engine).sql(
     containerName(stack, primary.name),
     `SELECT application_name, state, send_lag_bytes, receive_lag_bytes, replay_lag_bytes FROM (${REPLICATION_STATUS.replace("client_addr,", "client_addr, application_name,")}) AS s`,
   );
@@ -168,18 +171,9 @@ async function refusedWrite(node: string, reader: Client, table: string): Promis
 
 /** Milliseconds until a query's column `there` is true; undefined when that takes too long. */
 async function arrival(reader: Client, sql: string): Promise<number | undefined> {
-  const start = process.hrtime.bigint();
-  const elapsed = (): number => Number(process.hrtime.bigint() - start) / 1e6;
-  for (;;) {
-    const { rows } = await reader.query<{ there: boolean }>(sql);
-    if (rows[0]?.there === true) {
-      return elapsed();
-    }
-    if (elapsed() > ARRIVAL_MS) {
-      return undefined;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
+  const ask = (): Promise<boolean> => reader.query<{ there: boolean }>(sql).then(({ rows }) => rows[0]?.there === true);
+  const { right, seconds } = await poll(ask, Boolean, { seconds: ARRIVAL_MS / 1000, every: 1 });
+  return right ? seconds * 1000 : undefined;
 }
 
 /** The URL of every node, from the stack's outputs. */

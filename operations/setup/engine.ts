@@ -1,7 +1,8 @@
 import { spawn } from "child_process";
 import { existsSync, openSync, readFileSync, rmSync } from "fs";
 import { currentDockerHost } from "../engine/dockerHost";
-import { docker } from "../engine/docker";
+import { Engine } from "../engine/engine";
+import { poll } from "../engine/poll";
 import { UserError } from "../errors";
 import { canInstallPackages, installPackages } from "./debian";
 import { longRun, type Report } from "./progress";
@@ -9,19 +10,19 @@ import { longRun, type Report } from "./progress";
 const DAEMON_LOG = "/var/log/dockerd.log";
 const START_SECONDS = 60;
 
-/** The Docker engine's version; undefined when no engine answers. */
-export async function engineVersion(): Promise<string | undefined> {
-  const result = await docker(["version", "--format", "{{.Server.Version}}"], { timeout: 10_000 });
+/** The Docker engine's version; undefined when it does not answer. */
+export async function engineVersion(engine: string): Promise<string | undefined> {
+  const result = await new Engine(engine).run(["version", "--format", "{{.Server.Version}}"], { timeout: 10_000 });
   return result.exitCode === 0 ? result.stdout.trim() : undefined;
 }
 
-/** Installs the engine (Debian and Ubuntu, as root) and starts it. @throws UserError with what to do by hand. */
-export async function installEngine(report: Report): Promise<void> {
-  await refuseWhatWeCannotMend();
+/** Installs the engine of this machine (Debian and Ubuntu, as root) and starts it. @throws UserError with what to do by hand. */
+export async function installEngine(engine: string, report: Report): Promise<void> {
+  await refuseWhatWeCannotFix(engine);
   if (!existsSync("/usr/sbin/dockerd") && !existsSync("/usr/bin/dockerd")) {
     await installPackages(["docker.io", "iptables"], report);
   }
-  if ((await engineVersion()) !== undefined) {
+  if ((await engineVersion(engine)) !== undefined) {
     return;
   }
   if (existsSync("/run/systemd/system")) {
@@ -30,27 +31,29 @@ export async function installEngine(report: Report): Promise<void> {
     startDaemon();
   }
   report(`waiting for the engine to answer, ${START_SECONDS} s at most`);
-  for (let waited = 0; waited < START_SECONDS; waited += 0.5) {
-    if ((await engineVersion()) !== undefined) {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 500));
+  const { right } = await poll(
+    () => engineVersion(engine),
+    (version) => version !== undefined,
+    { seconds: START_SECONDS, every: 500 },
+  );
+  if (!right) {
+    throw new UserError(`the Docker engine does not answer after ${START_SECONDS} s; its log is ${DAEMON_LOG} (or: journalctl -u docker)`);
   }
-  throw new UserError(`the Docker engine does not answer after ${START_SECONDS} s; its log is ${DAEMON_LOG} (or: journalctl -u docker)`);
 }
 
-async function refuseWhatWeCannotMend(): Promise<void> {
-  const host = currentDockerHost();
-  const said = (await docker(["version"], { timeout: 10_000 })).stderr;
+async function refuseWhatWeCannotFix(host: string): Promise<void> {
+  const said = (await new Engine(host).run(["version"], { timeout: 10_000 })).stderr;
   if (/permission denied/i.test(said)) {
     throw new UserError(
       `no permission to use the Docker engine at ${host}. Run as root, or join its group with: sudo usermod -aG docker "$USER" (then log in again)`,
     );
   }
   if (host !== "unix:///var/run/docker.sock") {
-    throw new UserError(
-      `the Docker engine at ${host} does not answer. Start it, or unset DOCKER_HOST (docker context use default) to use the one on this machine`,
-    );
+    const other =
+      host === currentDockerHost()
+        ? "unset DOCKER_HOST (docker context use default)"
+        : "take dockerHost out of nodes in the stack's Pulumi.<stack>.yaml";
+    throw new UserError(`the Docker engine at ${host} does not answer. Start it, or ${other} to use the one on this machine`);
   }
   if (!canInstallPackages()) {
     throw new UserError(

@@ -1,26 +1,32 @@
 import execa from "execa";
-import { currentDockerHost } from "../engine/dockerHost";
+import { toEngine } from "../engine/docker";
 import { provideImage as provision } from "../../core/model/image";
 import { longRun, type Report } from "./progress";
 
 /** The environment of the script that provides the image. */
-function environmentOf(configured: string): Record<string, string> {
-  return { DOCKER_HOST: currentDockerHost(), ...provision(configured).environment };
-}
+const environmentOf = (configured: string, engine: string): NodeJS.ProcessEnv => ({
+  ...provision(configured).environment,
+  ...toEngine(engine),
+});
 
-/** Whether the image is on the Docker host (and, for our own, built from today's recipe). @param configured The config key `image`. */
-export async function imagePresent(configured: string): Promise<boolean> {
+/**
+ * Whether the image is on the engine (and, for our own, built from today's recipe).
+ *
+ * @param configured The config key `image`.
+ * @param engine A DOCKER_HOST value.
+ */
+export async function imagePresent(configured: string, engine: string): Promise<boolean> {
   const { script } = provision(configured);
-  const env = { ...environmentOf(configured), IMAGE_CHECK: "yes" };
+  const env = { ...environmentOf(configured, engine), IMAGE_CHECK: "yes" };
   return (await execa("sh", ["-c", script], { env, reject: false, stdin: "ignore", timeout: 60_000 })).exitCode === 0;
 }
 
-/** Builds our image, or pulls any other. @param configured The config key `image`. @throws UserError */
-export async function provideImage(configured: string, report: Report): Promise<void> {
+/** Builds our image on an engine, or pulls any other. @param configured The config key `image`. @throws UserError */
+export async function provideImage(configured: string, engine: string, report: Report): Promise<void> {
   const { name, script } = provision(configured);
   // The script bounds each of its steps itself.
   await longRun(`providing ${name}`, "sh", ["-c", script], report, {
-    env: environmentOf(configured),
+    env: environmentOf(configured, engine),
     minutes: 60,
     ownErrors: "image: ",
   });

@@ -1,5 +1,7 @@
 import { Listr, PRESET_TIMER } from "listr2";
+import { enginesOf } from "../../core/model/place";
 import { readStackConfig } from "../deploy/workspace";
+import { currentDockerHost, placedHere } from "../engine/dockerHost";
 import { UserError } from "../errors";
 import { engineVersion, installEngine } from "./engine";
 import { imagePresent, provideImage } from "./image";
@@ -13,13 +15,35 @@ interface Step {
   provide: (report: Report) => Promise<void>;
 }
 
+/** What is to be there. */
+export interface Wanted {
+  /** The Docker engines, DOCKER_HOST values. @default the one that the docker command line uses */
+  engines?: readonly string[];
+  /** The config key `image`. @default no image: the program provides it */
+  image?: string;
+}
+
 /** Everything that a command needs, in the order of installation. */
-function steps(image: string | undefined): Step[] {
-  return [
-    { title: "Docker engine", present: async () => (await engineVersion()) !== undefined, provide: installEngine },
+function steps({ engines = [currentDockerHost()], image }: Wanted): Step[] {
+  const at = (engine: string): string => (engines.length === 1 ? "" : ` at ${engine}`);
+  const perEngine = (engine: string): Step[] => [
+    {
+      title: `Docker engine${at(engine)}`,
+      present: async () => (await engineVersion(engine)) !== undefined,
+      provide: (report) => installEngine(engine, report),
+    },
     ...(image === undefined
       ? []
-      : [{ title: `image ${image}`, present: () => imagePresent(image), provide: (report: Report) => provideImage(image, report) }]),
+      : [
+          {
+            title: `image ${image}${at(engine)}`,
+            present: () => imagePresent(image, engine),
+            provide: (report: Report) => provideImage(image, engine, report),
+          },
+        ]),
+  ];
+  return [
+    ...engines.flatMap(perEngine),
     ...parts().map((part): Step => ({
       title: part.title,
       present: () => Promise.resolve(partPresent(part)),
@@ -29,23 +53,22 @@ function steps(image: string | undefined): Step[] {
 }
 
 /** What is there and what is missing. */
-export async function checkSetup(image?: string): Promise<{ title: string; present: boolean }[]> {
-  return Promise.all(steps(image).map(async (step) => ({ title: step.title, present: await step.present() })));
+export async function checkSetup(wanted: Wanted = {}): Promise<{ title: string; present: boolean }[]> {
+  return Promise.all(steps(wanted).map(async (step) => ({ title: step.title, present: await step.present() })));
 }
 
 /**
  * Installs what is missing, and only that. Each step is looked at again right before it is done, so an
  * interrupted set-up is finished by the next one.
  *
- * @param image The config key `image`. @default no image: the program provides it
  * @throws UserError
  */
-export async function setup(image?: string): Promise<void> {
-  if ((await checkSetup(image)).every((step) => step.present)) {
+export async function setup(wanted: Wanted = {}): Promise<void> {
+  if ((await checkSetup(wanted)).every((step) => step.present)) {
     return;
   }
   const tasks = new Listr<object, "default", "verbose">(
-    steps(image).map((step) => ({
+    steps(wanted).map((step) => ({
       title: step.title,
       task: async (_context: object, task): Promise<void> => {
         if (await step.present()) {
@@ -76,11 +99,12 @@ export async function setup(image?: string): Promise<void> {
  * @param how.check Only report.
  */
 export async function runSetup(stack: string, how: { check: boolean; json: boolean }): Promise<number> {
-  const { image } = readStackConfig(stack);
+  const { image, nodes } = placedHere(readStackConfig(stack));
+  const wanted = { image, engines: enginesOf(nodes) };
   if (!how.check) {
-    await setup(image);
+    await setup(wanted);
   }
-  const found = await checkSetup(image);
+  const found = await checkSetup(wanted);
   if (how.json) {
     console.log(JSON.stringify(found, undefined, 2));
   } else {

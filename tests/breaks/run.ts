@@ -36,7 +36,7 @@ export async function testBreaks(named: readonly string[], list: boolean): Promi
     return 0;
   }
   if (chosen.some((found) => groupOf(found) !== "unit")) {
-    await setup(DEFAULTS.image);
+    await setup({ image: DEFAULTS.image });
   }
   return runBreaks(chosen);
 }

@@ -1,7 +1,6 @@
 import execa from "execa";
 import { createServer, type Server } from "net";
-import { docker, sqlIn } from "../../operations/engine/docker";
-import { leftovers } from "../../operations/deploy/deploy";
+import { docker, leftovers, sqlIn } from "../docker";
 import { containerName, labelsOf, volumeName } from "../../core/model/names";
 import { Checkout, freePorts, OWN_IMAGE, type Ran, type StackFile } from "../integration/checkout";
 

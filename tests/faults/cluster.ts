@@ -1,7 +1,7 @@
 import { existsSync } from "fs";
 import { join } from "path";
 import { Client } from "pg";
-import { docker, sqlIn } from "../../operations/engine/docker";
+import { docker, sqlIn } from "../docker";
 import { until } from "../../operations/engine/poll";
 import { containerName, volumeName } from "../../core/model/names";
 import type { Status } from "../../operations/look/documents";

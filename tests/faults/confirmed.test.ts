@@ -1,4 +1,4 @@
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { PGNODE_PATH } from "../../core/model/pgnode";
 import { HandMade } from "./handMade";
 

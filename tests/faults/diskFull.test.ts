@@ -1,4 +1,4 @@
-import { sqlIn } from "../../operations/engine/docker";
+import { sqlIn } from "../docker";
 import { containerName } from "../../core/model/names";
 import type { Status } from "../../operations/look/documents";
 import { Checkout, freePorts } from "../integration/checkout";

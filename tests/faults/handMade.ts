@@ -2,10 +2,12 @@ import { randomBytes } from "crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { docker, sqlIn } from "../../operations/engine/docker";
+import { docker, sqlIn } from "../docker";
 import { NodeControl, nodeOf } from "../../operations/engine/nodeControl";
 import { until } from "../../operations/engine/poll";
 import { clusterOf, nodeEnvironment } from "../../core/model/cluster";
+import { placed } from "../../core/model/place";
+import { placedHere } from "../../operations/engine/dockerHost";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { passfile } from "../../core/grammar/conninfo";
 import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/model/names";
@@ -82,7 +84,7 @@ export class HandMade {
 
   /** Gives the running node this password to connect with, and its configuration anew: what the program does on each node. */
   public async configure(node: string, password: string): Promise<void> {
-    const env = { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, password), ...nodeEnvironment(clusterOf(this.config, "here"), node) };
+    const env = { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, password), ...nodeEnvironment(clusterOf(placed(this.config, "here")), node) };
     const names = Object.keys(env).flatMap((name) => ["-e", name]);
     const ran = await docker(["exec", "-u", "postgres", ...names, this.container(node), PGNODE_PATH, "configure"], { env });
     if (ran.exitCode !== 0) {
@@ -98,7 +100,8 @@ export class HandMade {
   }
 
   public control(node: string): NodeControl {
-    return new NodeControl(this.config, nodeOf(this.config, node));
+    const config = placedHere(this.config);
+    return new NodeControl(config, nodeOf(config, node));
   }
 
   public container(node: string): string {
@@ -134,7 +137,7 @@ export class HandMade {
     const env = {
       PGNODE_NAME: node,
       PGNODE_PASSFILE: passfile(REPLICATION_ROLE, PASSWORD),
-      ...nodeEnvironment(clusterOf(this.config, "here"), node),
+      ...nodeEnvironment(clusterOf(placed(this.config, "here")), node),
     };
     const ran = await docker(
       [

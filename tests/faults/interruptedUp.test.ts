@@ -1,4 +1,4 @@
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { Checkout, freePorts, OWN_IMAGE } from "../integration/checkout";
 import { killWhen } from "./processes";
 

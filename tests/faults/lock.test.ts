@@ -1,7 +1,8 @@
 import { copyFileSync } from "fs";
 import { join } from "path";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { acquireLock } from "../../operations/change/lock";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { lockName } from "../../core/model/names";
 import { Checkout } from "../integration/checkout";
 import { Cluster } from "./cluster";
@@ -27,7 +28,7 @@ describe("changes of one stack, from wherever", () => {
   const isLocked = async (): Promise<boolean> => (await docker(["inspect", lockName(cluster.stack)])).exitCode === 0;
 
   test("are refused in one line while another one is at work, and touch nothing", async () => {
-    const lock = await acquireLock({ stack: cluster.stack }, "pulumi up");
+    const lock = await acquireLock({ stack: cluster.stack, engine: currentDockerHost() }, "pulumi up");
     try {
       for (const command of ["failover", "switchover"]) {
         const ran = await elsewhere.run(command, ["--stack", cluster.stack]);

@@ -3,7 +3,7 @@ import execa from "execa";
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { join } from "path";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { OWN_IMAGE } from "../integration/checkout";
 import { processTree } from "./processes";

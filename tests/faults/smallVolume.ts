@@ -1,4 +1,4 @@
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { labelsOf, volumeName } from "../../core/model/names";
 import { OWN_IMAGE } from "../integration/checkout";
 

@@ -1,5 +1,6 @@
 import { randomBytes } from "crypto";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
+import { placedHere } from "../../operations/engine/dockerHost";
 import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { labelsOf, volumeName } from "../../core/model/names";
@@ -306,8 +307,10 @@ afterAll(async () => {
   await docker(["volume", "rm", ...volumes]);
 });
 
-const look = (name: string, image = OWN_IMAGE): ReturnType<NodeControl["walEnd"]> =>
-  new NodeControl(config(image), nodeOf(config(image), node(name))).walEnd();
+function look(name: string, image = OWN_IMAGE): ReturnType<NodeControl["walEnd"]> {
+  const here = placedHere(config(image));
+  return new NodeControl(here, nodeOf(here, node(name))).walEnd();
+}
 function answer({ of, end, timeline = 1, clean = false, standby = false, refused }: Case): object {
   return refused !== undefined
     ? { unreadable: expect.stringMatching(refused) as string }

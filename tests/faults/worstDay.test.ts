@@ -1,5 +1,5 @@
 import execa from "execa";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { PGNODE_PATH } from "../../core/model/pgnode";
 import { volumeName } from "../../core/model/names";
 import type { Problem } from "../../operations/look/documents";

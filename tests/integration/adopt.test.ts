@@ -1,7 +1,8 @@
 import { rmSync } from "fs";
 import { join } from "path";
-import { docker, sqlIn } from "../../operations/engine/docker";
+import { docker, sqlIn } from "../docker";
 import { acquireLock } from "../../operations/change/lock";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { containerName } from "../../core/model/names";
 import { Checkout, freePorts, psql, type Ran, type StackOutputs } from "./checkout";
 
@@ -78,7 +79,7 @@ describe("a stack whose state was lost", () => {
     await expectRefusal(/container postgres-replica-dev-adopt-\w+-pg2 is of stack .*, and nodes in its config has no such node/);
     checkout.writeStack(stack, config());
 
-    const lock = await acquireLock({ stack }, "somebody");
+    const lock = await acquireLock({ stack, engine: currentDockerHost() }, "somebody");
     try {
       await expectRefusal(/somebody .* is at work on stack/);
     } finally {

@@ -1,4 +1,4 @@
-import { docker, sqlIn } from "../../operations/engine/docker";
+import { docker, sqlIn } from "../docker";
 import { containerName } from "../../core/model/names";
 import { Checkout, freePorts, psql, type StackFile } from "./checkout";
 

@@ -1,10 +1,10 @@
-import { acquireLock, lockHolder, type LockOptions, type Place, type StackLock } from "../../operations/change/lock";
+import { acquireLock, lockHolder, type LockOptions, type LockPlace, type StackLock } from "../../operations/change/lock";
 
 /** A process that wants a stack's lock, for lock.test.ts: it does what its parent tells it, one thing at a time. */
 
 export interface Task {
   act: "take" | "give" | "ask";
-  place: Place;
+  place: LockPlace;
   who?: string;
   options?: LockOptions;
 }

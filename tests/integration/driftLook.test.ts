@@ -1,13 +1,15 @@
 import { clusterOf } from "../../core/model/cluster";
+import type { PlacedConfig } from "../../core/model/place";
+import { placedHere } from "../../operations/engine/dockerHost";
 import { passfile } from "../../core/grammar/conninfo";
-import { parseConfig, type StackConfig } from "../../core/config";
+import { parseConfig } from "../../core/config";
 import { type Drift, driftOf, expectedFiles } from "../../core/judgement/drift";
 import { containerName, REPLICATION_ROLE } from "../../core/model/names";
 import { sqlIdentifier } from "../../core/grammar/quoting";
 import { rolesSql } from "../../core/sql/roles";
 import { SAMPLE_SQL } from "../../core/sql/sample";
 import { createSlotSql } from "../../core/sql/slots";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { observe } from "../../operations/engine/observe";
 import { Checkout, freePorts, type Ran } from "./checkout";
 
@@ -19,7 +21,7 @@ import { Checkout, freePorts, type Ran } from "./checkout";
 jest.setTimeout(120_000);
 
 let checkout: Checkout;
-let config: StackConfig;
+let config: PlacedConfig;
 const PASSWORDS = { superuser: "s", replication: "r0ot:", app: "a" };
 
 beforeAll(async () => {
@@ -31,7 +33,7 @@ beforeAll(async () => {
     parameters: { work_mem: "8MB", max_connections: "90", "drift.test": "x" },
   };
   const stack = checkout.addStack("dev-drift", settings);
-  config = parseConfig(stack, settings);
+  config = placedHere(parseConfig(stack, settings));
   await checkout.must("up", "--stack", stack);
   // The stack has made up its passwords; the look has to be told which ones to expect.
   await fixRoles();

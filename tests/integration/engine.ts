@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { type EngineEvent, LocalWorkspace, PulumiCommand, type PulumiFn, type Stack } from "@pulumi/pulumi/automation";
-import { leftovers } from "../../operations/deploy/deploy";
+import { leftovers } from "../docker";
 import { pulumiBin, pulumiHome } from "../../operations/deploy/workspace";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { PROJECT } from "../../core/model/names";

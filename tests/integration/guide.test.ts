@@ -1,6 +1,6 @@
 import execa from "execa";
 import { Client } from "pg";
-import { docker, sqlIn } from "../../operations/engine/docker";
+import { docker, sqlIn } from "../docker";
 import { REPLICATION_STATUS } from "../../core/sql/queries";
 import { Checkout, freePorts, psql, type StackOutputs } from "./checkout";
 

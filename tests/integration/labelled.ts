@@ -1,4 +1,4 @@
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { labelFilter } from "../../core/model/names";
 
 /** Takes the objects with a stack's label away, whatever the engine thinks of them. */

@@ -2,8 +2,9 @@ import { type ChildProcess, fork, spawn } from "child_process";
 import { randomBytes } from "crypto";
 import execa from "execa";
 import { join } from "path";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { LOCK_LABELS, lockName } from "../../core/model/names";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 import type { Outcome, Task } from "./contender";
 
 jest.setTimeout(120_000);
@@ -25,13 +26,13 @@ class Contender {
     return this.child.pid ?? 0;
   }
   public take(options: Task["options"] = {}, who = "contender"): Promise<Outcome> {
-    return this.does({ act: "take", place: { stack }, who, options });
+    return this.does({ act: "take", place: { stack, engine: currentDockerHost() }, who, options });
   }
   public give(): Promise<Outcome> {
-    return this.does({ act: "give", place: { stack } });
+    return this.does({ act: "give", place: { stack, engine: currentDockerHost() } });
   }
   public ask(): Promise<Outcome> {
-    return this.does({ act: "ask", place: { stack } });
+    return this.does({ act: "ask", place: { stack, engine: currentDockerHost() } });
   }
   public kill(): Promise<unknown> {
     const ended = new Promise((resolve) => this.child.once("exit", resolve));

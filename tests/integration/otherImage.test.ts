@@ -1,5 +1,5 @@
 import execa from "execa";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { containerName } from "../../core/model/names";
 import { Checkout, freePorts, OWN_IMAGE, type StackFile } from "./checkout";
 

@@ -3,7 +3,7 @@ import { readFileSync } from "fs";
 import { join } from "path";
 import { Client } from "pg";
 import { parse } from "yaml";
-import { docker, sqlIn } from "../../operations/engine/docker";
+import { docker, sqlIn } from "../docker";
 import { ROOT } from "../../operations/deploy/workspace";
 import { Checkout, freePorts, psql, type StackOutputs } from "./checkout";
 

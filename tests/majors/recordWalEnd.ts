@@ -1,7 +1,8 @@
 import { randomBytes } from "crypto";
 import { mkdirSync, writeFileSync } from "fs";
 import { join } from "path";
-import { docker } from "../../operations/engine/docker";
+import { docker as run } from "../../operations/engine/docker";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { NodeVolume } from "../../operations/engine/nodeVolume";
 import { DockerSession } from "../../operations/engine/session";
 import { imageOfMajor, MAJORS } from "./images";
@@ -10,6 +11,9 @@ import { imageOfMajor, MAJORS } from "./images";
  * Records what the programs of every major say of stopped servers, for tests/unit/walEnd.test.ts: `npx tsx tests/majors/recordWalEnd.ts`.
  * Each record is a text: "= " and what is right, "> " and what was asked, then the answer.
  */
+const host = currentDockerHost();
+const docker = (args: readonly string[], options: { timeout?: number; input?: string } = {}): ReturnType<typeof run> =>
+  run(args, { ...options, host });
 const FOLDER = join(__dirname, "..", "unit", "walEnd");
 
 /** The servers in $D, and what is left of each on the disk. Each line that this prints is a name and where its WAL ends. */
@@ -119,7 +123,7 @@ async function record(major: number): Promise<void> {
         talk.push(`> ${line ?? "the facts"}`, answer);
         return answer;
       };
-      const opened = await NodeVolume.open({ node: "pg1", volume, image });
+      const opened = await NodeVolume.open({ node: "pg1", volume, image, host });
       const found = await opened.walEnd();
       opened.close();
       DockerSession.prototype.ask = real;

@@ -2,7 +2,7 @@ import execa from "execa";
 import { existsSync } from "fs";
 import { join } from "path";
 import { freePorts } from "../integration/checkout";
-import { leftovers } from "../../operations/deploy/deploy";
+import { leftovers } from "../docker";
 import { PlainStack } from "./plainStack";
 
 jest.setTimeout(300_000);

@@ -1,6 +1,6 @@
 import { symlinkSync } from "fs";
 import { join } from "path";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { REPLICATION_STATUS } from "../../core/sql/queries";
 import type { StackOutputs } from "../integration/checkout";

@@ -4,8 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { stringify } from "yaml";
-import { docker, sqlIn } from "../../operations/engine/docker";
-import { leftovers } from "../../operations/deploy/deploy";
+import { docker, leftovers, sqlIn } from "../docker";
 import { fileBackend, pulumiBin, pulumiHome } from "../../operations/deploy/workspace";
 import { containerName, lockName, volumeName } from "../../core/model/names";
 import { killWhen } from "../faults/processes";

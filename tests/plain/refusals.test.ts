@@ -1,6 +1,7 @@
 import { createServer, type Server } from "net";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { acquireLock } from "../../operations/change/lock";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { freePorts, OWN_IMAGE, type Ran } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
 
@@ -149,7 +150,7 @@ describe("plain pulumi refuses", () => {
   });
 
   test("to begin while another change of the stack holds its lock, and says who", async () => {
-    const lock = await acquireLock({ stack: plain.stack }, "failover", { seconds: 10 });
+    const lock = await acquireLock({ stack: plain.stack, engine: currentDockerHost() }, "failover", { seconds: 10 });
     try {
       const seen = await plain.preview();
       expect(seen).toMatch(/failover \(process \d+ on .*\) is at work on this stack/);

@@ -1,7 +1,7 @@
 import execa from "execa";
 import { symlinkSync } from "fs";
 import { join } from "path";
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { ROOT } from "../../operations/deploy/workspace";
 import { copyTree, OWN_IMAGE } from "../integration/checkout";
 import { PlainStack } from "./plainStack";

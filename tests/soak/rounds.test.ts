@@ -1,4 +1,4 @@
-import { docker } from "../../operations/engine/docker";
+import { docker } from "../docker";
 import { Cluster, Writer } from "../faults/cluster";
 
 /** How many rounds of each kind; SOAK_ROUNDS overrides it. */

@@ -1,32 +1,42 @@
 import { clusterOf, nodeEnvironment, sourceConninfo } from "../../core/model/cluster";
-import { parseConfig, type StackConfig } from "../../core/config";
+import { parseConfig } from "../../core/config";
+import { type Place, placed, type PlacedConfig } from "../../core/model/place";
 import { hbaMethod, parseConf, parseConninfo, parseHba } from "./grammars";
 
-const config = (): StackConfig =>
-  parseConfig("prod", {
-    nodes: [
-      { name: "pg1", port: 6001 },
-      { name: "db-c", port: 6002 },
-    ],
-    image: "postgres:17",
-    parameters: { work_mem: "8MB" },
-    allowedSubnets: ["10.0.0.0/8"],
-    synchronous: { mode: "first", count: 1 },
-    protectData: true,
-    maxSlotWalKeepSize: "2GB",
-    automaticRejoin: false,
-  });
+const config = (): PlacedConfig =>
+  placed(
+    parseConfig("prod", {
+      nodes: [
+        { name: "pg1", port: 6001 },
+        { name: "db-c", port: 6002 },
+      ],
+      image: "postgres:17",
+      parameters: { work_mem: "8MB" },
+      allowedSubnets: ["10.0.0.0/8"],
+      synchronous: { mode: "first", count: 1 },
+      protectData: true,
+      maxSlotWalKeepSize: "2GB",
+      automaticRejoin: false,
+    }),
+    "unix:///x",
+  );
+
+const placeOf = (node: string, port: number): Place => ({
+  engine: "unix:///x",
+  inside: { host: node, port: 5432 },
+  published: { host: "127.0.0.1", port },
+});
 
 describe("what the nodes of a stack share", () => {
   test("is all that the config says of it; among themselves they use their names and PostgreSQL's own port", () => {
-    expect(clusterOf(config(), "unix:///x")).toEqual({
+    expect(clusterOf(config())).toEqual({
       stack: "prod",
       image: "postgres:17",
       members: [
-        { name: "db-c", host: "db-c", port: 5432, container: "postgres-replica-prod-db-c" },
-        { name: "pg1", host: "pg1", port: 5432, container: "postgres-replica-prod-pg1" },
+        { name: "db-c", container: "postgres-replica-prod-db-c", place: placeOf("db-c", 6002) },
+        { name: "pg1", container: "postgres-replica-prod-pg1", place: placeOf("pg1", 6001) },
       ],
-      dockerHost: "unix:///x",
+      home: "unix:///x",
       settings: {
         parameters: { work_mem: "8MB" },
         allowedSubnets: ["10.0.0.0/8"],
@@ -39,28 +49,12 @@ describe("what the nodes of a stack share", () => {
   });
 
   test("has no synchronous replication where the config has none", () => {
-    expect(clusterOf(parseConfig("dev", {}), "unix:///x").settings).not.toHaveProperty("synchronous");
-  });
-
-  test("is on the Docker host that the config names, else on the one that the docker command line would use", () => {
-    const remote = parseConfig("dev", { nodes: [{ name: "pg1", port: 1, dockerHost: "ssh://user@db1" }] });
-    const before = process.env["DOCKER_HOST"];
-    process.env["DOCKER_HOST"] = "tcp://127.0.0.1:1";
-    try {
-      expect(clusterOf(remote).dockerHost).toBe("ssh://user@db1");
-      expect(clusterOf(config()).dockerHost).toBe("tcp://127.0.0.1:1");
-    } finally {
-      if (before === undefined) {
-        delete process.env["DOCKER_HOST"];
-      } else {
-        process.env["DOCKER_HOST"] = before;
-      }
-    }
+    expect(clusterOf(placed(parseConfig("dev", {}), "unix:///x")).settings).not.toHaveProperty("synchronous");
   });
 });
 
 describe("what a node is told", () => {
-  const environment = (): ReturnType<typeof nodeEnvironment> => nodeEnvironment(clusterOf(config(), "unix:///x"), "db-c");
+  const environment = (): ReturnType<typeof nodeEnvironment> => nodeEnvironment(clusterOf(config()), "db-c");
 
   test("is its own name and slot, the settings and the other nodes", () => {
     const conf = parseConf(environment().PGNODE_CONF);
@@ -83,7 +77,7 @@ describe("what a node is told", () => {
   });
 
   test("that is new is where to clone from: whoever can write, with the password from a file, and not for ever", () => {
-    expect(parseConninfo(sourceConninfo(clusterOf(config(), "unix:///x")))).toEqual({
+    expect(parseConninfo(sourceConninfo(clusterOf(config())))).toEqual({
       host: "db-c,pg1",
       port: "5432,5432",
       user: "replica_user",

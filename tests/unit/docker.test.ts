@@ -11,7 +11,11 @@ describe("a docker that is waited for", () => {
 
   function run(script: string, options: { silence?: number; timeout?: number }): ReturnType<typeof docker> {
     writeFileSync(join(folder, "docker"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-    return docker(["run"], { ...options, env: { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` } });
+    return docker(["run"], {
+      ...options,
+      host: "unix:///nowhere.sock",
+      env: { PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` },
+    });
   }
 
   test("may work as long as it likes while it prints something, on either side", async () => {

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { passfile } from "../../core/grammar/conninfo";
-import { type Cluster, clusterOf } from "../../core/model/cluster";
-import { parseConfig, type StackConfig } from "../../core/config";
+import { type Cluster, clusterOf, nodeEnvironment } from "../../core/model/cluster";
+import { placed, type PlacedConfig } from "../../core/model/place";
+import { parseConfig } from "../../core/config";
 import {
   type Drift,
   DRIFT_FILES,
@@ -15,23 +16,26 @@ import {
   readDriftFacts,
 } from "../../core/judgement/drift";
 import { REPLICATION_ROLE } from "../../core/model/names";
-import { hbaConf, nodeConf } from "../../core/model/settings";
+import { hbaConf } from "../../core/model/settings";
 import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, slot, standby } from "./observations";
 
 const SALT = "0123456789abcdef";
 const PASSFILE = passfile(REPLICATION_ROLE, "secret");
-let config: StackConfig;
+let config: PlacedConfig;
 let cluster: Cluster;
 let expected: Record<string, ExpectedFiles>;
 let two: Observation;
 let three: Observation;
 beforeAll(() => {
-  config = parseConfig("dev", {
-    nodes: [1, 2, 3].map((n) => ({ name: `pg-${n}`, port: 5430 + n })),
-    parameters: { work_mem: "8MB", "auto_explain.log_min_duration": "1s" },
-    sampleDatabase: true,
-  });
+  config = placed(
+    parseConfig("dev", {
+      nodes: [1, 2, 3].map((n) => ({ name: `pg-${n}`, port: 5430 + n })),
+      parameters: { work_mem: "8MB", "auto_explain.log_min_duration": "1s" },
+      sampleDatabase: true,
+    }),
+    "unix:///x",
+  );
   cluster = clusterOf(config);
   expected = Object.fromEntries(config.nodes.map(({ name }) => [name, expectedFiles(cluster, name, PASSFILE)]));
   two = seen(standby("pg-2"));
@@ -165,7 +169,7 @@ describe("a node's configuration", () => {
   });
 
   test("every setting of node.conf but pgnode's own is the stack's", () => {
-    const text = nodeConf({ ...cluster.settings, node: "pg-1", members: cluster.members });
+    const text = nodeEnvironment(cluster, "pg-1").PGNODE_CONF;
     const names = [...text.matchAll(/^(\S+) = /gm)].map((match) => match[1]);
     expect(names.length).toBeGreaterThan(15);
     expect(ownedSettings(text)).toEqual(names.filter((name) => name !== "pgnode.members" && name !== "pgnode.rejoin"));

@@ -536,7 +536,9 @@ describe("failover", () => {
     configured({ nodes: NODES.map((node) => ({ ...node, dockerHost: "ssh://ops@db" })) });
     seen(...PRIMARY_GONE);
     expect(await run()).toBe(0);
-    expect(acquireLock.mock.calls).toEqual([[{ stack: "dev", host: "ssh://ops@db" }, "failover", expect.objectContaining({ seconds: 0 })]]);
+    expect(acquireLock.mock.calls).toEqual([
+      [{ stack: "dev", engine: "ssh://ops@db" }, "failover", expect.objectContaining({ seconds: 0 })],
+    ]);
     expect(mockReleased).toBe(1);
   });
 

@@ -1,6 +1,8 @@
 import * as docker from "../../operations/engine/docker";
 import { UserError } from "../../operations/errors";
+import { Engine } from "../../operations/engine/engine";
 import { NodeControl } from "../../operations/engine/nodeControl";
+import { placed, type PlacedConfig } from "../../core/model/place";
 import * as observing from "../../operations/engine/observe";
 import { planOf } from "../../components/plan";
 import { parseConfig, type StackConfig } from "../../core/config";
@@ -27,8 +29,8 @@ const dockerSays = (answers: Record<string, ReturnType<typeof answer>>): void =>
 beforeEach(() => jest.resetAllMocks());
 afterEach(() => jest.restoreAllMocks());
 
-const config = parseConfig("dev", { nodes: [1, 2, 3].map((n) => ({ name: `pg${n}`, port: 5430 + n })) });
-const without = (...names: string[]): StackConfig => ({ ...config, nodes: config.nodes.filter((node) => !names.includes(node.name)) });
+const config = placed(parseConfig("dev", { nodes: [1, 2, 3].map((n) => ({ name: `pg${n}`, port: 5430 + n })) }), "tcp://h:1");
+const without = (...names: string[]): PlacedConfig => ({ ...config, nodes: config.nodes.filter((node) => !names.includes(node.name)) });
 
 const CONTAINER = "docker:index/container:Container";
 const NETWORK = "docker:index/network:Network";
@@ -328,7 +330,7 @@ describe("what an interrupted run left behind", () => {
   test("is removed, and a server is stopped in order before", async () => {
     dockerSays({});
     const said: string[] = [];
-    await removeDebris([...left, object("volume", "v9")], "tcp://h:1", (line) => said.push(line));
+    await removeDebris([...left, object("volume", "v9")], new Engine("tcp://h:1"), (line) => said.push(line));
     const calls = runDocker.mock.calls.map(([args]) => args.join(" "));
     expect([...calls].sort()).toEqual(["network rm net9", "rm -f -v helper", "rm -f -v server", "stop -t 60 server"]);
     expect(calls.indexOf("stop -t 60 server")).toBeLessThan(calls.indexOf("rm -f -v server"));
@@ -384,7 +386,7 @@ test("a stack that was renamed is refused: nothing of it would be found under it
 });
 
 describe("the order of building and replacing", () => {
-  const plan = (prior: PriorState, observed: Observation[] | undefined, kept?: string, of = config): unknown => {
+  const plan = (prior: PriorState, observed: Observation[] | undefined, kept?: string, of: StackConfig = config): unknown => {
     const { first, standing, returning, coming } = planOf(of, prior, {
       survey: observed === undefined ? undefined : seen({ observed }),
       kept,
@@ -460,7 +462,7 @@ describe("a survey", () => {
   };
   const look = async (changes: Record<string, ReturnType<typeof answer>> = {}, of = config, prior = nothing): Promise<Survey> => {
     dockerSays({ ...answers, ...changes });
-    const result = await survey(of, "tcp://h:1", everyNode(of, prior));
+    const result = await survey(of, everyNode(of, prior));
     if ("unreachable" in result) {
       throw new Error(result.unreachable);
     }
@@ -504,7 +506,8 @@ describe("a survey", () => {
   test("asks the nodes too that only the state knows: one of them may be the primary", async () => {
     await look({}, without("pg2"), known);
     expect(observe.mock.calls[0]?.[0].nodes.map((n) => n.name)).toEqual(["pg1", "pg3", "pg2"]);
-    expect(observe.mock.calls[0]?.[1]).toEqual({ drift: true, host: "tcp://h:1" });
+    expect(observe.mock.calls[0]?.[0].nodes.map((n) => n.place.engine)).toEqual(Array(3).fill("tcp://h:1"));
+    expect(observe.mock.calls[0]?.[1]).toEqual({ drift: true });
   });
 
   test.each(["info", "ps ", "volume ls", "network ls"])(
@@ -513,7 +516,7 @@ describe("a survey", () => {
       const said = "Cannot connect to the Docker daemon at tcp://h:1. Is the docker daemon running?\nmore";
       observe.mockRejectedValue(new UserError("no answer", 2));
       dockerSays({ ...answers, [verb]: answer("", 1, said) });
-      const { unreachable } = (await survey(config, "tcp://h:1", config.nodes)) as { unreachable: string };
+      const { unreachable } = (await survey(config, config.nodes)) as { unreachable: string };
       expect(unreachable).toBe(
         "the Docker engine at tcp://h:1 does not answer: Cannot connect to the Docker daemon at tcp://h:1. Is the docker daemon running. Start it, or choose another with DOCKER_HOST or docker context use NAME",
       );
@@ -522,7 +525,7 @@ describe("a survey", () => {
 
   test("is none when the engine says nothing of itself, as docker info does with exit code 0 without a daemon", async () => {
     dockerSays({ ...answers, info: answer("\n", 0, "errors pretty printing info") });
-    expect(await survey(config, "tcp://h:1", config.nodes)).toEqual({
+    expect(await survey(config, config.nodes)).toEqual({
       unreachable:
         "the Docker engine at tcp://h:1 does not answer: errors pretty printing info. Start it, or choose another with DOCKER_HOST or docker context use NAME",
     });

@@ -3,6 +3,7 @@ import * as docker from "../../operations/engine/docker";
 import { UserError } from "../../operations/errors";
 import * as lock from "../../operations/change/lock";
 import { parseConfig } from "../../core/config";
+import { homeOf, type PlacedConfig } from "../../core/model/place";
 import * as keeping from "../../operations/guard/kept";
 import { look } from "../../operations/guard/look";
 import { type PriorState, readPrior } from "../../operations/guard/prior";
@@ -126,7 +127,7 @@ describe("up", () => {
     survey.mockResolvedValue(LEFT);
     acquire.mockImplementation(() => Promise.resolve(expect(runDocker).not.toHaveBeenCalled()).then(() => ({}) as Lock));
     await up();
-    expect(acquire.mock.calls[0]?.slice(0, 2)).toEqual([{ stack: "dev", host: HOST }, "pulumi up"]);
+    expect(acquire.mock.calls[0]?.slice(0, 2)).toEqual([{ stack: "dev", engine: HOST }, "pulumi up"]);
     expect(runDocker.mock.calls.map(([args]) => args.join(" "))).toEqual(["stop -t 60 c2", "rm -f -v c2"]);
   });
 
@@ -229,7 +230,7 @@ describe("the Docker host", () => {
     engines("A", "A");
     const remote = parseConfig("dev", { nodes: [{ name: "pg1", port: 5432, dockerHost: "ssh://db" }] });
     expect((await preview(recorded, remote)).dockerHost).toBe("ssh://db");
-    expect(survey.mock.calls[0]?.[1]).toBe("ssh://db");
+    expect(homeOf(survey.mock.calls[0]?.[0] as PlacedConfig)).toBe("ssh://db");
   });
 
   test.each<[string, string, string | undefined, string]>([
@@ -240,7 +241,7 @@ describe("the Docker host", () => {
   ])("is %s", async (_what, here, there, host) => {
     engines(here, there);
     expect((await preview(recorded)).dockerHost).toBe(host);
-    expect(survey.mock.calls.at(-1)?.[1]).toBe(host);
+    expect(homeOf(survey.mock.calls.at(-1)?.[0] as PlacedConfig)).toBe(host);
   });
 });
 

@@ -3,6 +3,7 @@ import { UserError } from "../../operations/errors";
 import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { DEFAULTS, parseConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
+import { placed } from "../../core/model/place";
 import { SessionError } from "../../operations/engine/session";
 import { answering, END, facts } from "./sessions";
 
@@ -13,7 +14,7 @@ jest.mock("../../operations/engine/session", () => ({
 }));
 const runDocker = jest.mocked(docker.docker);
 
-const config = parseConfig("dev", {});
+const config = placed(parseConfig("dev", {}), "unix:///x");
 const control = (): NodeControl => new NodeControl(config, nodeOf(config, "pg2"));
 const CONTAINER = "postgres-replica-dev-pg2";
 const answer = (stdout: string, exitCode = 0, stderr = ""): Awaited<ReturnType<typeof docker.docker>> => ({ exitCode, stdout, stderr });

@@ -1,18 +1,18 @@
-import * as docker from "../../operations/engine/docker";
+import { Engine } from "../../operations/engine/engine";
 import { UserError } from "../../operations/errors";
 import { observe } from "../../operations/engine/observe";
-import { parseConfig } from "../../core/config";
+import { type NodeConfig, parseConfig } from "../../core/config";
+import { placed, placedNode } from "../../core/model/place";
 
 jest.mock("execa");
 import execa from "execa";
 const run = jest.mocked(execa) as unknown as jest.Mock<Promise<object>, [string, string[]]>;
 
-const config = parseConfig("dev", {
-  nodes: [
-    { name: "pg1", port: 5432 },
-    { name: "pg2", port: 5433 },
-  ],
-});
+const nodes = [
+  { name: "pg1", port: 5432 },
+  { name: "pg2", port: 5433 },
+];
+const config = placed(parseConfig("dev", { nodes }), "unix:///x");
 const PG1 = "postgres-replica-dev-pg1";
 const PG2 = "postgres-replica-dev-pg2";
 
@@ -47,7 +47,7 @@ describe("what Docker says of the containers", () => {
     await expect(observe(config)).rejects.toThrow(
       new UserError(`the Docker engine does not answer: ${stderr.split(/\?|\n/)[0]}. Start it with: npm run setup`),
     );
-    await expect(docker.containerStates([PG1], {})).rejects.toMatchObject({ exitCode: 2 });
+    await expect(new Engine("unix:///x").states([PG1])).rejects.toMatchObject({ exitCode: 2 });
   });
 });
 
@@ -102,8 +102,7 @@ describe("of a node that stops again and again its log is asked", () => {
       return Promise.resolve({ exitCode: verb === "exec" ? 1 : 0, stdout: out, stderr: "" });
     });
   }
-  const reasons = async (drift: boolean): Promise<string[]> =>
-    (await observe(config, { drift, host: "tcp://x" })).map(({ reason }) => reason);
+  const reasons = async (drift: boolean): Promise<string[]> => (await observe(config, { drift })).map(({ reason }) => reason);
   const why = 'configuration file "/x" contains errors';
 
   test("where it is asked what a person may have changed, and nowhere else", async () => {
@@ -122,12 +121,18 @@ describe("of a node that stops again and again its log is asked", () => {
   });
 });
 
-test("a Docker host that the caller names is asked instead of the config's", async () => {
+test("every node is asked at its own place, and every engine once for what it runs", async () => {
   inspectPrints(0, "");
   run.mockClear();
-  await observe(config, { host: "tcp://elsewhere:2375" });
-  const hosts = (run.mock.calls as unknown as [string, string[], { env: { DOCKER_HOST: string } }][]).map(
-    ([, , { env }]) => env.DOCKER_HOST,
+  const [one, two] = [placedNode(config.nodes[0] as NodeConfig, "tcp://one:1"), placedNode(config.nodes[1] as NodeConfig, "tcp://two:2")];
+  await observe({ ...config, nodes: [one, two] });
+  const asked = (run.mock.calls as unknown as [string, string[], { env: { DOCKER_HOST: string } }][]).map(
+    ([, args, { env }]) => `${env.DOCKER_HOST} ${args[0]} ${args.find((arg) => arg.includes("-dev-"))}`,
   );
-  expect(hosts).toEqual(Array(3).fill("tcp://elsewhere:2375"));
+  expect(asked.sort()).toEqual([
+    `tcp://one:1 exec ${PG1}`,
+    `tcp://one:1 inspect ${PG1}`,
+    `tcp://two:2 exec ${PG2}`,
+    `tcp://two:2 inspect ${PG2}`,
+  ]);
 });

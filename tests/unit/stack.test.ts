@@ -3,6 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { Database, Node, Primary, ReplicationSlot, StreamingSecondary, sourceOf } from "../../components";
 import { password, readSettings } from "../../components/stack";
 import type { Cluster } from "../../components";
+import type { Place } from "../../core/model/place";
 import { UserError } from "../../operations/errors";
 import { SECRET_KEYS } from "../../core/config";
 import type * as Programs from "./program";
@@ -92,8 +93,16 @@ describe("the settings of a stack", () => {
     await startMocks({});
     const { cluster } = await readSettings();
     expect(cluster.members).toEqual([
-      { name: "pg1", host: "pg1", port: 5432, container: "postgres-replica-dev-pg1" },
-      { name: "pg2", host: "pg2", port: 5432, container: "postgres-replica-dev-pg2" },
+      {
+        name: "pg1",
+        container: "postgres-replica-dev-pg1",
+        place: expect.objectContaining({ inside: { host: "pg1", port: 5432 } }) as Place,
+      },
+      {
+        name: "pg2",
+        container: "postgres-replica-dev-pg2",
+        place: expect.objectContaining({ inside: { host: "pg2", port: 5432 } }) as Place,
+      },
     ]);
     expect(cluster.protectData).toBe(false);
   });
@@ -136,16 +145,21 @@ describe("the look", () => {
 
   test("decides the Docker host, whatever context the environment names", async () => {
     await startMocks({ look: { dockerHost: "tcp://db:2375" } });
-    expect((await readSettings()).cluster.dockerHost).toBe("tcp://db:2375");
+    expect((await readSettings()).cluster.home).toBe("tcp://db:2375");
   });
 });
 
 describe("components by themselves", () => {
+  const place: Place = {
+    engine: "unix:///test/docker.sock",
+    inside: { host: "a", port: 5432 },
+    published: { host: "127.0.0.1", port: 7000 },
+  };
   const cluster: Cluster = {
     stack: "dev",
     image: "postgres:17",
-    members: [{ name: "a", host: "a", port: 5432, container: "box-a" }],
-    dockerHost: "unix:///test/docker.sock",
+    members: [{ name: "a", container: "box-a", place }],
+    home: place.engine,
     settings: { parameters: {}, allowedSubnets: ["samenet"], maxSlotWalKeepSize: "1GB", automaticRejoin: true },
   };
 
@@ -161,7 +175,7 @@ describe("components by themselves", () => {
       expect(await valueOf(node.container)).toBe("box-a");
       expect(node.node).toBeInstanceOf(Node);
     }
-    expect(source.containers).toEqual(["box-a"]);
+    expect(source.containers.map(({ container }) => container)).toEqual(["box-a"]);
   });
 
   test("components keep their passwords secret even when they are handed plain text", async () => {
@@ -189,7 +203,7 @@ describe("components by themselves", () => {
   });
 
   test("a ReplicationSlot works with any source, one outside the stack as well", async () => {
-    const source = { conninfo: "host=elsewhere", containers: ["elsewhere"], ready: [] };
+    const source = { conninfo: "host=elsewhere", containers: [{ container: "elsewhere", place }], ready: [] };
     const slot = new ReplicationSlot("a-slot", { cluster, source, node: "node-a" });
     expect(await valueOf(slot.slotName)).toBe("node_a");
     expect(await valueOf(slot.ready)).toBe(true);

@@ -1,6 +1,7 @@
 import * as docker from "../../operations/engine/docker";
 import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { until } from "../../operations/engine/poll";
+import { placed } from "../../core/model/place";
 import { parseConfig } from "../../core/config";
 import { answering, facts, type FakeSession } from "./sessions";
 
@@ -12,7 +13,7 @@ jest.mock("../../operations/engine/session", () => ({
 const runDocker = jest.mocked(docker.docker);
 
 describe("the marks of a stopped node", () => {
-  const config = parseConfig("dev", {});
+  const config = placed(parseConfig("dev", {}), "unix:///x");
   let opened: FakeSession[];
   /** A node whose volume has these marks. */
   function volumeWith(...marks: string[]): NodeControl {

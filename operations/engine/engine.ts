@@ -1,0 +1,67 @@
+import { docker, isGone, noAnswer, type Ran, type RunOptions } from "./docker";
+
+/** How long a question may take that Docker answers out of its own memory, in milliseconds. */
+const ASK = 10_000;
+
+/** One Docker engine, and all that is said to it. Nothing here throws because of what a program says: look at `exitCode`. */
+export class Engine {
+  /** @param host A DOCKER_HOST value; see {@link Place} in core/model/place.ts. */
+  public constructor(public readonly host: string) {}
+
+  /** Runs the docker command line. */
+  public run(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
+    return docker(args, { ...options, host: this.host });
+  }
+
+  /** The same for work that may take any time: it ends when nothing was printed for `silence` milliseconds. */
+  public stream(args: readonly string[], options: Omit<RunOptions, "timeout"> & { silence: number }): Promise<Ran> {
+    return this.run(args, options);
+  }
+
+  /** Runs a program in a container that runs, as postgres. */
+  public exec(container: string, command: readonly string[], options: RunOptions & { variables?: readonly string[] } = {}): Promise<Ran> {
+    const { variables = [], ...rest } = options;
+    const input = rest.input === undefined ? [] : ["-i"];
+    const env = variables.flatMap((variable) => ["-e", variable]);
+    return this.run(["exec", ...input, "-u", "postgres", ...env, container, ...command], { timeout: ASK, ...rest });
+  }
+
+  /** What Docker says of containers, one line each. */
+  public inspect(format: string, containers: readonly string[], options: RunOptions = {}): Promise<Ran> {
+    return this.run(["inspect", "--type", "container", "--format", format, ...containers], { timeout: ASK, ...options });
+  }
+
+  /** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
+  public sql(container: string, sql: string, options: { database?: string; timeout?: number } = {}): Promise<Ran> {
+    const { database = "postgres", timeout = ASK } = options;
+    // A server that is frozen lets nobody in, and Docker does not end what it has started in a container: psql has to
+    // give up by itself, or every look would leave one behind.
+    const variables = [`PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`];
+    const psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"];
+    return this.exec(container, psql, { input: sql, timeout, variables });
+  }
+
+  /**
+   * The last lines that a container has logged, oldest first.
+   *
+   * @param earlier Also those from before it was last started. @default false
+   */
+  public async logs(container: string, count: number, earlier = false): Promise<string[]> {
+    const since = earlier ? [] : ["--since", (await this.inspect("{{.State.StartedAt}}", [container])).stdout.trim()];
+    const log = await this.run(["logs", ...since, "--tail", String(count), container], { timeout: ASK });
+    return `${log.stdout}\n${log.stderr}`.split("\n").filter((line) => line.trim() !== "");
+  }
+
+  /**
+   * Docker's words for the states of containers, by name. One that is not there has none.
+   * @throws UserError, exit code 2, when the engine does not answer.
+   */
+  public async states(containers: readonly string[]): Promise<Map<string, string>> {
+    const asked = await this.inspect("{{.Name}} {{.State.Status}}", containers);
+    if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
+      throw noAnswer(asked.stderr);
+    }
+    const lines = asked.stdout.split("\n").filter(Boolean);
+    return new Map(lines.map((line) => line.replace(/^\//, "").split(" ") as [string, string]));
+  }
+}
