@@ -7,6 +7,7 @@ import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
 import { type BirthArgs, birthInput, containersOf, local, memberOf } from "./localCommand";
+import { service } from "./service";
 import type { NodeArgs } from "./types";
 
 /** How long PostgreSQL may take for a fast shutdown before Docker kills it, in seconds. */
@@ -83,49 +84,34 @@ export class Node extends pulumi.ComponentResource {
     );
   }
 
-  /**
-   * The container is there as long as the stack is; whether it runs is not Pulumi's business (`mustRun: false`), or a
-   * fenced node would be started by the next `up`.
-   */
   private postgresContainer(name: string, args: NodeArgs, begun: command.local.Command): docker.Container {
     const { cluster, node } = args;
-    return new docker.Container(
+    return service(
       `${name}-container`,
       {
-        name: memberOf(cluster, node).container,
+        container: memberOf(cluster, node).container,
         image: cluster.image,
         hostname: node,
-        entrypoints: [PGNODE_PATH],
+        network: args.network,
+        entrypoint: [PGNODE_PATH],
         command: ["run"],
         // Root only until the script has given the volume's folder to postgres and become postgres.
         user: "0:0",
-        envs: [`PGNODE_NAME=${node}`, `PGNODE_STACK=${cluster.stack}`],
-        uploads: [{ file: PGNODE_PATH, content: PGNODE_SCRIPT, executable: true, permissions: "0755" }],
-        mounts: [{ type: "volume", source: this.volume.name, target: NODE_ROOT }],
-        networksAdvanced: [{ name: args.network, aliases: [node] }],
-        ports: [{ internal: CONTAINER_PORT, external: args.port, ip: args.address ?? "127.0.0.1" }],
-        labels: this.labels(args),
-        restart: "unless-stopped",
-        mustRun: false,
+        environment: { PGNODE_NAME: node, PGNODE_STACK: cluster.stack },
+        files: { [PGNODE_PATH]: { content: PGNODE_SCRIPT, executable: true } },
+        volumes: { [NODE_ROOT]: this.volume.name },
+        ports: [{ internal: CONTAINER_PORT, external: args.port, address: args.address ?? "127.0.0.1" }],
+        labels: labelsOf(cluster.stack, node, cluster.identity),
         // A fast shutdown; the image's default may be SIGTERM, which waits for every client.
-        stopSignal: "SIGINT",
-        stopTimeout: STOP_SECONDS,
-        destroyGraceSeconds: STOP_SECONDS,
-        // Shared memory for parallel queries, in MB; Docker's default of 64 is too little.
-        shmSize: 256,
-        // The official image declares a volume of its own.
-        removeVolumes: true,
-        healthcheck: { tests: ["CMD", PGNODE_PATH, "healthy"], interval: "5s", timeout: "5s", startPeriod: "30s", retries: 3 },
+        stop: { signal: "SIGINT", seconds: STOP_SECONDS },
+        // For parallel queries, for which Docker's default is too little.
+        sharedMemory: 256,
+        health: { command: [PGNODE_PATH, "healthy"], everySeconds: 5, timeoutSeconds: 5, graceSeconds: 30, retries: 3 },
       },
       {
         ...childOf(this, args),
         dependsOn: [begun, ...(args.dependsOn ?? []), ...(args.after ?? [])],
         aliases: formerly(name),
-        // Addresses change with every restart, and which networks there are is said above.
-        ignoreChanges: ["networkDatas"],
-        replaceOnChanges: ["healthcheck"],
-        hideDiffs: ["uploads"],
-        deleteBeforeReplace: true,
       },
     );
   }

@@ -2,7 +2,8 @@ import { conninfo, type Endpoint, hostLists } from "../grammar/conninfo";
 import { imageName } from "./image";
 import { containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
 import { homeOf, type Place, type PlacedConfig } from "./place";
-import { hbaConf, nodeConf, type NodeSettings } from "./settings";
+import { hbaConf } from "../settings/access";
+import { nodeConf, type NodeSettings } from "../settings/nodeConf";
 
 /** What a stack's nodes share, and what each is told of it: the same for the program and for the commands. */
 

@@ -52,6 +52,8 @@ fill() {
 attach() {
     for c in $NODE_CONTAINERS; do
         [ "$(state_of "$c")" = running ] || continue
+        # The template is for Docker.
+        # shellcheck disable=SC2016
         case " $(on "$c" inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' "$c") " in
         *" $NODE_NETWORK "*) ;;
         *)

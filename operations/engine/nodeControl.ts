@@ -169,7 +169,7 @@ export class NodeControl {
         node: this.node.name,
         volume,
         image: own ?? imageName(this.config.image),
-        host: this.engine.host,
+        engine: this.engine,
       });
       const before = this.volume.marks().filter((mark) => !this.ownMarks.has(mark));
       before.forEach((mark) => this.earlierMarks.add(mark));

@@ -3,6 +3,7 @@ import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
 import { type Evidence, marksIn, parseEvidence, type Question, walEnd } from "../../core/judgement/walEnd";
 import { firstLine } from "../errors";
+import type { Engine } from "./engine";
 import { DockerSession, SessionError } from "./session";
 
 /** How long the look into a volume may print nothing. What it runs gives up itself before that. */
@@ -23,7 +24,7 @@ export class NodeVolume {
    *
    * @throws SessionError when it does not run
    */
-  public static async open(of: { node: string; volume: string; image: string; host: string }): Promise<NodeVolume> {
+  public static async open(of: { node: string; volume: string; image: string; engine: Engine }): Promise<NodeVolume> {
     const length = Buffer.byteLength(PGNODE_SCRIPT);
     const session = new DockerSession({
       args: [
@@ -32,7 +33,7 @@ export class NodeVolume {
         // What follows the program is what is asked.
         ...["-c", `head -c ${length} >/tmp/pgnode && exec sh /tmp/pgnode look`],
       ],
-      host: of.host,
+      host: of.engine.host,
       env: { PGNODE_NAME: of.node },
       input: PGNODE_SCRIPT,
       silence: SILENCE_SECONDS * 1000,

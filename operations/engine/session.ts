@@ -25,6 +25,7 @@ export class DockerSession {
   public constructor(
     private readonly args: {
       args: readonly string[];
+      /** The engine, a DOCKER_HOST value. */
       host: string;
       env?: Record<string, string>;
       input: string;

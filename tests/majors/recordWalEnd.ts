@@ -1,19 +1,18 @@
 import { randomBytes } from "crypto";
 import { mkdirSync, writeFileSync } from "fs";
 import { join } from "path";
-import { docker as run } from "../../operations/engine/docker";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
+import { Engine } from "../../operations/engine/engine";
 import { NodeVolume } from "../../operations/engine/nodeVolume";
 import { DockerSession } from "../../operations/engine/session";
 import { imageOfMajor, MAJORS } from "./images";
+
+const ENGINE = new Engine(currentDockerHost());
 
 /**
  * Records what the programs of every major say of stopped servers, for tests/unit/walEnd.test.ts: `npx tsx tests/majors/recordWalEnd.ts`.
  * Each record is a text: "= " and what is right, "> " and what was asked, then the answer.
  */
-const host = currentDockerHost();
-const docker = (args: readonly string[], options: { timeout?: number; input?: string } = {}): ReturnType<typeof run> =>
-  run(args, { ...options, host });
 const FOLDER = join(__dirname, "..", "unit", "walEnd");
 
 /** The servers in $D, and what is left of each on the disk. Each line that this prints is a name and where its WAL ends. */
@@ -83,7 +82,7 @@ copy promoted
 
 async function must(...args: string[]): Promise<string> {
   const input = args.at(-1) ?? "";
-  const { exitCode, stdout, stderr } = await docker(args.slice(0, -1), { timeout: 120_000, input });
+  const { exitCode, stdout, stderr } = await ENGINE.run(args.slice(0, -1), { timeout: 120_000, input });
   if (exitCode !== 0) {
     throw new Error(`docker ${args.slice(0, -1).join(" ")}: ${stderr}`);
   }
@@ -123,7 +122,7 @@ async function record(major: number): Promise<void> {
         talk.push(`> ${line ?? "the facts"}`, answer);
         return answer;
       };
-      const opened = await NodeVolume.open({ node: "pg1", volume, image, host });
+      const opened = await NodeVolume.open({ node: "pg1", volume, image, engine: ENGINE });
       const found = await opened.walEnd();
       opened.close();
       DockerSession.prototype.ask = real;
@@ -133,8 +132,8 @@ async function record(major: number): Promise<void> {
       await must("volume", "rm", "-f", volume, "").catch(() => undefined);
     }
   } finally {
-    await docker(["rm", "-f", name]);
-    await docker(["volume", "rm", "-f", name]);
+    await ENGINE.run(["rm", "-f", name]);
+    await ENGINE.run(["volume", "rm", "-f", name]);
   }
 }
 

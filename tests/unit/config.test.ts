@@ -13,7 +13,7 @@ import {
   SECRET_KEYS,
   type StackConfig,
 } from "../../core/config";
-import { RESERVED_PARAMETERS } from "../../core/model/settings";
+import { RESERVED_PARAMETERS } from "../../core/settings/parameters";
 
 type Raw = Record<string, unknown>;
 

@@ -16,7 +16,7 @@ import {
   readDriftFacts,
 } from "../../core/judgement/drift";
 import { REPLICATION_ROLE } from "../../core/model/names";
-import { hbaConf } from "../../core/model/settings";
+import { hbaConf } from "../../core/settings/access";
 import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, slot, standby } from "./observations";
 

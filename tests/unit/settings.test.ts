@@ -1,12 +1,8 @@
 import { CONFIG_KEYS } from "../../core/config";
-import {
-  defaultParameters,
-  hbaConf,
-  nodeConf,
-  type NodeSettings,
-  RESERVED_PARAMETERS,
-  synchronousStandbyNames,
-} from "../../core/model/settings";
+import { hbaConf } from "../../core/settings/access";
+import { nodeConf, type NodeSettings } from "../../core/settings/nodeConf";
+import { RESERVED_PARAMETERS } from "../../core/settings/parameters";
+import { defaultParameters, synchronousStandbyNames } from "../../core/settings/replication";
 import { hbaMethod, type HbaRule, parseConf, parseConninfo, parseHba } from "./grammars";
 
 const members = ["pg1", "pg2", "db-c"].map((name) => ({ name, host: name, port: 5432 }));

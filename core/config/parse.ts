@@ -1,0 +1,145 @@
+import { byName, SAMPLE_DATABASE } from "../model/names";
+import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS } from "../settings/parameters";
+import { SYNCHRONOUS_COMMITS } from "../settings/replication";
+import { fail, pathText, valueAt } from "./errors";
+import { CONFIG_KEYS, schema } from "./schema";
+import type { NodeConfig, StackConfig, SynchronousConfig } from "./types";
+
+/** The key that the user most likely meant: the one that shares the most letters. */
+function nearest(key: string): string {
+  const pairs = (text: string): Set<string> => {
+    const lower = text.toLowerCase();
+    return new Set(Array.from({ length: Math.max(lower.length - 1, 1) }, (_, i) => lower.slice(i, i + 2)));
+  };
+  const own = pairs(key);
+  const score = (other: string): number => {
+    const theirs = pairs(other);
+    return (2 * [...own].filter((pair) => theirs.has(pair)).length) / (own.size + theirs.size);
+  };
+  return [...CONFIG_KEYS].sort((a, b) => score(b) - score(a))[0] ?? "nodes";
+}
+
+function refuseDuplicates(nodes: readonly NodeConfig[]): void {
+  const seen = new Map<string, string>();
+  nodes.forEach((n, i) => {
+    const host = n.dockerHost ?? "";
+    for (const [key, id, what] of [
+      [`nodes[${i}].name`, `name ${n.name}`, n.name],
+      [`nodes[${i}].port`, `port ${host} ${n.address} ${n.port}`, n.port],
+    ] as const) {
+      const first = seen.get(id);
+      if (first !== undefined) {
+        fail(key, what, `a value that no other node has (${first} has it too)`);
+      }
+      seen.set(id, key);
+    }
+  });
+}
+
+/**
+ * Checks a stack's configuration.
+ *
+ * @param stack The stack's name.
+ * @param raw Keys without the project's namespace; structured values as objects or as JSON text.
+ * @throws ConfigError for the first thing that is wrong: key, value, what is allowed, what to do.
+ */
+export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>>): StackConfig {
+  for (const key of Object.keys(raw)) {
+    if (!CONFIG_KEYS.includes(key)) {
+      fail(
+        key,
+        raw[key] === undefined ? undefined : "set",
+        `one of ${CONFIG_KEYS.join(", ")}`,
+        `Did you mean ${nearest(key)}? Remove it with: pulumi config rm ${key}`,
+      );
+    }
+  }
+  const plain: Record<string, unknown> = {};
+  for (const key of Object.keys(schema.shape)) {
+    if (raw[key] !== undefined) {
+      plain[key] = fromText(key, raw[key]);
+    }
+  }
+  const result = schema.safeParse(plain);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    if (issue === undefined) {
+      throw result.error;
+    }
+    if (issue.code === "unrecognized_keys") {
+      const key = issue.keys[0] ?? "";
+      const path = [...issue.path, key];
+      fail(pathText(path), valueAt(plain, path), `no such key here`, `Remove "${key}" from ${pathText(issue.path)}.`);
+    }
+    fail(pathText(issue.path), valueAt(plain, issue.path), issue.message);
+  }
+  const { tls: _tls, failover: _failover, synchronous, ...config } = result.data;
+  refuseDuplicates(config.nodes);
+  refuseParameters(config.parameters);
+  const hosts = new Set(config.nodes.map((n) => n.dockerHost ?? ""));
+  if (hosts.size > 1) {
+    fail("nodes", [...hosts], "one dockerHost for all nodes: this version does not span several Docker hosts yet");
+  }
+  const sync = parseSynchronous(synchronous, config.nodes.length);
+  const commit = config.parameters["synchronous_commit"];
+  if (sync !== undefined && commit !== undefined && !SYNCHRONOUS_COMMITS.includes(commit.toLowerCase())) {
+    const instead = "The config key synchronous promises more. A session that needs less: SET synchronous_commit.";
+    fail("parameters.synchronous_commit", commit, SYNCHRONOUS_COMMITS.join(", "), instead);
+  }
+  return {
+    stack,
+    ...config,
+    nodes: [...config.nodes].sort((a, b) => byName(a.name, b.name)),
+    first: config.nodes[0]?.name ?? "",
+    ...(sync === undefined ? {} : { synchronous: sync }),
+    database: config.sampleDatabase ? SAMPLE_DATABASE : "app",
+  };
+}
+
+/** Pulumi hands structured values over as JSON text. */
+function fromText(key: string, value: unknown): unknown {
+  if (typeof value !== "string" || !["nodes", "parameters", "allowedSubnets", "synchronous"].includes(key)) {
+    return value;
+  }
+  try {
+    return JSON.parse(value) as unknown;
+  } catch {
+    return fail(
+      key,
+      value,
+      "a list or an object, not text",
+      `Set it in Pulumi.<stack>.yaml, or with: pulumi config set --path '${key}...' VALUE`,
+    );
+  }
+}
+
+function refuseParameters(parameters: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(parameters)) {
+    if (!/^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$/.test(name)) {
+      fail(`parameters.${name}`, value, "a PostgreSQL setting's name in lower case, such as work_mem");
+    }
+    const restricted = Object.hasOwn(RESTRICTED_PARAMETERS, name) ? RESTRICTED_PARAMETERS[name] : undefined;
+    if (restricted !== undefined && !restricted.allowed.includes(value.toLowerCase())) {
+      fail(`parameters.${name}`, value, restricted.allowed.join(", "), restricted.instead);
+    }
+    const instead = RESERVED_PARAMETERS[name];
+    if (instead !== undefined && Object.hasOwn(RESERVED_PARAMETERS, name)) {
+      fail(`parameters.${name}`, value, "any setting that the stack does not decide itself", `Use ${instead}.`);
+    }
+  }
+}
+
+function parseSynchronous(
+  raw: { mode?: "any" | "first" | undefined; count?: number | undefined },
+  nodes: number,
+): SynchronousConfig | undefined {
+  if (raw.mode === undefined && raw.count === undefined) {
+    return undefined;
+  }
+  const count = raw.count ?? 1;
+  if (count > nodes - 1) {
+    const allowed = nodes === 1 ? "none, because there is no standby" : `1 to ${nodes - 1}, the number of standbys`;
+    fail("synchronous.count", count, allowed, "Lower the count or add nodes.");
+  }
+  return { mode: raw.mode ?? "any", count };
+}

@@ -1,0 +1,96 @@
+import { isIPv4, isIPv6 } from "net";
+import { z } from "zod";
+import { isNodeName } from "../model/names";
+import { DEFAULTS } from "./defaults";
+import { SECRET_KEYS } from "./secrets";
+
+function isSubnet(text: string): boolean {
+  if (text === "samenet" || text === "samehost") {
+    return true;
+  }
+  const [address = "", bits, ...rest] = text.split("/");
+  if (rest.length > 0 || bits === undefined || !/^\d{1,3}$/.test(bits)) {
+    return false;
+  }
+  return (isIPv4(address) && Number(bits) <= 32) || (isIPv6(address) && Number(bits) <= 128);
+}
+
+const boolean = z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")], {
+  error: "true or false",
+});
+
+/** A whole number from 1, as YAML or as `pulumi config set` writes it. */
+function wholeNumber(allowed: string, most = Infinity): z.ZodType<number> {
+  return z
+    .union(
+      [
+        z.number().int(),
+        z
+          .string()
+          .regex(/^\d{1,9}$/)
+          .transform(Number),
+      ],
+      { error: allowed },
+    )
+    .refine((number) => number >= 1 && number <= most, { error: allowed });
+}
+
+/** A text of which not every one is right; what is no text at all is told the same. */
+function textThat(isRight: (text: string) => boolean, allowed: string): z.ZodType<string> {
+  return z.string({ error: allowed }).refine(isRight, { error: allowed });
+}
+
+const node = z.strictObject(
+  {
+    name: z.string({ error: "a DNS label such as pg1" }).refine(isNodeName, {
+      error: "a DNS label: a lower-case letter, then letters, digits and hyphens, at most 63",
+    }),
+    port: wholeNumber("a TCP port, 1 to 65535", 65535),
+    dockerHost: textThat(
+      (text) => /^(unix|tcp|ssh|npipe):\/\/./.test(text),
+      "a Docker host such as ssh://user@host or unix:///var/run/docker.sock",
+    ).optional(),
+    address: textThat((text) => isIPv4(text) || isIPv6(text), "an IP address such as 127.0.0.1").default("127.0.0.1"),
+  },
+  { error: "a node with name and port" },
+);
+
+const parameterValue = z
+  .union([z.string(), z.number(), z.boolean()], { error: "a string, number or boolean" })
+  .transform((value) => (typeof value === "boolean" ? (value ? "on" : "off") : String(value)))
+  .refine((value) => !/[\r\n\0]/.test(value), { error: "a value on one line" });
+
+/** Every key, and what it may hold; what concerns more than one key is in parse.ts. */
+export const schema = z.strictObject({
+  nodes: z
+    .array(node, { error: "a list of nodes, each with name and port" })
+    .min(1, "at least one node")
+    .default(() => node.array().parse(DEFAULTS.nodes)),
+  image: textThat((text) => /^[a-z0-9][a-z0-9._/:@-]*$/.test(text), "an image name such as postgres:17").default(DEFAULTS.image),
+  parameters: z.record(z.string(), parameterValue, { error: "an object of PostgreSQL settings" }).default({}),
+  allowedSubnets: z
+    .array(textThat(isSubnet, "a CIDR range such as 192.168.1.0/24, or samenet"), { error: "a list of CIDR ranges" })
+    .default([...DEFAULTS.allowedSubnets]),
+  sampleDatabase: boolean.default(DEFAULTS.sampleDatabase),
+  synchronous: z
+    .strictObject(
+      {
+        mode: z.enum(["any", "first"], { error: "any or first" }).optional(),
+        count: wholeNumber("a whole number from 1").optional(),
+      },
+      { error: "an object such as { mode: any, count: 1 }" },
+    )
+    .default({}),
+  tls: boolean.default(DEFAULTS.tls).refine((on) => !on, { error: "false: this version does not set up TLS yet" }),
+  failover: z.literal("manual", { error: "manual: this version has no automatic failover yet" }).default("manual"),
+  protectData: boolean.default(DEFAULTS.protectData),
+  maxSlotWalKeepSize: z
+    .string({ error: "a size such as 1GB" })
+    .regex(/^(-1|[1-9]\d*(MB|GB|TB))$/, "a size such as 512MB or 1GB, or -1 for no limit")
+    .default(DEFAULTS.maxSlotWalKeepSize),
+  automaticRejoin: boolean.default(DEFAULTS.automaticRejoin),
+  startStopped: boolean.default(DEFAULTS.startStopped),
+});
+
+/** Every key that Pulumi's config may hold. */
+export const CONFIG_KEYS: readonly string[] = [...Object.keys(schema.shape), ...SECRET_KEYS];

@@ -1,0 +1,40 @@
+/** One PostgreSQL server. */
+export interface NodeConfig {
+  /** A DNS label, unique in the stack; it carries no role. */
+  name: string;
+  /** The TCP port on which the node is published on its Docker host. */
+  port: number;
+  /** The Docker host that runs the node (a DOCKER_HOST value). @default the current Docker host */
+  dockerHost?: string;
+  /** The host address on which the port is published and that clients connect to. @default 127.0.0.1 */
+  address: string;
+}
+
+/** How many standbys must confirm a commit. */
+export interface SynchronousConfig {
+  /** `any`: whichever are first to confirm (quorum); `first`: by the nodes' names. */
+  mode: "any" | "first";
+  /** How many of them; at most the number of nodes less one. */
+  count: number;
+}
+
+/** The whole of a stack's configuration but its secrets, checked. */
+export interface StackConfig {
+  stack: string;
+  /** By name: the order in which the config lists them means nothing once the stack is built. */
+  nodes: NodeConfig[];
+  /** The node that the config lists first: a new stack begins with it. */
+  first: string;
+  image: string;
+  parameters: Record<string, string>;
+  allowedSubnets: string[];
+  sampleDatabase: boolean;
+  synchronous?: SynchronousConfig;
+  protectData: boolean;
+  maxSlotWalKeepSize: string;
+  automaticRejoin: boolean;
+  /** Whether `up` starts standbys that are merely stopped. */
+  startStopped: boolean;
+  /** The application database. */
+  database: string;
+}

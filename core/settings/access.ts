@@ -1,0 +1,25 @@
+import { REPLICATION_ROLE } from "../model/names";
+
+/** Who may connect. */
+
+/**
+ * pg_hba.conf: the socket for the node's own administrator, scram for everybody else. The replication role may always come
+ * from the nodes' own network, whatever is allowed: standbys have to stream.
+ */
+export function hbaConf(allowedSubnets: readonly string[]): string {
+  const from = [...new Set(["127.0.0.1/32", "::1/128", ...allowedSubnets])];
+  const fromNodes = [...new Set([...from, "samenet"])];
+  const rule = (type: string, database: string, user: string, address: string, method: string): string =>
+    [type, database, user, address, method].filter((field) => field !== "").join("\t");
+  return [
+    "# Written by postgres-replica; `pulumi up` overwrites it.",
+    rule("local", "all", "postgres", "", "peer"),
+    rule("local", "all", "all", "", "scram-sha-256"),
+    ...fromNodes.map((address) => rule("host", "replication", REPLICATION_ROLE, address, "scram-sha-256")),
+    // pg_rewind reads through database postgres; no other database is the replication role's business.
+    ...fromNodes.map((address) => rule("host", "postgres", REPLICATION_ROLE, address, "scram-sha-256")),
+    ...fromNodes.map((address) => rule("host", "all", REPLICATION_ROLE, address, "reject")),
+    ...from.map((address) => rule("host", "all", "all", address, "scram-sha-256")),
+    "",
+  ].join("\n");
+}

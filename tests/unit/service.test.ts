@@ -1,0 +1,39 @@
+import { service } from "../../components/service";
+import { startMocks, valueOf } from "./program";
+
+test("a container that is no PostgreSQL is ten lines: what is not said is the image's own or Docker's", async () => {
+  const registered = await startMocks({});
+  const router = service(
+    "router",
+    {
+      ...{ container: "postgres-replica-dev-router", image: "haproxy:3", hostname: "router", network: "net" },
+      files: { "/etc/haproxy.cfg": { content: "listen" } },
+      ports: [{ internal: 5000, external: 6000, address: "127.0.0.1" }],
+      labels: { role: "router" },
+      stop: { signal: "SIGUSR1", seconds: 10 },
+    },
+    {},
+  );
+  expect(await valueOf(router.name)).toBe("postgres-replica-dev-router");
+  const declared = registered.find(({ name }) => name === "router");
+  expect(declared?.inputs).toEqual({
+    name: "postgres-replica-dev-router",
+    image: "haproxy:3",
+    hostname: "router",
+    networksAdvanced: [{ name: "net", aliases: ["router"] }],
+    uploads: [{ file: "/etc/haproxy.cfg", content: "listen", executable: false, permissions: "0644" }],
+    ports: [{ internal: 5000, external: 6000, ip: "127.0.0.1" }],
+    labels: [{ label: "role", value: "router" }],
+    restart: "unless-stopped",
+    mustRun: false,
+    stopSignal: "SIGUSR1",
+    stopTimeout: 10,
+    destroyGraceSeconds: 10,
+    removeVolumes: true,
+  });
+  expect([declared?.deleteBeforeReplace, declared?.ignoreChanges, declared?.replaceOnChanges]).toEqual([
+    true,
+    ["networkDatas"],
+    ["healthcheck"],
+  ]);
+});
