@@ -221,7 +221,7 @@ describe("a node that was primary, beside one that recovers from a crash", () =>
     await nodes.docker("start", nodes.container("pg2"));
     await nodes.until("pg2 to end", () => ended("pg2"));
     expect(await nodes.log("pg2")).toMatch(
-      /pgnode: pg1 is primary on timeline 3, which is older than this node's 4\. Node pg2 stays down, .*\n$/,
+      /pgnode: pg1 is primary on timeline 3, which is older than this node's 4\. Node pg2 stays down, .*npm run rejoin -- pg1 --stack /,
     );
     const refused = await nodes.run("rejoin", ["pg2"]);
     const stack = nodes.config.stack;
