@@ -127,14 +127,20 @@ export class NodeControl {
   }
 
   private async change(verb: "mark" | "unmark", marks: readonly Mark[]): Promise<void> {
-    const stay = this.volume?.isOpen === true;
     try {
       await this.inTurn(async () => {
-        const volume = await this.look();
-        if (verb === "mark") {
-          marks.filter((mark) => !this.earlierMarks.has(mark)).forEach((mark) => this.ownMarks.add(mark));
+        const stay = this.volume?.isOpen === true;
+        try {
+          const volume = await this.look();
+          if (verb === "mark") {
+            marks.filter((mark) => !this.earlierMarks.has(mark)).forEach((mark) => this.ownMarks.add(mark));
+          }
+          await volume?.change(verb, marks);
+        } finally {
+          if (!stay) {
+            this.leave();
+          }
         }
-        await volume?.change(verb, marks);
       });
     } catch (error) {
       if (!(error instanceof SessionError)) {
@@ -142,10 +148,6 @@ export class NodeControl {
       }
       const what = `mark ${marks.map((mark) => `"${mark}"`).join(", ")} cannot be ${verb === "mark" ? "put into" : "taken from"}`;
       throw new UserError(`the ${what} the volume of node ${this.node.name}: ${reasonOf(error)}`);
-    } finally {
-      if (!stay) {
-        this.leave();
-      }
     }
   }
 
@@ -240,20 +242,20 @@ export class NodeControl {
    * @param stay Go on looking at the volume, for marks that follow soon; then {@link leave}. @default false
    */
   public async walEnd(stay = false): Promise<WalEnd | Unreadable> {
-    try {
-      return await this.inTurn(
-        async () => (await (await this.look())?.walEnd()) ?? { unreadable: "its container and its volume are gone" },
-      );
-    } catch (error) {
-      if (error instanceof SessionError) {
-        return { unreadable: reasonOf(error) };
+    return this.inTurn(async () => {
+      try {
+        return (await (await this.look())?.walEnd()) ?? { unreadable: "its container and its volume are gone" };
+      } catch (error) {
+        if (error instanceof SessionError) {
+          return { unreadable: reasonOf(error) };
+        }
+        throw error;
+      } finally {
+        if (!stay) {
+          this.leave();
+        }
       }
-      throw error;
-    } finally {
-      if (!stay) {
-        this.leave();
-      }
-    }
+    });
   }
 
   /**

@@ -84,9 +84,13 @@ describe("a failover that is refused after it has marked nodes", () => {
 
   test("and of two marks of one node only its own", async () => {
     const pg1 = nodes.control("pg1");
-    await pg1.walEnd(true);
-    await Promise.all([pg1.mark("fenced"), pg1.mark("reclone")]);
-    await pg1.unmark();
+    try {
+      await pg1.walEnd(true);
+      await Promise.all([pg1.mark("fenced"), pg1.mark("reclone")]);
+      await pg1.unmark();
+    } finally {
+      pg1.leave();
+    }
     expect(await nodes.marks("pg1")).toEqual(["reclone"]);
   });
 });

@@ -39,6 +39,9 @@ export function answering(begin: string | Error, answers: Readonly<Record<string
         if (line === undefined) {
           return begin instanceof Error ? Promise.reject(begin) : Promise.resolve(begin);
         }
+        if (fake.closed) {
+          return Promise.reject(new session.SessionError("it was closed"));
+        }
         fake.asked.push(line);
         return Promise.resolve({ ...all, ...answers }[line.split(" ")[0] ?? ""] ?? "");
       },

@@ -24,6 +24,15 @@ describe("the marks of a stopped node", () => {
   }
   const takenBack = (): string[] => opened.flatMap(({ asked }) => asked).flatMap((line) => /^unmark (.*)$/.exec(line)?.slice(1) ?? []);
 
+  test("that are set at the same moment do not take each other's container away", async () => {
+    const node = volumeWith();
+    await Promise.all([node.mark("fenced"), node.mark("reclone")]);
+    expect(opened.map(({ asked, closed }) => [asked, closed])).toEqual([
+      [["mark fenced"], true],
+      [["mark reclone"], true],
+    ]);
+  });
+
   test.each([true, false])("that it did not have before are taken back (by one container: %s)", async (stay) => {
     const node = volumeWith();
     await node.walEnd(stay);
