@@ -9,17 +9,21 @@ import { PlainStack } from "./plainStack";
 jest.setTimeout(600_000);
 
 /** The last commit of version 0.1.0. */
-const OLD = "ae4b2b8";
-/** The one image name that it knows. */
+const FIRST = "ae4b2b8";
+/** The last commit before the program of a node came in parts, and its scripts asked an engine for each node. */
+const BEFORE_PARTS = "864b591";
+/** The one image name that version 0.1.0 knows. */
 const OLD_IMAGE = "postgres-replica:17";
 
-/** A stack that version 0.1.0 has built goes on with this version, by plain `pulumi up`. */
-describe("a stack of version 0.1.0", () => {
+/** A stack that an older version has built goes on with this version, by plain `pulumi up`. */
+describe("a stack", () => {
   let tagged = false;
   beforeAll(async () => {
-    const there = await execa("git", ["cat-file", "-e", `${OLD}^{commit}`], { cwd: ROOT, reject: false });
-    if (there.exitCode !== 0) {
-      throw new Error(`this clone has no commit ${OLD} (version 0.1.0). Fetch the whole history: git fetch --unshallow`);
+    for (const commit of [FIRST, BEFORE_PARTS]) {
+      const there = await execa("git", ["cat-file", "-e", `${commit}^{commit}`], { cwd: ROOT, reject: false });
+      if (there.exitCode !== 0) {
+        throw new Error(`this clone has no commit ${commit}. Fetch the whole history: git fetch --unshallow`);
+      }
     }
     if ((await docker(["image", "inspect", OLD_IMAGE])).exitCode !== 0) {
       tagged = (await docker(["tag", OWN_IMAGE, OLD_IMAGE])).exitCode === 0;
@@ -32,10 +36,11 @@ describe("a stack of version 0.1.0", () => {
   });
 
   test.each([
-    ["as it was built", "pg1"],
-    ["after a failover, with pg2 as primary", "pg2"],
-  ])("%s, is taken on: no volume replaced, no row lost, standbys before the primary", async (_when, primary) => {
-    const plain = await PlainStack.make("upgrade", { sampleDatabase: true }, { tree: oldTree, nodes: 3 });
+    ["of version 0.1.0, as it was built", FIRST, "pg1"],
+    ["of version 0.1.0, after a failover, with pg2 as primary", FIRST, "pg2"],
+    ["of the last version with a node's program in one piece, after a failover", BEFORE_PARTS, "pg2"],
+  ])("%s, is taken on: no volume replaced, no row lost, standbys before the primary", async (_when, commit, primary) => {
+    const plain = await PlainStack.make("upgrade", { sampleDatabase: true }, { tree: treeOf(commit), nodes: 3 });
     try {
       await plain.up();
       const standbys = ["pg1", "pg2", "pg3"].filter((node) => node !== primary);
@@ -86,8 +91,10 @@ describe("a stack of version 0.1.0", () => {
     Object.fromEntries(await Promise.all(plain.nodes.map(async ({ name }) => [name, await plain.dataBirth(name)] as const)));
 });
 
-/** The program of version 0.1.0. */
-async function oldTree(folder: string): Promise<void> {
-  await execa("sh", ["-c", 'git archive "$1" | tar -x -C "$2"', "sh", OLD, folder], { cwd: ROOT });
-  symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
-}
+/** The program of a commit. */
+const treeOf =
+  (commit: string) =>
+  async (folder: string): Promise<void> => {
+    await execa("sh", ["-c", 'git archive "$1" | tar -x -C "$2"', "sh", commit, folder], { cwd: ROOT });
+    symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+  };
