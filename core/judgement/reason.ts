@@ -11,14 +11,22 @@ export interface Said {
   code?: Code;
 }
 
+/** What the program of a container said before it had codes, as far as it matters. */
+const BEFORE_CODES: readonly [RegExp, Code][] = [
+  [/has no cluster in its volume/, "no-cluster"],
+  [/^node \S+ cannot be cloned: the primary has tablespaces/, "tablespaces"],
+  [/^node \S+ cannot be cloned: /, "no-room"],
+  [/\bcloning node\b/, "cloning"],
+];
+
 /** What a line is that `pgnode` has said; undefined when it is not its own. */
 export function saidIn(line: string): Said | undefined {
   const [, code, text] = /^pgnode: (?:\[([a-z-]+)\] )?(.*)$/s.exec(line) ?? [];
   if (text === undefined) {
     return undefined;
   }
-  // A newer program may say what this one does not know.
-  const known = CODES.find((one) => one === code);
+  // A newer program may say what this one does not know; an older one, until the next up has replaced it, has no codes.
+  const known = code === undefined ? BEFORE_CODES.find(([words]) => words.test(text))?.[1] : CODES.find((one) => one === code);
   return known === undefined ? { text } : { text, code: known };
 }
 

@@ -172,7 +172,8 @@ export function* walEnd(evidence: Evidence): Generator<Question, WalEnd | Unread
     return { ...(yield* readEnd(evidence)), ...logicalSlots };
   } catch (error) {
     if (!(error instanceof Obstacle)) {
-      throw error;
+      // Damaged files say what cannot be. That is no reason to end without an answer.
+      return { unreadable: `its files say what cannot be (${(error as Error).message})`, ...logicalSlots };
     }
     return { unreadable: error.message, ...(error.code === undefined ? {} : { code: error.code }), ...logicalSlots };
   }

@@ -25,9 +25,12 @@ loops_over_settings() {
 
 bring_to_stopped() {
     say "node $NODE_NAME does not start with the settings that it has: it gets the stack's"
-    docker stop -t 60 "$NODE_CONTAINER" >/dev/null
     program=$(docker cp "$NODE_CONTAINER:$(docker inspect --type container --format '{{.Path}}' "$NODE_CONTAINER")" - | tar -xO) &&
         [ -n "$program" ] || die "pgnode cannot be read from container $NODE_CONTAINER"
+    # Whatever comes of it: nobody has stopped it on purpose.
+    trap 'docker start "$NODE_CONTAINER" >/dev/null 2>&1 || true' EXIT
+    trap 'exit 1' HUP INT TERM
+    docker stop -t 60 "$NODE_CONTAINER" >/dev/null
     # One that an interrupted run left behind would work on the same volume.
     docker rm -f -v "$NODE_CONTAINER-settings" >/dev/null 2>&1 || true
     code=0
@@ -38,7 +41,7 @@ bring_to_stopped() {
     } | PGNODE_NAME=$NODE_NAME docker run --rm -i --name "$NODE_CONTAINER-settings" --user 0:0 --entrypoint sh --network none --volumes-from "$NODE_CONTAINER" \
         -e PGNODE_NAME -e PGNODE_CONF -e PGNODE_HBA "$(docker inspect --type container --format '{{.Image}}' "$NODE_CONTAINER")" \
         -c 'cat >/tmp/pgnode && exec sh /tmp/pgnode configure-stopped' || code=$?
-    # Whatever came of it: nobody has stopped it on purpose.
+    trap - EXIT HUP INT TERM
     docker start "$NODE_CONTAINER" >/dev/null
     [ "$code" = 0 ] || exit 1
     begun=$(restarts_of "$NODE_CONTAINER")

@@ -67,7 +67,8 @@ gather() {
         [ "$PRIMARY_TIMELINE" -ne "$MINE" ] || FACTS="$FACTS primary-same"
         [ "$PRIMARY_TIMELINE" -ge "$MINE" ] || FACTS="$FACTS primary-older"
     fi
-    case $FACTS in writable*) [ "$NEWEST" -le "$MINE" ] || FACTS="$FACTS newer" ;; esac
+    # Without a timeline of its own, because pg_control cannot be read, nothing is newer: PostgreSQL says what is wrong.
+    case $FACTS in writable*) [ "$NEWEST" -le "${MINE:-$NEWEST}" ] || FACTS="$FACTS newer" ;; esac
     FACTS="$FACTS${FOREIGN:+ foreign}${REFUSED:+ refused}${STARTING:+ starting}${RECOVERING:+ recovering}"
     [ "$SILENT" = 0 ] || FACTS="$FACTS silent"
     # Who starts may be gone for a moment, to come up: Docker starts it anew, and then it asks its peers first, too.
@@ -109,7 +110,7 @@ guard() {
         case $FACTS in marked*) touch "$ROOT/fenced" ;; esac
         # shellcheck disable=SC2046,SC2086
         set -- $(decide $FACTS)
-        case $1 in
+        case ${1:-} in
         start)
             come_up "$2"
             return 0

@@ -34,11 +34,12 @@ export interface FailoverOptions {
 export async function failover(stack: string, options: FailoverOptions): Promise<number> {
   const start = performance.now();
   const config = placedHere(readStackConfig(stack));
-  // The first look changes nothing, so it does not wait for the lock. What is done rests on the look after the fence.
+  // The first look changes nothing, so it does not wait for the lock. It says whom to fence: whoever had the lock until now may have
+  // restarted the primary just then.
   const look = observe(config);
   look.catch(() => undefined); // the lock may be refused first
-  const action = async (): Promise<number> => run(config, options, await look, start);
-  return options.dryRun ? action() : exclusively(config, "failover", action);
+  const action = async (waited: boolean): Promise<number> => run(config, options, waited ? await observe(config) : await look, start);
+  return options.dryRun ? action(false) : exclusively(config, "failover", action);
 }
 
 /** @param start When the command began, in milliseconds. */

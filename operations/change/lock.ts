@@ -23,6 +23,8 @@ export interface LockPlace {
 }
 
 export interface StackLock {
+  /** Whether somebody else had it first: what was seen before may not be so any more. */
+  waited: boolean;
   /** Never throws: a lock that stays behind is taken over when its holder is dead. */
   release(): Promise<void>;
   /** The same without being waited for, for a process that is about to exit: it is done a moment later. */
@@ -277,11 +279,12 @@ export async function acquireLock(place: LockPlace, who: string, options: LockOp
   let unsettled = 0;
   let dying = 0;
   let told = false;
-  for (;;) {
+  for (let waited = false; ; waited = true) {
     const id = await lock.make(claim);
     if (id !== undefined) {
       const stop = holderPid === undefined ? (): void => undefined : lock.watch(id, claim);
       return {
+        waited,
         release: async () => {
           stop();
           await lock.remove(id).catch(() => undefined);
@@ -307,7 +310,7 @@ export async function acquireLock(place: LockPlace, who: string, options: LockOp
       holder = await lock.read();
     }
     if (holder !== undefined && isBy(holder, claim)) {
-      return { release: () => Promise.resolve(), releaseNow: () => undefined };
+      return { waited, release: () => Promise.resolve(), releaseNow: () => undefined };
     }
     // As a rule its holder has ended well, a moment ago.
     dying ||= performance.now();

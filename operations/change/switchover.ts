@@ -120,7 +120,7 @@ async function move(
       throw new UserError(`${from} was started again`);
     }
   } catch (error) {
-    return goBack(old, journal, (error as Error).message, resumed);
+    return goBack(old, journal, (error as Error).message, resumed).finally(() => old.leave());
   }
   // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
   const writers = now.filter((n) => isPrimary(n) && n.name !== from);

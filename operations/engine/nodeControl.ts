@@ -131,14 +131,19 @@ export class NodeControl {
       await this.inTurn(async () => {
         const stay = this.volume?.isOpen === true;
         try {
-          const volume = await this.look();
+          const volume = await this.look().catch(async (error: unknown) => {
+            if (verb === "unmark" || !(await this.putAll(marks))) {
+              throw error;
+            }
+            return undefined;
+          });
           if (verb === "mark") {
             marks.filter((mark) => !this.earlierMarks.has(mark)).forEach((mark) => this.ownMarks.add(mark));
           }
           await volume?.change(verb, marks);
         } finally {
           if (!stay) {
-            this.leave();
+            this.close();
           }
         }
       });
@@ -149,6 +154,16 @@ export class NodeControl {
       const what = `mark ${marks.map((mark) => `"${mark}"`).join(", ")} cannot be ${verb === "mark" ? "put into" : "taken from"}`;
       throw new UserError(`the ${what} the volume of node ${this.node.name}: ${reasonOf(error)}`);
     }
+  }
+
+  /** The marks by the container that is there: a node that must not write is marked also where no helper container can be run. */
+  private async putAll(marks: readonly Mark[]): Promise<boolean> {
+    for (const mark of marks) {
+      if ((await this.put(mark, "")).exitCode !== 0) {
+        return false;
+      }
+    }
+    return true;
   }
 
   /** One after the other: what asks next waits. */
@@ -179,8 +194,12 @@ export class NodeControl {
     return this.volume;
   }
 
-  /** Ends the look into the volume of the stopped node, when there is one. */
+  /** Ends the look into the volume of the stopped node, when there is one, or one is on its way. It is not waited for. */
   public leave(): void {
+    void this.inTurn(() => Promise.resolve(this.close()));
+  }
+
+  private close(): void {
     this.volume?.close();
     delete this.volume;
   }
@@ -252,7 +271,7 @@ export class NodeControl {
         throw error;
       } finally {
         if (!stay) {
-          this.leave();
+          this.close();
         }
       }
     });

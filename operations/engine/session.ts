@@ -96,6 +96,9 @@ export class DockerSession {
   /** Ends it; it is not waited for. */
   public close(): void {
     this.child.stdin?.end();
+    // An engine that hangs must not keep this process.
+    const timer = setTimeout(() => this.end(), GRACE);
+    void this.ended.then(() => clearTimeout(timer));
   }
 
   private end(): void {

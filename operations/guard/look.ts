@@ -62,16 +62,11 @@ export async function look(
   }
   const nodes = everyNode(there, prior);
   const place = { stack: config.stack, engine: dockerHost };
-  let waited = false;
-  const say = (line: string): void => {
-    waited = true;
-    warn(line);
-  };
   // Beside the look, which tells better why an engine does not answer.
   // Where a node is taken out, it is deleted after the program has ended: the lock stays until `pulumi` has, unless this
   // run is refused.
   let atExit = nodes.length === config.nodes.length;
-  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(say));
+  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(warn));
   locked?.then(
     (lock) => process.once("exit", () => atExit && lock.releaseNow()),
     () => undefined,
@@ -101,8 +96,8 @@ export async function look(
       warn(`${holder} is at work on this stack: what this preview shows may be half done`);
     }
   } else {
-    await locked;
-    if (waited || nodes.length !== config.nodes.length) {
+    const lock = await locked;
+    if (lock?.waited === true || nodes.length !== config.nodes.length) {
       // Whoever held the lock may have built or moved anything meanwhile.
       found = await judge(await survey(there, nodes));
       if ("unreachable" in found) {

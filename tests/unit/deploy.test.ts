@@ -78,7 +78,7 @@ beforeEach(() => {
     Promise.resolve(verb === "export" ? JSON.stringify({ deployment: { resources: STATE } }) : ""),
   );
   release.mockResolvedValue(undefined);
-  jest.mocked(lock.acquireLock).mockResolvedValue({ release, releaseNow: () => undefined });
+  jest.mocked(lock.acquireLock).mockResolvedValue({ waited: false, release, releaseNow: () => undefined });
   jest.mocked(workspace.hasStack).mockResolvedValue(true);
   found();
   configured();

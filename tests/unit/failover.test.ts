@@ -93,6 +93,7 @@ const readStackConfig = jest.mocked(workspace.readStackConfig);
 const acquireLock = jest.mocked(locking.acquireLock);
 let mockReleased: number;
 const LOCK: locking.StackLock = {
+  waited: false,
   releaseNow: () => undefined,
   release: () => {
     mockReleased++;
@@ -540,6 +541,14 @@ describe("failover", () => {
       [{ stack: "dev", engine: "ssh://ops@db" }, "failover", expect.objectContaining({ seconds: 0 })],
     ]);
     expect(mockReleased).toBe(1);
+  });
+
+  test("looks again when somebody had the lock until now: the primary that was silent may have been restarted", async () => {
+    configured();
+    acquireLock.mockResolvedValue({ ...LOCK, waited: true });
+    observe.mockResolvedValueOnce(PRIMARY_GONE).mockResolvedValue([primary("pg1", ["pg2"]), standby("pg2")]);
+    await expect(run()).rejects.toThrow("failover refused: the primary pg1 lives and answers");
+    expect(mockDid).toEqual([]);
   });
 
   test("in a dry run takes no lock", async () => {

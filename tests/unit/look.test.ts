@@ -19,7 +19,7 @@ const runDocker = jest.mocked(docker.docker);
 const acquire = jest.mocked(lock.acquireLock);
 const survey = jest.mocked(surveying.survey);
 type Lock = Awaited<ReturnType<typeof lock.acquireLock>>;
-const LOCK: Lock = { release: () => Promise.resolve(), releaseNow: () => undefined };
+const LOCK: Lock = { waited: false, release: () => Promise.resolve(), releaseNow: () => undefined };
 
 const HOST = "unix:///here.sock";
 const dockerHost = process.env["DOCKER_HOST"];
@@ -142,10 +142,7 @@ describe("up", () => {
     survey
       .mockResolvedValueOnce(seen())
       .mockResolvedValue(seen({ found: [object("container", "c1"), object("container", "c9", "other")] }));
-    acquire.mockImplementation((_place, _command, options) => {
-      options?.say?.("waiting");
-      return Promise.resolve(LOCK);
-    });
+    acquire.mockResolvedValue({ ...LOCK, waited: true });
     await expect(up()).rejects.toThrow(/^container c9 of stack "dev" is there/);
     expect(survey).toHaveBeenCalledTimes(2);
   });

@@ -118,11 +118,21 @@ describe("what a node says", () => {
       text: "node pg1 has no cluster in its volume. Run up",
       code: "no-cluster",
     });
-    expect(saidIn("pgnode: node pg1 has no cluster in its volume")).toEqual({ text: "node pg1 has no cluster in its volume" });
+    expect(saidIn("pgnode: node pg1 waits")).toEqual({ text: "node pg1 waits" });
     expect(saidIn("pgnode: [of-tomorrow] something new")).toEqual({ text: "something new" });
     expect(saidIn(at("FATAL:  pgnode: [no-cluster] x"))).toBeUndefined();
     expect(lastSaid(["pgnode: [cloning] cloning node pg1", "pg_basebackup: x"])).toEqual({ text: "cloning node pg1", code: "cloning" });
     expect(lastSaid(["pg_basebackup: x", ""])).toBeUndefined();
+  });
+
+  test.each([
+    ["node pg1 has no cluster in its volume. Run up", "no-cluster"],
+    ["node pg1 cannot be cloned: No space left on device: it needs 9 MB", "no-room"],
+    ["node pg1 cannot be cloned: the primary has tablespaces (x in /x)", "tablespaces"],
+    ["pg_rewind is not possible; cloning node pg1 from pg2", "cloning"],
+  ])("that comes from a program of before the codes is told by its words, until up has replaced it: %s", (text, code) => {
+    expect(saidIn(`pgnode: ${text}`)).toEqual({ text, code });
+    expect(saidIn(`pgnode: [of-tomorrow] ${text}`)).toEqual({ text });
   });
 
   test.each([

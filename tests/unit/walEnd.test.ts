@@ -109,6 +109,10 @@ describe("the end of a dead server's WAL", () => {
     expect(changed({ refusal: "pgnode: [wrong-volume] the volume of node pg1 holds the cluster of node other" }).found).toEqual({
       ...{ unreadable: "the volume of node pg1 holds the cluster of node other", code: "wrong-volume", logicalSlots: ["logical_one"] },
     });
+    // A file of zeros is printed as values, after a warning.
+    const zeros = talk.evidence.control.replace(/: .*$/gm, ": 0").replace(/location: 0/g, "location: 0/0");
+    expect(changed({ control: zeros })).toMatchObject(unreadable("its files say what cannot be (Division by zero)"));
+    expect(changed({ control: zeros.replace(/^.*location.*$/gm, "") }).found).toHaveProperty("unreadable");
     const said = "pg_controldata: error: could not open file";
     expect(changed({ control: `${said}\nmore` })).toMatchObject(unreadable(said));
   });

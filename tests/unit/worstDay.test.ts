@@ -1,6 +1,7 @@
 import * as docker from "../../operations/engine/docker";
 import { nodeOf, NodeControl } from "../../operations/engine/nodeControl";
 import { until } from "../../operations/engine/poll";
+import { SessionError } from "../../operations/engine/session";
 import { placed } from "../../core/model/place";
 import { parseConfig } from "../../core/config";
 import { answering, facts, type FakeSession } from "./sessions";
@@ -20,9 +21,33 @@ describe("the marks of a stopped node", () => {
     runDocker.mockReset();
     runDocker.mockResolvedValue({ exitCode: 0, stdout: "exited postgres:17", stderr: "" });
     opened = answering(facts(...marks));
-    return new NodeControl(config, nodeOf(config, "pg2"));
+    return volumeOf("pg2");
   }
+  const volumeOf = (name: string): NodeControl => new NodeControl(config, nodeOf(config, name));
   const takenBack = (): string[] => opened.flatMap(({ asked }) => asked).flatMap((line) => /^unmark (.*)$/.exec(line)?.slice(1) ?? []);
+
+  test("are read by a container that is ended also when it is left before it has begun", async () => {
+    const node = volumeWith();
+    const reading = node.walEnd(true);
+    node.leave();
+    await reading;
+    await new Promise(setImmediate);
+    expect(opened.map(({ closed }) => closed)).toEqual([true]);
+  });
+
+  test("are set by way of the node's own container where no other one can be run, and fail where that does not work either", async () => {
+    const node = volumeWith();
+    opened = answering(new SessionError("no space left on device"));
+    await node.mark("fenced");
+    const copied = runDocker.mock.calls.filter(([args]) => args[0] === "cp").map(([args]) => args.at(-1));
+    expect(copied).toEqual(["postgres-replica-dev-pg2:/var/lib/pgnode/fenced"]);
+    runDocker.mockImplementation(([verb]) =>
+      Promise.resolve({ exitCode: verb === "cp" ? 1 : 0, stdout: "exited postgres:17", stderr: "" }),
+    );
+    await expect(volumeOf("pg2").mark("reclone")).rejects.toThrow(
+      'the mark "reclone" cannot be put into the volume of node pg2: no space left on device',
+    );
+  });
 
   test("that are set at the same moment do not take each other's container away", async () => {
     const node = volumeWith();
