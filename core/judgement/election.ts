@@ -5,7 +5,7 @@ import { type Answering, isStandby, type Observation } from "./observation";
 import type { Remedy } from "./findings";
 import { lateBy } from "./words";
 
-/** Where the WAL of the node that was primary ends, read from its volume; `pgnode wal-end`. */
+/** Where the WAL of the node that was primary ends, read from its volume by `pgnode look`; see walEnd.ts. */
 export interface WalEnd {
   timeline: number;
   lsn: string;
