@@ -48,8 +48,8 @@ describe("nodes that were promoted by hand", () => {
 
   test("case 8: of two that were promoted to one timeline, the one that rejoins is cloned: they have two histories", async () => {
     await cluster.docker("kill", cluster.container("pg2"));
-    await cluster.sql("pg1", "SELECT pg_promote()");
-    await cluster.sql("pg3", "SELECT pg_promote()");
+    // At the same moment: one of them that has found the other would follow it to its timeline first.
+    await Promise.all(["pg1", "pg3"].map((node) => cluster.sql(node, "SELECT pg_promote()")));
     const timelines = (await cluster.status()).nodes.filter((node) => node.role === "primary").map((node) => node.timeline);
     expect(timelines).toEqual([3, 3]);
     await cluster.sql("pg1", "CREATE TABLE history AS SELECT 'pg1' AS of, n FROM generate_series(1, 100) AS n");
