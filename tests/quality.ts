@@ -52,9 +52,9 @@ export async function check(): Promise<number> {
 
 /**
  * The groups of tests, and how each is run: of the real stacks two beside each other, because they wait more than they work,
- * and each has names, ports and a backend of its own.
+ * and each has names, ports and a backend of its own; of the others one more than there are cores, because some of their time
+ * goes into waiting for programs that they start.
  */
-/** Some of their time goes into waiting for programs that they start, so there is one more than there are cores. */
 const PURE = ["unit", "property"];
 const REAL = ["integration", "plain", "faults"];
 const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];

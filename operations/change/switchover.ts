@@ -115,12 +115,13 @@ async function move(
     const look = observe(config);
     await allDone([look, old.mark("fenced", "rejoin-once")]);
     now = await look;
-    old.leave();
     if (!(await old.isStopped())) {
       throw new UserError(`${from} was started again`);
     }
   } catch (error) {
-    return goBack(old, journal, (error as Error).message, resumed).finally(() => old.leave());
+    return await goBack(old, journal, (error as Error).message, resumed);
+  } finally {
+    old.leave();
   }
   // Somebody else may have promoted another node meanwhile; then the old primary must not come back as one.
   const writers = now.filter((n) => isPrimary(n) && n.name !== from);

@@ -54,7 +54,18 @@ export async function docker(args: readonly string[], options: RunOptions & { ho
 }
 
 /** How long a program that is ended may take for that, in milliseconds; `docker run` passes the signal on and waits for the container. */
-const GRACE = 5_000;
+export const GRACE = 5_000;
+
+/** Ends a program, by force after a while. @returns the timer of that, to be cleared when the program has ended. */
+export function endProgram(child: execa.ExecaChildProcess): NodeJS.Timeout {
+  child.kill("SIGTERM", { forceKillAfterTimeout: false });
+  return setTimeout(() => {
+    child.kill("SIGKILL");
+    // What it has started may hold them open.
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+  }, GRACE);
+}
 
 /**
  * Ends a program after some time; with `restart`, whatever it prints makes that begin anew.
@@ -66,13 +77,7 @@ function endAfter(child: execa.ExecaChildProcess, milliseconds: number, restart:
   let force: NodeJS.Timeout | undefined;
   const timer = setTimeout(() => {
     ended = true;
-    child.kill("SIGTERM", { forceKillAfterTimeout: false });
-    force = setTimeout(() => {
-      child.kill("SIGKILL");
-      // What it has started may hold them open.
-      child.stdout?.destroy();
-      child.stderr?.destroy();
-    }, GRACE);
+    force = endProgram(child);
   }, milliseconds);
   if (restart) {
     child.stdout?.on("data", () => void (ended || timer.refresh()));

@@ -1,8 +1,5 @@
 import execa from "execa";
-import { toEngine } from "./docker";
-
-/** How long a program that is told to end may take for that, in milliseconds. */
-const GRACE = 5_000;
+import { endProgram, GRACE, toEngine } from "./docker";
 
 /** What ends each answer. */
 const DONE = "== done\n";
@@ -103,12 +100,8 @@ export class DockerSession {
 
   private end(): void {
     this.over = true;
-    this.child.kill("SIGTERM", { forceKillAfterTimeout: GRACE });
-    // What it has started may hold them open.
-    setTimeout(() => {
-      this.child.stdout?.destroy();
-      this.child.stderr?.destroy();
-    }, GRACE).unref();
+    const force = endProgram(this.child);
+    void this.ended.then(() => clearTimeout(force));
   }
 }
 
