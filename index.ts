@@ -1,9 +1,9 @@
-import * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
 import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
-import { stackImage } from "./components/foundation";
+import { type Ground, groundAt } from "./components/foundation";
 import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
-import { containerName, labelsOf, networkName, slotName } from "./core/model/names";
+import { containerName, networkName, slotName } from "./core/model/names";
+import { enginesOf } from "./core/model/place";
 
 type Node = Settings["nodes"][number];
 
@@ -13,23 +13,19 @@ export = async () => {
   // at one per promise: a tenth of an up without a change.
   (Error as { prepareStackTrace?: unknown }).prepareStackTrace = undefined;
   const settings = await readSettings();
-  const { cluster, stack, plan, look, drift, toStart } = settings;
+  const { cluster, stack, plan, drift, toStart } = settings;
 
   const superuserPassword = password(settings, "superuserPassword");
   const replicationPassword = password(settings, "replicationPassword");
   const appPassword = password(settings, "appPassword");
 
-  const { identity, provider } = settings.foundation;
-  const image = stackImage(cluster, settings.image, look.imageDrift);
-  const labels = Object.entries(labelsOf(stack, undefined, look.identity)).map(([label, value]) => ({ label, value }));
-  // Another label would replace the network, and every container with it.
-  const net = new docker.Network(
-    "network",
-    { name: networkName(stack), labels },
-    { provider, dependsOn: [identity], protect: settings.protectData, ignoreChanges: ["labels"] },
-  );
+  // Every Docker engine of the stack: the image is made on one, and brought from there where it cannot be had otherwise.
+  const grounds = new Map<string, Ground>();
+  for (const engine of enginesOf(settings.nodes)) {
+    grounds.set(engine, groundAt(engine, settings, [...grounds.values()][0]));
+  }
+  const begun = [...grounds.values()].flatMap(({ identity, image }) => [identity, image]);
 
-  const common = { cluster, network: net.name, replicationPassword, provider, dependsOn: [identity, image] };
   const there = [...plan.standing, ...plan.returning];
   const begins = (
     node: Node,
@@ -37,14 +33,16 @@ export = async () => {
     source = sourceOf(cluster, []),
     slot?: ReplicationSlot,
   ): Primary | StreamingSecondary => {
-    const { name, port, address } = node;
+    const { name, port, address, place } = node;
+    const { provider, network, identity, image } = grounds.get(place.engine) as Ground;
     const args = {
-      ...{ ...common, node: name, port, address, startStopped: settings.startStopped },
+      ...{ cluster, network: network.name, replicationPassword, provider, dependsOn: [identity, image] },
+      ...{ node: name, port, address, startStopped: settings.startStopped },
       ...(after === undefined ? {} : { after }),
       drift: { config: drift.config[name] ?? [], node: [...(toStart[name] ?? []), ...(drift.slots[name] ?? [])] },
     };
     return name === plan.first
-      ? new Primary(name, { ...args, exists: there.length > 0, kept: look.kept === name })
+      ? new Primary(name, { ...args, exists: there.length > 0, kept: settings.look.kept === name })
       : new StreamingSecondary(name, { ...args, source, ...(slot === undefined ? {} : { slot }) });
   };
   const slotFor = ({ name }: Node, source: ReplicationSource): ReplicationSlot =>
@@ -68,7 +66,7 @@ export = async () => {
   // Where a primary answers, its roles come first: a standby that is replaced or restarted has to log in with this
   // run's password, and would be waited for in vain. The sample comes first too: it asks every node whether it is the
   // primary, and one that is just being replaced cannot tell.
-  const standing = plan.led ? databaseAfter([identity, image]) : undefined;
+  const standing = plan.led ? databaseAfter(begun) : undefined;
 
   // The nodes that are there come one after the other, standbys first and the primary last, so that never two of them
   // are replaced at once. A new stack begins with its first node.
@@ -79,20 +77,26 @@ export = async () => {
   }
   // Any of those that have lost their container may be the primary.
   well.push(...plan.returning.map((node) => begins(node, []).node.container));
-  const [begun] = plan.coming.filter((node) => there.length === 0 && node.name === plan.first);
-  if (begun !== undefined) {
-    const { container, ready } = begins(begun).node;
+  const [beginning] = plan.coming.filter((node) => there.length === 0 && node.name === plan.first);
+  if (beginning !== undefined) {
+    const { container, ready } = begins(beginning).node;
     // Kept data may have to be promoted first. A cluster that is made anew has one server, and it is writable.
-    well = [look.kept === undefined ? container : ready];
+    well = [settings.look.kept === undefined ? container : ready];
   }
   const database = standing ?? databaseAfter(well);
   // A primary that is itself being replaced or restarted is no source.
   const source = sourceOf(cluster, [...database.source.ready, ...well]);
-  for (const node of begun === undefined ? there : [begun]) {
+  for (const node of beginning === undefined ? there : [beginning]) {
     slotFor(node, source);
   }
-  for (const node of plan.coming.filter((n) => n !== begun)) {
-    begins(node, undefined, source, slotFor(node, source));
+  const last: pulumi.Resource[] = [...well, ...database.made];
+  for (const node of plan.coming.filter((n) => n !== beginning)) {
+    last.push(begins(node, undefined, source, slotFor(node, source)).node.ready);
+  }
+  // What is to be changed on a host that is away fails, and ends the run: all that can be done elsewhere comes before it.
+  for (const node of plan.away) {
+    last.push(slotFor(node, sourceOf(cluster, last)));
+    begins(node, last);
   }
 
   const first = settings.nodes.find((node) => node.name === plan.first) ?? settings.nodes[0];
@@ -115,6 +119,6 @@ export = async () => {
     /** How to ask for the lag of every node, because each is a standby at some time; of the one that is primary now there is none. */
     lagChecks: Object.fromEntries(settings.nodes.map((n) => [n.name, lagCheck(settings, n.name)])),
     /** The Docker network. */
-    network: net.name,
+    network: networkName(stack),
   };
 };

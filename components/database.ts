@@ -82,7 +82,7 @@ export class Database extends pulumi.ComponentResource {
 
 /** The cluster as something to copy and to stream from: whoever is primary. */
 export function sourceOf(cluster: Cluster, ready: pulumi.Resource[]): ReplicationSource {
-  return { conninfo: sourceConninfo(cluster), containers: cluster.members, ready };
+  return { conninfo: (node) => sourceConninfo(cluster, node), containers: cluster.members, ready };
 }
 
 /** In version 0.1.0 they belonged to the node that had begun as the primary. */

@@ -1,6 +1,6 @@
 import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
-import type { Cluster, Member } from "../core/model/cluster";
+import { type Cluster, type Member, memberOf } from "../core/model/cluster";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { labelsOf } from "../core/model/names";
 import { PGNODE_SCRIPT } from "../core/model/pgnode";
@@ -11,15 +11,6 @@ export type Environment = Record<string, pulumi.Input<string>>;
 
 /** How many seconds a command waits for a server before it gives up. */
 const TIMEOUT_SECONDS = "120";
-
-/** Finds a node among the stack's members. Throws when it is not there: a mistake in the program. */
-export function memberOf(cluster: Pick<Cluster, "members">, node: string): Member {
-  const member = cluster.members.find((m) => m.name === node);
-  if (member === undefined) {
-    throw new Error(`node "${node}" is not among the stack's nodes ${cluster.members.map((m) => m.name).join(", ")}`);
-  }
-  return member;
-}
 
 /** What every command is: the step itself is in its environment, so that an error or a preview shows one short line. */
 const RUN_STEP = 'exec /bin/sh -c "$PGNODE_STEP"';

@@ -1,12 +1,12 @@
 import type * as command from "@pulumi/command";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import { nodeEnvironment, sourceConninfo } from "../core/model/cluster";
+import { memberOf, nodeEnvironment, sourceConninfo } from "../core/model/cluster";
 import { passfile } from "../core/grammar/conninfo";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
-import { type BirthArgs, birthInput, containersOf, local, memberOf } from "./localCommand";
+import { type BirthArgs, birthInput, containersOf, local } from "./localCommand";
 import { service } from "./service";
 import type { NodeArgs } from "./types";
 
@@ -144,7 +144,7 @@ export class Node extends pulumi.ComponentResource {
   private readiness(name: string, args: NodeResourceArgs): command.local.Command {
     const { cluster, node } = args;
     const { container, place } = memberOf(cluster, node);
-    const source = { ...nodeEnvironment(cluster, node), PGNODE_SOURCE: sourceConninfo(cluster) };
+    const source = { ...nodeEnvironment(cluster, node), PGNODE_SOURCE: sourceConninfo(cluster, node) };
     const { environment, stdin } = birthInput({ ...birthArgs(args, this.volume), network: args.network, environment: source });
     return local(
       `${name}-ready`,

@@ -10,7 +10,7 @@ import {
   type SecretKey,
   type StackConfig,
 } from "../core/config";
-import { placed } from "../core/model/place";
+import { placed, type PlacedConfig } from "../core/model/place";
 import { type Cluster, clusterOf } from "../core/model/cluster";
 import { passfile } from "../core/grammar/conninfo";
 import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
@@ -27,7 +27,7 @@ import { generatedPassword } from "./localCommand";
 import { type Plan, planOf } from "./plan";
 
 /** Everything that index.ts knows before it declares what the stack is made of. */
-export interface Settings extends StackConfig {
+export interface Settings extends PlacedConfig {
   cluster: Cluster;
   prior: PriorState;
   look: Look;
@@ -46,7 +46,8 @@ export async function readSettings(): Promise<Settings> {
   try {
     const config = readConfig();
     const state = stateResources().then(readPrior);
-    const clusterAt = ({ dockerHost, identity }: Known): Cluster => ({ ...clusterOf(placed(config, dockerHost)), identity });
+    const placedAt = ({ dockerHost }: Known): PlacedConfig => placed(config, dockerHost);
+    const clusterAt = (known: Known): Cluster => ({ ...clusterOf(placedAt(known)), identity: known.identity });
     let begun: Foundation | undefined;
     const seen = await look(
       config,
@@ -63,13 +64,14 @@ export async function readSettings(): Promise<Settings> {
       void pulumi.log.warn(line);
     }
     begun ??= foundation(cluster, seen);
+    const there = placedAt(seen);
     return {
-      ...config,
+      ...there,
       cluster,
       prior,
       look: seen,
       foundation: begun,
-      plan: planOf(config, prior, seen),
+      plan: planOf(there, prior, seen),
       drift,
       toStart: stopped?.start ?? {},
     };
@@ -125,7 +127,9 @@ async function stateResources(): Promise<StateResource[]> {
 function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look): Drift {
   const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
   const files = given === undefined ? undefined : passfile(REPLICATION_ROLE, given);
-  const observed = (survey?.observed ?? []).filter((node) => config.nodes.some((n) => n.name === node.name));
+  // One whose engine does not answer says nothing, and nothing of it is to be run.
+  const asked = cluster.members.filter(({ place }) => survey?.silent.has(place.engine) !== true);
+  const observed = (survey?.observed ?? []).filter((node) => asked.some((n) => n.name === node.name));
   return driftOf({
     observed,
     expected: Object.fromEntries(config.nodes.map((node) => [node.name, expectedFiles(cluster, node.name, files)])),

@@ -48,7 +48,7 @@ export class StreamingSecondary extends pulumi.ComponentResource {
         ...birth,
         action: "clone",
         network: args.network,
-        environment: { ...birth.environment, PGNODE_SOURCE: args.source.conninfo },
+        environment: { ...birth.environment, PGNODE_SOURCE: args.source.conninfo(args.node) },
         logging: "stderr",
       },
       { parent: this, dependsOn: [...args.source.ready, ...(args.slot === undefined ? [] : [args.slot]), ...(args.dependsOn ?? [])] },

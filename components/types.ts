@@ -37,8 +37,8 @@ export interface NodeArgs {
  * The cluster's `Database` provides it; so can a cascading standby or a primary outside the stack.
  */
 export interface ReplicationSource {
-  /** How a new node connects, as the replication role, to whoever is primary; without password. */
-  conninfo: string;
+  /** How a new node connects, as the replication role, to whoever is primary; without password. Nodes of one place reach the others by other ways than those of another. */
+  conninfo: (node: string) => string;
   /** The containers of which one is primary, in the order in which to ask them. */
   containers: readonly Located[];
   /** Resolves when the source accepts replication connections; depend on these. */

@@ -92,7 +92,7 @@ export function main(): Command {
   );
 
   all.commandsGroup("Who is primary:");
-  does<CommonOptions & { allowDataLoss?: boolean; dryRun?: boolean }>(
+  does<CommonOptions & { allowDataLoss?: boolean; iHaveFenced?: string[]; dryRun?: boolean }>(
     commandLine(
       all,
       "failover",
@@ -103,10 +103,17 @@ export function main(): Command {
         "--allow-data-loss",
         `promote even when more than ${MOST_LOST} of WAL are lost, or nobody knows how much; says what is given up`,
       )
+      .option(
+        "--i-have-fenced <node>",
+        "the Docker host of this node does not answer, and you have made certain that it cannot write: powered off, or cut off from every client and node; once for each such node",
+        (name: string, before: string[]) => [...before, name],
+        [],
+      )
       .option("--dry-run", "show the plan, change nothing"),
-    ({ stack, json, allowDataLoss, dryRun }) =>
+    ({ stack, json, allowDataLoss, iHaveFenced, dryRun }) =>
       (require("../operations/change/failover") as typeof import("../operations/change/failover")).failover(stack, {
         allowDataLoss: allowDataLoss ?? false,
+        fencedByHand: iHaveFenced ?? [],
         dryRun: dryRun ?? false,
         json: json ?? false,
       }),

@@ -36,6 +36,22 @@ function refuseDuplicates(nodes: readonly NodeConfig[]): void {
   });
 }
 
+/** Nodes on several Docker hosts reach each other by their addresses, and each address is of one host. */
+function refuseUnreachable(nodes: readonly NodeConfig[]): void {
+  if (new Set(nodes.map(({ dockerHost }) => dockerHost)).size === 1) {
+    return;
+  }
+  nodes.forEach((node, i) => {
+    if (/^(127\.|0\.0\.0\.0$|::1?$)/.test(node.address)) {
+      fail(`nodes[${i}].address`, node.address, "an address by which the other Docker hosts reach this one, because the nodes are on several");
+    }
+    const other = nodes.find((n) => n.address === node.address && n.dockerHost !== node.dockerHost);
+    if (other !== undefined) {
+      fail(`nodes[${i}].address`, node.address, `an address that no other Docker host has (node ${other.name} is on another one)`);
+    }
+  });
+}
+
 /**
  * Checks a stack's configuration.
  *
@@ -76,10 +92,7 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
   const { tls: _tls, failover: _failover, synchronous, ...config } = result.data;
   refuseDuplicates(config.nodes);
   refuseParameters(config.parameters);
-  const hosts = new Set(config.nodes.map((n) => n.dockerHost ?? ""));
-  if (hosts.size > 1) {
-    fail("nodes", [...hosts], "one dockerHost for all nodes: this version does not span several Docker hosts yet");
-  }
+  refuseUnreachable(config.nodes);
   const sync = parseSynchronous(synchronous, config.nodes.length);
   const commit = config.parameters["synchronous_commit"];
   if (sync !== undefined && commit !== undefined && !SYNCHRONOUS_COMMITS.includes(commit.toLowerCase())) {

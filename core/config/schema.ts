@@ -4,10 +4,11 @@ import { isNodeName } from "../model/names";
 import { DEFAULTS } from "./defaults";
 import { SECRET_KEYS } from "./secrets";
 
-function isSubnet(text: string): boolean {
-  if (text === "samenet" || text === "samehost") {
-    return true;
-  }
+const isAddress = (text: string): boolean => isIPv4(text) || isIPv6(text);
+
+const isSubnet = (text: string): boolean => text === "samenet" || text === "samehost" || isRange(text);
+
+function isRange(text: string): boolean {
   const [address = "", bits, ...rest] = text.split("/");
   if (rest.length > 0 || bits === undefined || !/^\d{1,3}$/.test(bits)) {
     return false;
@@ -50,7 +51,14 @@ const node = z.strictObject(
       (text) => /^(unix|tcp|ssh|npipe):\/\/./.test(text),
       "a Docker host such as ssh://user@host or unix:///var/run/docker.sock",
     ).optional(),
-    address: textThat((text) => isIPv4(text) || isIPv6(text), "an IP address such as 127.0.0.1").default("127.0.0.1"),
+    address: textThat(isAddress, "an IP address such as 127.0.0.1").default("127.0.0.1"),
+    seenFrom: z
+      .array(
+        textThat((text) => isAddress(text) || isRange(text), "an IP address or a CIDR range"),
+        { error: "a list of IP addresses or CIDR ranges" },
+      )
+      .min(1, "at least one address")
+      .optional(),
   },
   { error: "a node with name and port" },
 );

@@ -6,8 +6,10 @@ export interface NodeConfig {
   port: number;
   /** The Docker host that runs the node (a DOCKER_HOST value). @default the current Docker host */
   dockerHost?: string;
-  /** The host address on which the port is published and that clients connect to. @default 127.0.0.1 */
+  /** The host address on which the port is published and that clients, and nodes on other Docker hosts, connect to. @default 127.0.0.1 */
   address: string;
+  /** From where the servers on other Docker hosts see the node come: addresses or CIDR ranges. @default its address */
+  seenFrom?: string[];
 }
 
 /** How many standbys must confirm a commit. */

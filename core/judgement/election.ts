@@ -109,7 +109,11 @@ export function objections(args: {
   atRisk: BytesAtRisk;
   /** The nodes whose data could not be read, each with the reason. */
   unreadable: readonly ({ name: string } & Unreadable)[];
+  /** Those of them whose Docker hosts do not answer, and that a person has fenced. @default none */
+  away?: readonly string[];
   synchronous: SynchronousConfig | undefined;
+  /** Whether the config and every server that answers say that commits wait for standbys. @default false */
+  isPromisedByAll?: boolean;
   maxBytes: number;
 }): Objection[] {
   const { atRisk, candidate, observed, synchronous } = args;
@@ -129,6 +133,15 @@ export function objections(args: {
       what: `${waiting.join(", ")} still reads WAL of its own, and nobody knows how much of it there is; wait and run this again`,
     });
   }
+  // A commit was acknowledged once `count` of the standbys had it: with fewer than that out of reach, one that has it is
+  // among those that answer, and the most advanced of them has everything.
+  const standbys = observed.length - 1;
+  const missing = standbys - candidates(observed).length;
+  const isConfirmedHere = synchronous !== undefined && args.isPromisedByAll === true && missing < synchronous.count;
+  // A host that is gone with its disk says nothing for ever; where commits waited for standbys nobody has to ask it.
+  if (atRisk === null && isConfirmedHere && args.unreadable.every(({ name }) => args.away?.includes(name))) {
+    return found;
+  }
   if (atRisk === null) {
     const why =
       args.unreadable.length > 0
@@ -139,13 +152,9 @@ export function objections(args: {
     found.push({ what: `${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed` });
   }
   if (synchronous !== undefined && atRisk !== 0) {
-    // A commit was acknowledged once `count` of the standbys had it: with fewer than that out of reach,
-    // one that has it is among those that answer, and the most advanced of them has everything.
-    const standbys = observed.length - 1;
-    const unreachable = standbys - candidates(observed).length;
-    if (unreachable >= synchronous.count) {
+    if (missing >= synchronous.count) {
       found.push({
-        what: `${unreachable} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`,
+        what: `${missing} of ${standbys} standbys do not answer and may hold acknowledged commits that ${candidate.name} lacks`,
       });
     }
   }

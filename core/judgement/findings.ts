@@ -1,6 +1,6 @@
 import { slotName } from "../model/names";
 import { DEFAULT_LIMITS, type Limits } from "./limits";
-import { type Answering, type Disk, isPrimary, isStandby, type Observation } from "./observation";
+import { type Answering, type Disk, isPrimary, isStandby, type Observation, UNREACHABLE } from "./observation";
 import { isDiskFull, needsClone, refusesSettings } from "./reason";
 import { nodeStatus, onlyPrimary, roleOf } from "./topology";
 
@@ -44,6 +44,7 @@ export type Remedy =
   | { do: "start" | "unpause" | "read-log" | "replay-at-once" | "resume-replay"; container: string }
   | { do: "start-all" | "stop-one"; containers: readonly string[] }
   | { do: "make-slot"; container: string; slot: string }
+  | { do: "reach-host"; engine: string }
   | { do: "free-disk"; comesBack: boolean };
 
 /** One thing that is wrong. */
@@ -159,6 +160,8 @@ function reviving(node: Observation, primary: Answering | undefined): Remedy {
       return byReason(node);
     case "paused":
       return orRejoin({ do: "unpause", container });
+    case UNREACHABLE:
+      return { do: "reach-host", engine: node.silentEngine ?? "" };
     default:
       return orRejoin({ do: "start", container });
   }

@@ -16,8 +16,11 @@ export interface ServerReport {
   localWalRead: boolean;
   /** Standby: seconds since the last replayed commit, 0 when all that is received is replayed. */
   lagSeconds: number | null;
-  /** Standby: the receiver's state, its slot, and the host that it receives from; null when it does not receive. */
-  receiver: { status: string; slot: string | null; from: string | null } | null;
+  /**
+   * Standby: the receiver's state, its slot, and whom it receives from; null when it does not receive. In an observation
+   * `from` is the node's name; of a server that is none of the stack's it is the host.
+   */
+  receiver: { status: string; slot: string | null; from: string | null; fromPort?: number | null } | null;
   /** The standbys that stream from this server. */
   replicas: { name: string; state: string; lagBytes: number | null; lagSeconds: number | null; syncState: string }[];
   slots: { name: string; active: boolean; walStatus: string | null; retainedBytes: number | null }[];
@@ -53,7 +56,7 @@ SELECT json_build_object(
   'lagSeconds', CASE WHEN NOT standby THEN NULL
       WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
       ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END,
-  'receiver', (SELECT json_build_object('status', status, 'slot', slot_name, 'from', sender_host) FROM pg_stat_wal_receiver),
+  'receiver', (SELECT json_build_object('status', status, 'slot', slot_name, 'from', sender_host, 'fromPort', sender_port) FROM pg_stat_wal_receiver),
   'replicas', coalesce((SELECT json_agg(json_build_object('name', application_name, 'state', state,
       'lagBytes', pg_wal_lsn_diff(lsn, replay_lsn), 'lagSeconds', extract(epoch FROM replay_lag), 'syncState', sync_state)) FROM pg_stat_replication), '[]'),
   'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, 'walStatus', wal_status,
@@ -85,14 +88,19 @@ export interface Disk {
   freeBytes: number;
 }
 
+/** In the place of Docker's word for a container: the engine that has it does not answer. */
+export const UNREACHABLE = "unreachable";
+
 /** A node of the config and what could be learnt of it. */
 export interface Observation {
   name: string;
   container: string;
   host: string;
   port: number;
-  /** What Docker says of the container; null when there is none. */
+  /** What Docker says of the container; null when there is none, {@link UNREACHABLE} when nobody can ask. */
   containerState: string | null;
+  /** The Docker engine that does not answer, a DOCKER_HOST value. @default the node's own answers */
+  silentEngine?: string;
   /** What the server says; null when it does not answer. */
   server: ServerReport | null;
   /** Null when the server does not answer. */

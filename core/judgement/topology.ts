@@ -1,6 +1,6 @@
 import { lsnDiff } from "../grammar/lsn";
 import { slotName } from "../model/names";
-import { type Answering, isPrimary, type Observation, type ServerReport } from "./observation";
+import { type Answering, isPrimary, type Observation, type ServerReport, UNREACHABLE } from "./observation";
 
 /** Who is what: the roles, and how each standby follows. What of it is wrong is the matter of findings.ts. */
 
@@ -47,8 +47,8 @@ export function roleOf(node: Observation): Role {
   if (node.server !== null) {
     return node.server.inRecovery ? "standby" : "primary";
   }
-  // A server that does not answer in a container that runs: nobody knows what it does.
-  return node.containerState === "running" || node.containerState === "paused" ? "unknown" : "down";
+  // A server that does not answer in a container that runs, or may run: nobody knows what it does.
+  return ["running", "paused", UNREACHABLE].includes(node.containerState ?? "") ? "unknown" : "down";
 }
 
 /** Puts what was learnt of the nodes together. Pure: the same observations give the same topology. */

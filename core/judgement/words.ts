@@ -1,5 +1,6 @@
 import { bytesText } from "../grammar/bytes";
 import type { Facts, Finding, Kind } from "./findings";
+import { UNREACHABLE } from "./observation";
 
 /** What is said of a finding. Its beginning is a heading of docs/operations.md; a test compares the two. */
 
@@ -26,6 +27,9 @@ const WORDS: { readonly [K in Kind]: (facts: Facts[K]) => string } = {
   "node-down": ({ role, containerState, reason }) => {
     if (containerState === null) {
       return "its container is not there";
+    }
+    if (containerState === UNREACHABLE) {
+      return `its Docker host does not answer, so nobody knows what it does${because(reason)}`;
     }
     if (containerState === "restarting") {
       return `its container stops again and again${because(reason)}`;

@@ -1,7 +1,7 @@
 import { conninfo, type Endpoint, hostLists } from "../grammar/conninfo";
 import { imageName } from "./image";
 import { containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
-import { homeOf, type Place, type PlacedConfig } from "./place";
+import { homeOf, type Place, type PlacedConfig, reach } from "./place";
 import { hbaConf } from "../settings/access";
 import { nodeConf, type NodeSettings } from "../settings/nodeConf";
 
@@ -55,20 +55,37 @@ export function clusterOf(config: PlacedConfig): Cluster {
 /** What a node's configuration files say, in the variables that pgnode reads. */
 export function nodeEnvironment(cluster: Cluster, node: string): Record<"PGNODE_CONF" | "PGNODE_HBA" | "PGNODE_SLOT", string> {
   return {
-    PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: membersInside(cluster) }),
-    PGNODE_HBA: hbaConf(cluster.settings.allowedSubnets),
+    PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: membersFor(cluster, node) }),
+    PGNODE_HBA: hbaConf(cluster.settings.allowedSubnets, farPeers(cluster, node)),
     PGNODE_SLOT: slotName(node),
   };
 }
 
-/** Every node as the others reach it. */
-const membersInside = ({ members }: Cluster): (Endpoint & { name: string })[] =>
-  members.map(({ name, place }) => ({ name, ...place.inside }));
+/** Every node as this one reaches it. */
+function membersFor(cluster: Pick<Cluster, "members">, node: string): (Endpoint & { name: string })[] {
+  const { place: from } = memberOf(cluster, node);
+  return cluster.members.map(({ name, place }) => ({ name, ...reach(from, place) }));
+}
 
-/** How a new node connects, as the replication role, to whoever is primary; without password. */
-export function sourceConninfo(cluster: Cluster): string {
+/** From where this node sees those come that are on other engines. */
+function farPeers(cluster: Pick<Cluster, "members">, node: string): string[] {
+  const { place: own } = memberOf(cluster, node);
+  return [...new Set(cluster.members.flatMap(({ place }) => (place.engine === own.engine ? [] : place.seenFrom)))];
+}
+
+/** Finds a node among the stack's members. Throws when it is not there: a mistake in the program. */
+export function memberOf(cluster: Pick<Cluster, "members">, node: string): Member {
+  const member = cluster.members.find((m) => m.name === node);
+  if (member === undefined) {
+    throw new Error(`node "${node}" is not among the stack's nodes ${cluster.members.map((m) => m.name).join(", ")}`);
+  }
+  return member;
+}
+
+/** How this node, when it is new, connects as the replication role to whoever is primary; without password. */
+export function sourceConninfo(cluster: Cluster, node: string): string {
   return conninfo({
-    ...hostLists(membersInside(cluster)),
+    ...hostLists(membersFor(cluster, node)),
     user: REPLICATION_ROLE,
     passfile: `${NODE_ROOT}/passfile`,
     target_session_attrs: "read-write",

@@ -6,10 +6,17 @@ import { CONTAINER_PORT } from "./names";
 export interface Place {
   /** The Docker engine that runs the node, a DOCKER_HOST value. */
   engine: string;
-  /** Where the other nodes reach it. */
+  /** Where the nodes on the same engine reach it. */
   inside: Endpoint;
-  /** Where clients reach it. */
+  /** Where clients reach it, and the nodes on other engines. */
   published: Endpoint;
+  /** From where the servers on other engines see it come: addresses, or ranges of them (CIDR). */
+  seenFrom: readonly string[];
+}
+
+/** How a node at one place reaches a node at another: by its name in the network of one engine, else by what is published. */
+export function reach(from: Place, to: Place): Endpoint {
+  return from.engine === to.engine ? to.inside : to.published;
 }
 
 /** A node of the config whose place is known. */
@@ -28,9 +35,10 @@ export function placedNode(node: NodeConfig, current: string): PlacedNode {
     ...node,
     place: {
       engine: node.dockerHost ?? current,
-      // In the nodes' own network every one is reached by its name, on PostgreSQL's own port.
+      // In the network of an engine every one is reached by its name, on PostgreSQL's own port.
       inside: { host: node.name, port: CONTAINER_PORT },
       published: { host: node.address, port: node.port },
+      seenFrom: node.seenFrom ?? [node.address],
     },
   };
 }
@@ -47,6 +55,38 @@ export function homeOf({ nodes }: PlacedConfig): string {
     throw new Error("a stack has at least one node");
   }
   return first.place.engine;
+}
+
+/**
+ * What the names of an engine's own resources end with (its provider, its network, its image): empty for the one on which the
+ * stack began, so that nothing of a stack on one engine has another name than before there could be several.
+ *
+ * @param engines DOCKER_HOST values, that of what belongs to no node first.
+ * @param recorded The endings that the state has, each with the engine's DOCKER_HOST value.
+ */
+export function endingsOf(engines: readonly string[], recorded: ReadonlyMap<string, string>): Map<string, string> {
+  const endings = new Map([...recorded].filter(([, engine]) => engines.includes(engine)).map(([ending, engine]) => [engine, ending]));
+  const [only, ...others] = engines;
+  if (only !== undefined && !endings.has(only) && (recorded.size === 0 || (others.length === 0 && recorded.size === 1 && recorded.has("")))) {
+    endings.set(only, "");
+  }
+  const taken = new Set([...endings.values(), ...recorded.keys()]);
+  for (const engine of engines.filter((one) => !endings.has(one))) {
+    const name = `-at-${slugOf(engine)}`;
+    let ending = name;
+    for (let i = 2; taken.has(ending); i += 1) {
+      ending = `${name}-${i}`;
+    }
+    taken.add(ending);
+    endings.set(engine, ending);
+  }
+  return endings;
+}
+
+/** `ssh://me@db1.example.com:22` is db1-example-com; of a socket it is the path. */
+function slugOf(engine: string): string {
+  const [, , host = "", path = ""] = /^\w+:\/\/(?:([^@/]*)@)?([^/]*)(.*)$/.exec(engine) ?? [];
+  return (host === "" ? path : host.replace(/:\d+$/, "")).replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "host";
 }
 
 /** The engines that run these nodes, each once. */

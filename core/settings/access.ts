@@ -4,11 +4,13 @@ import { REPLICATION_ROLE } from "../model/names";
 
 /**
  * pg_hba.conf: the socket for the node's own administrator, scram for everybody else. The replication role may always come
- * from the nodes' own network, whatever is allowed: standbys have to stream.
+ * from the nodes' own network and from those on other Docker hosts, whatever is allowed: standbys have to stream.
+ *
+ * @param farPeers From where nodes on other Docker hosts come: addresses or CIDR ranges.
  */
-export function hbaConf(allowedSubnets: readonly string[]): string {
+export function hbaConf(allowedSubnets: readonly string[], farPeers: readonly string[] = []): string {
   const from = [...new Set(["127.0.0.1/32", "::1/128", ...allowedSubnets])];
-  const fromNodes = [...new Set([...from, "samenet"])];
+  const fromNodes = [...new Set([...from, "samenet", ...farPeers.map(asRange)])];
   const rule = (type: string, database: string, user: string, address: string, method: string): string =>
     [type, database, user, address, method].filter((field) => field !== "").join("\t");
   return [
@@ -23,3 +25,6 @@ export function hbaConf(allowedSubnets: readonly string[]): string {
     "",
   ].join("\n");
 }
+
+/** One address as the range that holds it alone. */
+const asRange = (text: string): string => (text.includes("/") ? text : `${text}/${text.includes(":") ? 128 : 32}`);

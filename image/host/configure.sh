@@ -68,6 +68,7 @@ running)
         bring_to_stopped
     }
     ;;
+unreachable) unreachable "$NODE_NAME" ;;
 gone) exit 0 ;; # the container comes with the next run, and its birth or its ready step brings the files
 *)
     loops_over_settings "$NODE_CONTAINER" "$before" || {

@@ -40,10 +40,19 @@ reason_of() {
     on "$1" logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
 }
 
-# state_of CONTAINER: Docker's word for its state; gone when there is none.
+# state_of CONTAINER: Docker's word for its state; gone when there is none, unreachable when its engine does not answer.
 state_of() {
-    state=$(on "$1" inspect --type container --format '{{.State.Status}}' "$1" 2>/dev/null) || state=gone
-    echo "$state"
+    state=$(on "$1" inspect --type container --format '{{.State.Status}}' "$1" 2>&1) || case $state in
+    *[Nn]"o such "*) state=gone ;;
+    *) state=unreachable ;;
+    esac
+    echo "$state" | tail -n 1
+}
+
+# unreachable NODE: ends a step that works on a node whose engine does not answer.
+unreachable() {
+    why=$(docker version --format '{{.Server.Version}}' 2>&1 >/dev/null | tail -n 1) || true
+    die "the Docker engine of node $1 at $DOCKER_HOST does not answer${why:+: $why}. What is to be changed there is left for the next up"
 }
 
 # in_node CONTAINER ACTION [OPTION...]: runs a part of pgnode in a node's running container, with docker's options.

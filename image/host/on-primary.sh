@@ -18,6 +18,8 @@ ask_all() {
         case "$code $out" in
         75*) ;;
         *"No such container"* | *"is not running"* | *"is restarting"* | *"is paused"*) SAID="$SAID $out $(reason_of "$c" | for_people)" ;;
+        # Its engine does not answer: whether it is the primary nobody can tell, and no SQL can be run there.
+        *"annot connect to the Docker daemon"* | *"error during connect"* | *"ssh: connect to host"*) SAID="$SAID The Docker engine of container $c does not answer." ;;
         # Docker's own words, or the end of what was killed: another step replaces the container just now. No server has
         # refused anything.
         *"OCI runtime exec failed"* | 12[5-9]* | 13[0-9]* | 14[0-9]*)

@@ -2,10 +2,12 @@
 # provide-image: makes sure that a Docker host has an image, and prints the image's name. It runs on the
 # machine that runs Pulumi and works on the engine of DOCKER_HOST.
 #
-# An image that is there is left alone. Our own image is built; any other one is pulled.
+# An image that is there is left alone. Our own image is built; any other one is pulled. Either is brought from another
+# engine instead, where that is named: our own before it would be built twice, any other when it cannot be pulled.
 #
 # Environment: IMAGE (name and tag), IMAGE_RECIPE (the text of our Dockerfile; empty: not our image),
 # IMAGE_FINGERPRINT (of the recipe; what our image is labelled with), IMAGE_CHECK (not empty: only look),
+# IMAGE_FROM (the DOCKER_HOST of an engine that has the image; empty: none),
 # IMAGE_SUITE (Debian's release that our image stands on, default trixie), IMAGE_APT_OPTION (one of apt's for that release, such
 # as 'Acquire::Check-Valid-Until "false"').
 # Exit codes: 0 the image is there, 1 it is not. Then the last line on standard error begins with "image: ".
@@ -165,10 +167,21 @@ inspect() {
 # Whether the image is there, and our own from this recipe.
 present() { inspect "$IMAGE" && { [ -z "${IMAGE_RECIPE:-}" ] || [ "$label" = "$IMAGE_FINGERPRINT" ]; }; }
 
+# Brings the image from the engine $IMAGE_FROM. False when that has none.
+bring() {
+    [ -n "${IMAGE_FROM:-}" ] && DOCKER_HOST=$IMAGE_FROM docker image inspect "$IMAGE" >/dev/null 2>&1 || return 1
+    say "bringing $IMAGE from the Docker host at $IMAGE_FROM"
+    # shellcheck disable=SC2016 # the inner shell's variables
+    run "$PULL_SECONDS" "bringing $IMAGE" sh -c 'DOCKER_HOST=$1 docker save "$2" | docker load' sh "$IMAGE_FROM" "$IMAGE" && return
+    say "$IMAGE cannot be brought from there: $(reason $?)"
+    return 1
+}
+
 pull() {
     say "pulling $IMAGE"
     run "$PULL_SECONDS" "pulling $IMAGE" docker pull "$IMAGE" && return
     why=$(reason $?)
+    if bring; then return; fi
     die "$IMAGE cannot be pulled: $why. $(advice "$why" "Check the config key image, allow access to the registry, or load the image into the Docker host (docker load)")"
 }
 
@@ -260,7 +273,7 @@ build() {
 
 if ! present; then
     [ -z "${IMAGE_CHECK:-}" ] || die "$IMAGE is not on the Docker host"
-    if [ -n "${IMAGE_RECIPE:-}" ]; then build; else pull; fi
+    if [ -n "${IMAGE_RECIPE:-}" ]; then bring || build; else pull; fi
     present || die "$IMAGE is still not on the Docker host after it was provided. Look which images it has: docker image ls"
 fi
 echo "$IMAGE"

@@ -82,6 +82,7 @@ followed() {
 }
 
 case $(state_of "$NODE_CONTAINER") in
+unreachable) unreachable "$NODE_NAME" ;;
 exited | created | dead)
     # A node without data was not stopped to keep something.
     case $(reason_of "$NODE_CONTAINER") in

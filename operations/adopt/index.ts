@@ -42,7 +42,7 @@ const refuse = (stack: string, why: string): never => {
 export async function adopt(stack: string): Promise<number> {
   const config = placedHere(readStackConfig(stack));
   await setup({ engines: enginesOf(config.nodes) });
-  const lock = await acquireLock({ stack, engine: homeOf(config) }, "adopt", { say });
+  const lock = await acquireLock({ stack, engines: enginesOf(config.nodes) }, "adopt", { say });
   try {
     await refuseKnown(stack);
     return await adoptUnderLock(config);
@@ -200,7 +200,7 @@ export function priorOf(config: StackConfig, seen: Survey, identity: Identity): 
   });
   return [
     entry("command:local:Command", IDENTITY_NAME, {
-      environment: { STACK_IDENTITY: identity.id, STACK_MADE_BY: identity.madeBy, STACK_ENGINE: seen.engine },
+      environment: { STACK_IDENTITY: identity.id, STACK_MADE_BY: identity.madeBy, STACK_ENGINE: seen.engines[0].engine },
     }),
     entry("docker:index/network:Network", "network", { id: ids["network"] }),
     entry("postgres-replica:index:Primary", config.first, {}),

@@ -11,8 +11,12 @@ import type { Standing } from "./standing";
 const NOTHING = "Nothing was changed";
 
 /** What the engine shows of the stack as a whole; undefined when there is nothing against it. */
-export function refusal(config: StackConfig, { found, observed, dockerHost }: Survey): string | undefined {
+export function refusal(config: StackConfig, { found, observed, engines }: Survey): string | undefined {
   const { stack, nodes } = config;
+  const [{ dockerHost }, ...others] = engines;
+  if (others.length > 0) {
+    return `its nodes are on several Docker hosts, and adopt can take over a stack on one only. ${NOTHING}. Put its state back from a backup of the backend: pulumi stack import`;
+  }
   const containers = found.filter(({ kind }) => kind === "container");
   if (containers.length === 0) {
     const kept = found.filter(({ kind }) => kind === "volume").map(({ name }) => name);

@@ -1,4 +1,4 @@
-import { homeOf, type PlacedConfig } from "../../core/model/place";
+import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import { acquireLock } from "./lock";
 import { say } from "./report";
 
@@ -11,7 +11,7 @@ import { say } from "./report";
  * @throws UserError when that one still runs.
  */
 export async function exclusively<T>(config: PlacedConfig, who: string, action: (waited: boolean) => Promise<T>, seconds = 0): Promise<T> {
-  const lock = await acquireLock({ stack: config.stack, engine: homeOf(config) }, who, { seconds, say });
+  const lock = await acquireLock({ stack: config.stack, engines: enginesOf(config.nodes) }, who, { seconds, say });
   try {
     return await action(lock.waited);
   } finally {

@@ -4,12 +4,12 @@ import { bytesText } from "../../core/grammar/bytes";
 import { bytesAtRisk, candidates, isFed, type Objection, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
-import type { Observation } from "../../core/judgement/observation";
+import { type Observation, UNREACHABLE } from "../../core/judgement/observation";
 import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import { placedHere } from "../engine/dockerHost";
-import type { NodeControl } from "../engine/nodeControl";
+import { type NodeControl, nodeOf } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone, poll } from "../engine/poll";
@@ -26,6 +26,8 @@ const UNKNOWN_LOSS: Loss = { fenced: [], bytesLost: null, howKnown: "the run tha
 
 export interface FailoverOptions {
   allowDataLoss: boolean;
+  /** Nodes of which a person says that they cannot write any more, because nobody can ask their Docker hosts. @default none */
+  fencedByHand?: readonly string[];
   dryRun: boolean;
   json: boolean;
 }
@@ -59,6 +61,7 @@ async function run(config: PlacedConfig, options: FailoverOptions, observed: Obs
     return 0;
   }
   refuseUnlessNeeded(stack, observed);
+  const vouched = vouchedFor(config, observed, options.fencedByHand ?? []);
 
   const best = candidates(observed)[0];
   if (best === undefined) {
@@ -73,7 +76,10 @@ async function run(config: PlacedConfig, options: FailoverOptions, observed: Obs
     return 0;
   }
 
-  const { candidate, after, loss, fenced, logicalSlots } = await prepare(config, nodes, journal, gone, options.allowDataLoss);
+  const { candidate, after, loss, fenced, logicalSlots } = await prepare(
+    { config, nodes, journal, vouched, allowDataLoss: options.allowDataLoss },
+    gone,
+  );
   journal.begin({ promoted: candidate.name, phase: "promoting", loss, logicalSlots });
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
@@ -85,9 +91,39 @@ async function run(config: PlacedConfig, options: FailoverOptions, observed: Obs
   await settle(promoted);
   journal.end();
   for (const node of fenced.filter((n) => n.containerState !== null)) {
+    if (vouched.includes(node.name)) {
+      say(`${node.name} asks the others when its host is back, and comes up as a standby`);
+      continue;
+    }
     say(`bring ${node.name} back with: ${npmRun("rejoin", stack, node.name)}`);
   }
   return 0;
+}
+
+/**
+ * The nodes that a person has fenced, checked. That counts only of a node whose Docker host does not answer: of the others the
+ * engine itself says it.
+ * @throws UserError
+ */
+function vouchedFor(config: PlacedConfig, observed: readonly Observation[], fencedByHand: readonly string[]): string[] {
+  for (const name of fencedByHand) {
+    nodeOf(config, name);
+    const node = observed.find((n) => n.name === name);
+    if (node?.server != null) {
+      throw new UserError(`--i-have-fenced ${name}: node ${name} answers, so it is not fenced. Nothing was changed`);
+    }
+  }
+  return observed.filter((node) => fencedByHand.includes(node.name) && node.containerState === UNREACHABLE).map(({ name }) => name);
+}
+
+/** What a failover works with. */
+interface Means {
+  config: PlacedConfig;
+  nodes: Map<string, NodeControl>;
+  journal: Journal;
+  /** The nodes that a person has fenced, and nobody can ask. */
+  vouched: readonly string[];
+  allowDataLoss: boolean;
 }
 
 /** A node that did not answer, as it was before it was fenced. */
@@ -114,27 +150,23 @@ interface Verdict {
  *
  * @throws UserError when that may not go on to a promotion; what it has stopped runs again.
  */
-async function prepare(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
-  journal: Journal,
-  gone: readonly Observation[],
-  allowDataLoss: boolean,
-): Promise<Verdict> {
+async function prepare(means: Means, gone: readonly Observation[]): Promise<Verdict> {
+  const { nodes, vouched } = means;
   // It grows with every look at which another node is silent.
   const fenced: Fenced[] = [];
   let marked = false;
   try {
-    const verdict = await judge(config, nodes, journal, gone, fenced, allowDataLoss);
+    const verdict = await judge(means, gone, fenced);
+    const asked = fenced.filter((node) => !vouched.includes(node.name));
     verdict.against.forEach((why) => say(`--allow-data-loss gives up: ${why}`));
     marked = true;
     await allDone([
-      ...fenced.map((node) => controlOf(nodes, node.name).mark("fenced")),
+      ...asked.map((node) => controlOf(nodes, node.name).mark("fenced")),
       ...verdict.abandoned.map((node) => controlOf(nodes, node.name).mark("reclone")),
     ]);
     // From here on a start does no harm. One just before may have.
-    const stopped = await Promise.all(fenced.map((node) => controlOf(nodes, node.name).isStopped()));
-    const started = fenced.filter((_, i) => !stopped[i]);
+    const stopped = await Promise.all(asked.map((node) => controlOf(nodes, node.name).isStopped()));
+    const started = asked.filter((_, i) => !stopped[i]);
     if (started.length > 0) {
       throw new UserError(`${names(started)} was started again while failover was at work. Run failover again`);
     }
@@ -152,15 +184,9 @@ async function prepare(
  * @param fenced Gets every node that it fences, before it does.
  * @throws UserError when that may not go on to a promotion; nothing is marked yet.
  */
-async function judge(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
-  journal: Journal,
-  gone: readonly Observation[],
-  fenced: Fenced[],
-  allowDataLoss: boolean,
-): Promise<Verdict> {
-  const { after, candidate, ends } = await fenceAll(config, nodes, gone, fenced);
+async function judge(means: Means, gone: readonly Observation[], fenced: Fenced[]): Promise<Verdict> {
+  const { config, journal, vouched, allowDataLoss } = means;
+  const { after, candidate, ends } = await fenceAll(means, gone, fenced);
   refuseAnother(config.stack, journal, candidate, after);
   const fed = after.filter((node) => isFed(node, after));
   if (fed.length > 0) {
@@ -180,7 +206,9 @@ async function judge(
     observed: after,
     atRisk,
     unreadable,
+    away: vouched,
     synchronous: promised(config, after),
+    isPromisedByAll: config.synchronous !== undefined && after.every(({ server }) => server === null || server.synchronousCount !== null),
     maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   }).map((objection) => inWords(objection, config.stack));
   if (against.length > 0 && !allowDataLoss) {
@@ -210,19 +238,21 @@ async function judge(
  * @returns that look, whom it puts first, and the ends in the order of `fenced`.
  */
 async function fenceAll(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
+  { config, nodes, vouched }: Means,
   gone: readonly Observation[],
   fenced: Fenced[],
 ): Promise<{ after: Observation[]; candidate: Observation; ends: (WalEnd | Unreadable)[] }> {
   const ends: (WalEnd | Unreadable)[] = [];
   // It ends: at every turn one node more is fenced.
   for (let silent = gone; ;) {
-    await fence(nodes, silent, fenced);
+    await fence(config.stack, nodes, silent, fenced, vouched);
+    const away = config.nodes.filter(({ name }) => vouched.includes(name)).map(({ place }) => place.engine);
+    const endOf = async ({ name }: Observation): Promise<WalEnd | Unreadable> =>
+      vouched.includes(name) ? { unreadable: "its Docker host does not answer" } : controlOf(nodes, name).walEnd(true);
     const [found, after] = await Promise.all([
-      Promise.all(silent.map((node) => controlOf(nodes, node.name).walEnd(true))),
+      Promise.all(silent.map(endOf)),
       observeDrained(config),
-      refuseStrangers(config),
+      refuseStrangers(config, away),
     ]);
     ends.push(...found);
     // A promotion that had been under way may have ended meanwhile.
@@ -249,11 +279,27 @@ function promised(config: PlacedConfig, observed: readonly Observation[]): Stack
 }
 
 /** Stops these nodes. @throws UserError when one is not proven to be stopped: it might still write. */
-async function fence(nodes: Map<string, NodeControl>, silent: readonly Observation[], fenced: Fenced[]): Promise<void> {
+async function fence(
+  stack: string,
+  nodes: Map<string, NodeControl>,
+  silent: readonly Observation[],
+  fenced: Fenced[],
+  vouched: readonly string[],
+): Promise<void> {
+  const asked = silent.filter((node) => !vouched.includes(node.name));
+  const away = asked.filter((node) => node.containerState === UNREACHABLE);
+  if (away.length > 0) {
+    const hosts = away.map(({ name, silentEngine, reason }) => `${name} at ${silentEngine} (${reason})`);
+    const options = away.map(({ name }) => `--i-have-fenced ${name}`).join(" ");
+    throw new UserError(
+      `failover refused: the Docker host of ${hosts.join(", ")} does not answer, so nobody can stop what may still write there. ` +
+        `Power that host off or cut it off from every client and every node; then, and only then, run: ${npmRun("failover", stack, options)}`,
+    );
+  }
   say(`fencing ${names(silent)}`);
   fenced.push(...silent);
-  const proven = await Promise.all(silent.map((node) => controlOf(nodes, node.name).fence(0)));
-  const loose = silent.filter((_, i) => proven[i] !== true);
+  const proven = await Promise.all(asked.map((node) => controlOf(nodes, node.name).fence(0)));
+  const loose = asked.filter((_, i) => proven[i] !== true);
   if (loose.length > 0) {
     throw new UserError(
       `${names(loose)} cannot be fenced: Docker does not say that the container is stopped, so it might still write. Stop it by hand, then run failover again`,
@@ -262,14 +308,14 @@ async function fence(nodes: Map<string, NodeControl>, silent: readonly Observati
 }
 
 /** Whether a container in this state runs, or will by itself. */
-const mayWrite = (state: string | null): boolean => state === "running" || state === "paused" || state === "restarting";
+const mayWrite = (state: string | null): boolean => ["running", "paused", "restarting", UNREACHABLE].includes(state ?? "");
 
 /**
  * A failover that does not go on changes nothing: its marks are taken back, and the nodes that it has stopped are started
  * again. They ask their peers first, as at any start. @throws always: why it does not go on.
  */
 async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], marked: boolean, why: unknown): Promise<never> {
-  const running = fenced.filter((node) => mayWrite(node.containerState));
+  const running = fenced.filter((node) => node.containerState !== UNREACHABLE && mayWrite(node.containerState));
   const is = await Promise.all(
     running.map((node) =>
       controlOf(nodes, node.name)
@@ -285,7 +331,7 @@ async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], 
   };
   const [tried, kept] = await Promise.all([
     Promise.allSettled(stopped.map(again)),
-    Promise.allSettled(fenced.filter((node) => !stopped.includes(node)).map(unmark)),
+    Promise.allSettled(fenced.filter((node) => !stopped.includes(node) && node.containerState !== UNREACHABLE).map(unmark)),
   ]);
   kept.forEach((result) => result.status === "rejected" && say((result.reason as Error).message));
   if (stopped.length === 0 || !(why instanceof UserError)) {
@@ -314,9 +360,9 @@ async function observeDrained(config: PlacedConfig): Promise<Observation[]> {
 }
 
 /** A node that runs and is not in the config may be the primary, and would be asked nothing. @throws UserError */
-async function refuseStrangers(config: PlacedConfig): Promise<void> {
+async function refuseStrangers(config: PlacedConfig, without: readonly string[]): Promise<void> {
   const known = config.nodes.map((node) => node.name);
-  const strangers = (await runningNodes(config)).filter((name) => !known.includes(name));
+  const strangers = (await runningNodes(config, without)).filter((name) => !known.includes(name));
   if (strangers.length > 0) {
     throw new UserError(
       `failover refused: ${strangers.join(", ")} runs, and nodes in Pulumi.${config.stack}.yaml does not have it, so it may be the primary. Put it back, or stop it, then run failover again`,

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "child_process";
 import { randomUUID } from "crypto";
 import { LOCK_LABELS, lockName } from "../../core/model/names";
-import { isGone, noAnswer, type Ran, type RunOptions, toEngine } from "../engine/docker";
+import { isGone, noAnswer, type Ran, type RunOptions, SilentEngine, toEngine } from "../engine/docker";
 import { currentDockerHost } from "../engine/dockerHost";
 import { Engine } from "../engine/engine";
 import { CLOCK } from "../engine/poll";
@@ -15,11 +15,11 @@ import { isSame, type Machine, pulumiProcess, startOf, thisMachine } from "../en
 
 export { pulumiProcess };
 
-/** Which stack, and the engine that has its lock: see `homeOf`. */
+/** Which stack, and the engines that have its lock: those of its nodes, always in the order of the nodes. */
 export interface LockPlace {
   stack: string;
-  /** A DOCKER_HOST value. */
-  engine: string;
+  /** DOCKER_HOST values, at least one. */
+  engines: readonly string[];
 }
 
 export interface StackLock {
@@ -76,9 +76,12 @@ class Lock {
   public readonly name: string;
   private readonly engine: Engine;
 
-  public constructor(private readonly place: LockPlace) {
-    this.name = lockName(place.stack);
-    this.engine = new Engine(place.engine);
+  public constructor(
+    private readonly stack: string,
+    engine: string,
+  ) {
+    this.name = lockName(stack);
+    this.engine = new Engine(engine);
   }
 
   private docker(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
@@ -89,7 +92,7 @@ class Lock {
   public async make(claim: Claim): Promise<string | undefined> {
     const facts: Record<keyof typeof LOCK_LABELS, string> = {
       ...claim,
-      stack: this.place.stack,
+      stack: this.stack,
       pid: String(claim.pid),
       ttl: String(claim.ttl),
       watched: claim.watched ? "yes" : "",
@@ -139,7 +142,7 @@ class Lock {
     }
     const [, id = "", created = "", json = "{}"] = /^(\S+) (\S+) (.*)$/.exec(asked.stdout.trim()) ?? [];
     const labels = (JSON.parse(json) ?? {}) as Record<string, string>;
-    if (labels[LOCK_LABELS.stack] !== this.place.stack) {
+    if (labels[LOCK_LABELS.stack] !== this.stack) {
       throw new UserError(`the container ${this.name} has the name of the stack's lock, and is not one. Remove it: ${this.removal}`);
     }
     const fact = (name: keyof typeof LOCK_LABELS): string => labels[LOCK_LABELS[name]] ?? "";
@@ -223,7 +226,7 @@ class Lock {
   /** Why a holder that lives, as far as anybody can tell, is in the way. */
   public refusal(holder: Holder): UserError {
     return new UserError(
-      `${words(holder)} is at work on stack "${this.place.stack}" since ${holder.created.replace(/\.\d+/, "")}. ` +
+      `${words(holder)} is at work on stack "${this.stack}" since ${holder.created.replace(/\.\d+/, "")}. ` +
         `Wait for it to end; if it is gone for certain, run: ${this.removal}`,
     );
   }
@@ -234,8 +237,8 @@ class Lock {
 
   private failed(done: string, stderr: string): UserError {
     return /^Error response from daemon/m.test(stderr)
-      ? new UserError(`the lock of stack "${this.place.stack}" cannot be ${done}: ${firstLine(stderr)}`)
-      : noAnswer(stderr);
+      ? new UserError(`the lock of stack "${this.stack}" cannot be ${done}: ${firstLine(stderr)}`)
+      : noAnswer(stderr, this.engine.host);
   }
 }
 
@@ -263,15 +266,45 @@ const isBy = (holder: Holder, claim: Claim): boolean =>
   (["pid", "start", "host", "machine", "boot", "pids"] as const).every((fact) => holder[fact] === claim[fact]);
 
 /**
- * Takes a stack's lock. A dead holder's is taken over. A process that holds it already gets it again, and gives it
- * back with the first one: a command may call another.
+ * Takes a stack's lock on every engine that answers, one after the other, so that of two who want it one gets all. A dead
+ * holder's is taken over. A process that holds it already gets it again, and gives it back with the first one: a command may
+ * call another.
  *
  * @param who The command, in words, for those who have to wait for it.
- * @throws UserError when another one holds it and does not give it back in time, or Docker does not answer.
+ * @throws UserError when another one holds it and does not give it back in time, or no engine answers.
  */
 export async function acquireLock(place: LockPlace, who: string, options: LockOptions = {}): Promise<StackLock> {
+  const { say = (line: string) => console.error(line) } = options;
+  const held: StackLock[] = [];
+  const silent: { engine: string; why: SilentEngine }[] = [];
+  try {
+    for (const engine of place.engines) {
+      try {
+        held.push(await acquireAt(new Lock(place.stack, engine), who, options));
+      } catch (error) {
+        if (!(error instanceof SilentEngine)) {
+          throw error;
+        }
+        silent.push({ engine, why: error });
+      }
+    }
+    if (held.length === 0 && silent[0] !== undefined) {
+      throw silent[0].why;
+    }
+  } catch (error) {
+    await Promise.all(held.map((lock) => lock.release()));
+    throw error;
+  }
+  silent.forEach(({ engine }) => say(`the Docker engine at ${engine} does not answer, so the stack's lock is not taken there`));
+  return {
+    waited: held.some((lock) => lock.waited),
+    release: async () => void (await Promise.all(held.map((lock) => lock.release()))),
+    releaseNow: () => held.forEach((lock) => lock.releaseNow()),
+  };
+}
+
+async function acquireAt(lock: Lock, who: string, options: LockOptions): Promise<StackLock> {
   const { seconds = 0, say = (line: string) => console.error(line), holderPid, ttl = TTL } = options;
-  const lock = new Lock(place);
   const pid = holderPid ?? process.pid;
   const watched = holderPid !== undefined;
   const claim: Claim = { ...thisMachine(), command: who, pid, start: startOf(pid), token: randomUUID(), ttl, watched };
@@ -335,9 +368,13 @@ export async function acquireLock(place: LockPlace, who: string, options: LockOp
  * Who holds a stack's lock now, in words; undefined when nobody does, or nobody who lives. For previews: it never
  * throws, this process and the Pulumi that has started it do not count, and a silent engine holds nothing.
  */
-export async function lockHolder(place: LockPlace): Promise<string | undefined> {
+export async function lockHolder({ stack, engines }: LockPlace): Promise<string | undefined> {
+  const holders = await Promise.all(engines.map((engine) => holderAt(new Lock(stack, engine))));
+  return holders.find((holder) => holder !== undefined);
+}
+
+async function holderAt(lock: Lock): Promise<string | undefined> {
   try {
-    const lock = new Lock(place);
     const holder = await lock.read();
     if (holder === undefined || (await lock.isDead(holder))) {
       return undefined;

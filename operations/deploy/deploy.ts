@@ -1,7 +1,7 @@
 import execa from "execa";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "fs";
 import { join } from "path";
-import { enginesOf, homeOf, type PlacedConfig } from "../../core/model/place";
+import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import { labelFilter } from "../../core/model/names";
 import { removeDebris } from "../guard/debris";
@@ -61,7 +61,7 @@ export async function down(stack: string): Promise<number> {
   }
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
-  const lock = await acquireLock({ stack, engine: homeOf(config) }, "down", { seconds: LOCK_SECONDS, say });
+  const lock = await acquireLock({ stack, engines }, "down", { seconds: LOCK_SECONDS, say });
   try {
     const found = await lookAround(config);
     const why = found === undefined ? undefined : (wrongEngine(found) ?? foreign(found));
@@ -69,7 +69,7 @@ export async function down(stack: string): Promise<number> {
       throw new UserError(why);
     }
     if (found !== undefined) {
-      await removeDebris(debris(found), new Engine(found.survey.dockerHost), say);
+      await removeDebris(debris(found), say);
     }
     if (config.protectData) {
       // The volumes stay whatever happens; without this Pulumi would not even let go of them.

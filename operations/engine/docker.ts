@@ -90,9 +90,24 @@ function endAfter(child: execa.ExecaChildProcess, milliseconds: number, restart:
   };
 }
 
-/** What to say when the engine does not answer; exit code 2. */
-export function noAnswer(stderr: string): UserError {
-  return new UserError(`the Docker engine does not answer: ${firstLine(stderr).replace(/[.?]+$/, "")}. Start it with: npm run setup`, 2);
+/** A Docker engine does not answer; exit code 2. */
+export class SilentEngine extends UserError {
+  public constructor(
+    message: string,
+    /** What the docker command line said of it. */
+    public readonly reason: string,
+  ) {
+    super(message, 2);
+  }
+}
+
+/** @param host The engine, a DOCKER_HOST value. */
+export function noAnswer(stderr: string, host: string): SilentEngine {
+  const [at, remedy] = /^(unix|npipe):/.test(host)
+    ? ["", "Start it with: npm run setup"]
+    : [` at ${host}`, "Look whether the host runs, and whether this works: docker -H HOST version"];
+  const reason = firstLine(stderr).replace(/[.?]+$/, "");
+  return new SilentEngine(`the Docker engine${at} does not answer: ${reason}. ${remedy.replace("HOST", host)}`, reason);
 }
 
 /** Whether Docker says that there is no such container. */

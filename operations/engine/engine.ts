@@ -59,7 +59,7 @@ export class Engine {
   public async states(containers: readonly string[]): Promise<Map<string, string>> {
     const asked = await this.inspect("{{.Name}} {{.State.Status}}", containers);
     if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
-      throw noAnswer(asked.stderr);
+      throw noAnswer(asked.stderr, this.host);
     }
     const lines = asked.stdout.split("\n").filter(Boolean);
     return new Map(lines.map((line) => line.replace(/^\//, "").split(" ") as [string, string]));

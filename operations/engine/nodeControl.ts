@@ -303,7 +303,7 @@ export class NodeControl {
       silence: CLONE_SILENCE_SECONDS * 1000,
       progress: true,
       env: {
-        ...{ ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster), PGNODE_STACK: stack },
+        ...{ ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster, this.node.name), PGNODE_STACK: stack },
         ...(process.env["PGNODE_STALL_SECONDS"] === undefined ? {} : { PGNODE_STALL_SECONDS: process.env["PGNODE_STALL_SECONDS"] }),
       },
       // It comes in with the script: a container's environment is for everybody to inspect.

@@ -3,13 +3,15 @@ import { driftSql, readDriftFacts } from "../../core/judgement/drift";
 import { containerName, labelFilter, LABELS } from "../../core/model/names";
 import { reasonIn, refusesSettings } from "../../core/judgement/reason";
 import { enginesOf, type PlacedConfig } from "../../core/model/place";
-import { NODE_SQL, type Observation, readReport } from "../../core/judgement/observation";
+import { NODE_SQL, type Observation, readReport, type ServerReport, UNREACHABLE } from "../../core/judgement/observation";
 import { Engine } from "./engine";
+import { SilentEngine } from "./docker";
 import { firstLine, UserError } from "../errors";
 
 /**
  * Asks Docker and every server of a stack for its state, all at the same time.
  *
+ * @throws UserError, exit code 2, when no engine answers. One that does not is a fact of its nodes.
  * @param options.drift Ask in the same session what a person may have changed; see core/judgement/drift.ts. @default false
  */
 export async function observe(config: PlacedConfig, options: { drift?: boolean } = {}): Promise<Observation[]> {
@@ -17,27 +19,57 @@ export async function observe(config: PlacedConfig, options: { drift?: boolean }
   // No digest of one look says anything about the next one.
   const sql = options.drift === true ? NODE_SQL + driftSql({ salt: randomBytes(16).toString("hex"), database, sample }) : NODE_SQL;
   const nodes = config.nodes.map((node) => ({ node, container: containerName(config.stack, node.name) }));
-  const statesAt = (engine: string): Promise<Map<string, string>> =>
-    new Engine(engine).states(nodes.filter(({ node }) => node.place.engine === engine).map(({ container }) => container));
+  const engines = enginesOf(config.nodes);
+  const statesAt = async (engine: string): Promise<Map<string, string> | SilentEngine> => {
+    const here = nodes.filter(({ node }) => node.place.engine === engine).map(({ container }) => container);
+    try {
+      return await new Engine(engine).states(here);
+    } catch (error) {
+      if (error instanceof SilentEngine) {
+        return error;
+      }
+      throw error;
+    }
+  };
   const [states, reports] = await Promise.all([
-    Promise.all(enginesOf(config.nodes).map(statesAt)).then((all) => new Map(all.flatMap((one) => [...one]))),
+    Promise.all(engines.map(statesAt)),
     Promise.all(nodes.map(({ node, container }) => new Engine(node.place.engine).sql(container, sql, { timeout: 5_000 }))),
   ]);
+  const [silent] = states.filter((state) => state instanceof SilentEngine);
+  if (silent !== undefined && states.every((state) => state instanceof SilentEngine)) {
+    throw silent;
+  }
   const observed = nodes.map(({ node, container }, i): Observation => {
     const report = reports[i];
+    const state = states[engines.indexOf(node.place.engine)];
+    if (state === undefined || state instanceof SilentEngine) {
+      return {
+        ...{ name: node.name, container, ...node.place.published, containerState: UNREACHABLE, silentEngine: node.place.engine },
+        ...{ server: null, disk: null, reason: state?.reason ?? "" },
+      };
+    }
+    const said = report?.exitCode === 0 ? readReport(report.stdout) : { server: null, disk: null };
     const drift = options.drift === true && report?.exitCode === 0 ? readDriftFacts(report.stdout) : null;
     return {
       name: node.name,
       container,
       ...node.place.published,
-      containerState: states.get(container) ?? null,
-      ...(report?.exitCode === 0 ? readReport(report.stdout) : { server: null, disk: null }),
+      containerState: state.get(container) ?? null,
+      ...said,
+      server: said.server === null ? null : withSender(config, said.server),
       reason: "",
       ...(drift === null ? {} : { drift }),
     };
   });
   // Of a server that ends at every start only its log says what somebody has changed.
   return options.drift === true ? withReasons(config, observed, mayLoop) : observed;
+}
+
+/** Whom a standby receives from, by name: a node on another engine it knows by its address. */
+function withSender({ nodes }: PlacedConfig, server: ServerReport): ServerReport {
+  const { receiver } = server;
+  const sender = nodes.find(({ place: { published } }) => published.host === receiver?.from && published.port === receiver.fromPort);
+  return receiver === null || sender === undefined ? server : { ...server, receiver: { ...receiver, from: sender.name } };
 }
 
 /** Whether a node may be one that ends soon after every start: between two of them, or just started anew. */
@@ -71,12 +103,16 @@ function withReasons(
 export async function diagnose(config: PlacedConfig): Promise<Observation[]> {
   return withReasons(config, await observe(config), (node) => {
     const well = node.server !== null && (!node.server.inRecovery || node.server.receiver?.status === "streaming");
-    return !well && node.containerState !== null && node.containerState !== "paused";
+    return !well && ![null, "paused", UNREACHABLE].includes(node.containerState);
   });
 }
 
-/** The nodes of a stack whose containers run, in the config or not. */
-export async function runningNodes(config: PlacedConfig): Promise<string[]> {
+/**
+ * The nodes of a stack whose containers run, in the config or not.
+ *
+ * @param without Engines that are not asked, because they do not answer. @default none
+ */
+export async function runningNodes(config: PlacedConfig, without: readonly string[] = []): Promise<string[]> {
   const running = async (engine: string): Promise<string[]> => {
     const args = ["ps", "--format", `{{.Label "${LABELS.node}"}}`, ...labelFilter(config.stack)];
     const listed = await new Engine(engine).run(args, { timeout: 10_000 });
@@ -85,7 +121,8 @@ export async function runningNodes(config: PlacedConfig): Promise<string[]> {
     }
     return listed.stdout.split("\n").filter(Boolean);
   };
-  return (await Promise.all(enginesOf(config.nodes).map(running))).flat();
+  const asked = enginesOf(config.nodes).filter((engine) => !without.includes(engine));
+  return (await Promise.all(asked.map(running))).flat();
 }
 
 /** @throws UserError when no node of the stack has a container. */

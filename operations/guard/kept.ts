@@ -23,7 +23,8 @@ export async function newestKept(config: PlacedConfig, survey: Survey): Promise<
     keptNodes(survey)
       .sort(byName)
       .map(async (name) => {
-        const node = new NodeControl(config, nodeOf(config, name));
+        const at = survey.found.find((object) => object.kind === "volume" && object.node === name)?.dockerHost;
+        const node = new NodeControl(config, nodeOf(config, name, at));
         const end = await node.walEnd();
         return { name, end, marked: node.hadMark("fenced") || node.hadMark("reclone") };
       }),
@@ -57,8 +58,8 @@ export async function newestKept(config: PlacedConfig, survey: Survey): Promise<
 }
 
 /** A node of the config, or one that was in it once. */
-function nodeOf(config: PlacedConfig, name: string): PlacedNode {
-  return config.nodes.find((node) => node.name === name) ?? placedNode({ name, port: 0, address: "" }, homeOf(config));
+function nodeOf(config: PlacedConfig, name: string, at = homeOf(config)): PlacedNode {
+  return config.nodes.find((node) => node.name === name) ?? placedNode({ name, port: 0, address: "" }, at);
 }
 
 /** Positive when `a` is newer than `b`. */

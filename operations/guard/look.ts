@@ -2,7 +2,7 @@ import { randomUUID } from "crypto";
 import { createServer } from "net";
 import { hostname, userInfo } from "os";
 import type { StackConfig } from "../../core/config";
-import { homeOf, placed, type PlacedConfig } from "../../core/model/place";
+import { endingsOf, enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import type { Identity } from "../../core/model/names";
 import { Engine } from "../engine/engine";
@@ -13,23 +13,25 @@ import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../setup/image";
 import { isNew, type PriorState } from "./prior";
 import { type Case, debris, goneWarning, portTaken, refusal, takenPort } from "./refusals";
-import { everyNode, type Survey, survey } from "./survey";
+import { everyNode, factsOf, type Survey, survey } from "./survey";
 
 /** Where a stack is, and whose. */
 export interface Known {
-  /** The Docker engine of every node of which the config does not say it, and of what belongs to no node. */
+  /** The Docker engine of every node of which the config does not say it. */
   dockerHost: string;
   identity: Identity;
-  /** The engine's ID, as it is recorded with a new identity. */
+  /** The ID of the engine of what belongs to no node, as it is recorded with a new identity. */
   engine: string;
+  /** What the names of each engine's resources end with, by DOCKER_HOST value; see {@link endingsOf}. */
+  endings: ReadonlyMap<string, string>;
 }
 
 /** What the program knows before it declares anything of the stack. */
 export interface Look extends Known {
-  /** What is on the engine; undefined when that does not answer. */
+  /** What is on the engines; undefined when none answers. */
   survey: Survey | undefined;
-  /** That the image is gone from the engine that had it, in words; empty when it is there, or was not asked for. */
-  imageDrift: string[];
+  /** The engines that had the image and have it no more, by DOCKER_HOST value. */
+  imageGone: ReadonlySet<string>;
   /** A new stack begins with the newest data that was kept, when there is any: that node. */
   kept: string | undefined;
 }
@@ -51,17 +53,19 @@ export async function look(
 ): Promise<Look> {
   // While the engine of Pulumi is asked what the state has. As a rule that changes neither whom to ask nor what.
   const here = placedHere(config);
-  const current = homeOf(here);
+  const current = currentOf(here);
   const early = survey(here, here.nodes);
   early.catch(() => undefined);
   const prior = await state;
-  const there = placed(config, await chooseHost(here, prior));
-  const dockerHost = homeOf(there);
-  if (prior.identity !== undefined && prior.dockerHost === dockerHost) {
-    known({ dockerHost, identity: prior.identity, engine: prior.identity.engine });
-  }
+  const dockerHost = await chooseHost(here, prior);
+  const there = placed(config, dockerHost);
+  const home = homeOf(there);
   const nodes = everyNode(there, prior);
-  const place = { stack: config.stack, engine: dockerHost };
+  const endings = endingsOf([...new Set([home, ...enginesOf(there.nodes)])], prior.providers);
+  if (prior.identity !== undefined && prior.providers.get(endings.get(home) ?? "none") === home) {
+    known({ dockerHost, identity: prior.identity, engine: prior.identity.engine, endings });
+  }
+  const place = { stack: config.stack, engines: enginesOf(nodes) };
   // Beside the look, which tells better why an engine does not answer.
   // Where a node is taken out, it is deleted after the program has ended: the lock stays until `pulumi` has, unless this
   // run is refused.
@@ -74,7 +78,7 @@ export async function look(
   const seenEarly = dockerHost === current && nodes.length === config.nodes.length;
   const judge = async (seen: Awaited<ReturnType<typeof survey>>): ReturnType<typeof judged> => {
     try {
-      return await judged(config, prior, seen);
+      return await judged(there, prior, seen);
     } catch (error) {
       atExit = true;
       throw error;
@@ -87,8 +91,11 @@ export async function look(
     }
     warn(`${found.unreachable}. What is on the engine is not part of this preview`);
     // Nothing is known, so nothing is a change: the Docker host neither.
-    const known = { dockerHost: prior.dockerHost ?? dockerHost, identity: prior.identity ?? newIdentity() };
-    return { ...known, survey: undefined, engine: "", imageDrift: [], kept: undefined };
+    const known = {
+      dockerHost: enginesOf(there.nodes).length === 1 ? (prior.dockerHost ?? dockerHost) : dockerHost,
+      identity: prior.identity ?? newIdentity(),
+    };
+    return { ...known, endings, survey: undefined, engine: "", imageGone: new Set(), kept: undefined };
   }
   if (dryRun) {
     const holder = await lockHolder(place);
@@ -104,38 +111,45 @@ export async function look(
         throw new UserError(found.unreachable);
       }
     }
-    await removeDebris(debris(found), new Engine(dockerHost), warn);
+    await removeDebris(debris(found), warn);
   }
   const missing = goneWarning(found);
   if (missing !== undefined) {
     warn(missing);
   }
   const { survey: what } = found;
+  for (const why of what.silent.values()) {
+    warn(`${why}. What is there is left as it is, and counts as unchanged`);
+  }
   return {
     survey: what,
     dockerHost,
     identity: prior.identity ?? newIdentity(),
-    engine: what.engine,
-    imageDrift: what.image || prior.empty ? [] : ["the image is gone"],
+    engine: factsOf(what, home)?.engine ?? "",
+    endings,
+    imageGone: new Set(what.engines.filter(({ image }) => !image && !prior.empty).map((engine) => engine.dockerHost)),
     kept: isNew(prior) ? await keptNode(there, what, dryRun, warn) : undefined,
   };
 }
 
 /** The node to begin with, when data was kept. To read it takes the image. */
 async function keptNode(config: PlacedConfig, seen: Survey, dryRun: boolean, warn: (line: string) => void): Promise<string | undefined> {
-  if (!seen.image && keptNodes(seen).length > 0) {
+  const without = seen.engines.filter(({ image }) => !image);
+  if (without.length > 0 && keptNodes(seen).length > 0) {
     if (dryRun) {
       warn("the data volumes of an earlier stack are there; which has the newest data is read when the image is there");
       return undefined;
     }
-    await provideImage(config.image, homeOf(config), warn);
+    for (const { dockerHost } of without) {
+      await provideImage(config.image, dockerHost, warn);
+    }
   }
   return newestKept(config, seen);
 }
 
 /** What was found, unless it is to be refused. @throws UserError */
 async function judged(
-  config: StackConfig,
+  config: PlacedConfig,
   prior: PriorState,
   seen: Awaited<ReturnType<typeof survey>>,
 ): Promise<Case | { unreachable: string }> {
@@ -174,12 +188,16 @@ export function newIdentity(): Identity {
   return { id: randomUUID(), madeBy: `${word(user)}@${word(hostname())},${new Date().toISOString().slice(0, 10)}` };
 }
 
+/** The engine of the nodes of which the config does not say it; when it says it of all, that of what belongs to no node. */
+const currentOf = (config: PlacedConfig): string =>
+  config.nodes.find((node) => node.dockerHost === undefined)?.place.engine ?? homeOf(config);
+
 /**
  * The config's Docker host; else the one that the state has, when it leads to the same engine as the current one, so that
  * another path to the same socket is no change; else the current one.
  */
 async function chooseHost(config: PlacedConfig, prior: PriorState): Promise<string> {
-  const current = homeOf(config);
+  const current = currentOf(config);
   const recorded = prior.dockerHost;
   if (config.nodes.every((node) => node.dockerHost !== undefined) || recorded === undefined || recorded === current) {
     return current;
@@ -192,11 +210,11 @@ async function chooseHost(config: PlacedConfig, prior: PriorState): Promise<stri
 
 /** A port that is free in Docker and taken all the same. Only this machine's can be looked at. */
 async function takenByProgram(found: Case): Promise<string | undefined> {
-  const { config, survey: seen } = found;
-  if (!/^(unix|npipe):/.test(seen.dockerHost)) {
-    return undefined;
-  }
+  const { config } = found;
   for (const node of takenPort(found).ask) {
+    if (!/^(unix|npipe):/.test(config.nodes.find(({ name }) => name === node.name)?.place.engine ?? "")) {
+      continue;
+    }
     const why = await listenError(node.address, node.port);
     if (why === "EADDRINUSE") {
       return portTaken(config, node, "another program");

@@ -6,8 +6,14 @@ export interface PriorState {
   empty: boolean;
   /** Which state it is; undefined in an empty one and in one of version 0.1.0. */
   identity?: { id: string; madeBy: string; engine: string };
-  /** The Docker host that the provider was given last. */
+  /** The Docker host that the provider was given last; see {@link Engines}. */
   dockerHost?: string;
+  /** The Docker hosts by what the names of their own resources end with: empty for the one that the stack began on. */
+  providers: ReadonlyMap<string, string>;
+  /** The IDs of the engines, by the same endings. */
+  engines: ReadonlyMap<string, string>;
+  /** The Docker host of every node, by the node's name. */
+  places: ReadonlyMap<string, string>;
   /** IDs of the containers, by the node's name. */
   containers: ReadonlyMap<string, string>;
   /** Names of the volumes, by the node's name. */
@@ -47,7 +53,17 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
   const commands = ofType("command:local:Command");
   const environment = commands.find((r) => nameOf(r) === IDENTITY_NAME)?.outputs["environment"] as Record<string, string> | undefined;
   const [primary] = ofType(`${PROJECT}:index:Primary`);
-  const host = ofType("pulumi:providers:docker").find((r) => nameOf(r) === "docker")?.outputs["host"];
+  const endings = (resources: readonly StateResource[], name: string, value: (r: StateResource) => unknown): Map<string, string> =>
+    new Map(
+      resources.flatMap((r) => {
+        const [, ending] = nameOf(r).startsWith(name) ? [name, nameOf(r).slice(name.length)] : [];
+        const found = value(r);
+        return ending !== undefined && /^(-|$)/.test(ending) && typeof found === "string" ? [[ending, found] as const] : [];
+      }),
+    );
+  const environmentOf = (r: StateResource): Record<string, string> => (r.outputs["environment"] ?? {}) as Record<string, string>;
+  const providers = endings(ofType("pulumi:providers:docker"), "docker", (r) => r.outputs["host"]);
+  const host = providers.get("");
   const containers = named("docker:index/container:Container", "-container", "id");
   const volumes = named("docker:index/volume:Volume", "-data", "name");
   const networks = ofType("docker:index/network:Network").flatMap((r) => (typeof r.outputs["id"] === "string" ? [r.outputs["id"]] : []));
@@ -62,7 +78,16 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
             engine: environment["STACK_ENGINE"] ?? "",
           },
         }),
-    ...(typeof host === "string" ? { dockerHost: host } : {}),
+    ...(host === undefined ? {} : { dockerHost: host }),
+    providers,
+    engines: endings(commands, IDENTITY_NAME, (r) => environmentOf(r)["STACK_ENGINE"]),
+    places: new Map(
+      commands.flatMap((r) => {
+        const [, node = ""] = /^(.+)-config$/.exec(nameOf(r)) ?? [];
+        const at = environmentOf(r)["DOCKER_HOST"];
+        return node !== "" && at !== undefined ? [[node, at] as const] : [];
+      }),
+    ),
     containers,
     volumes,
     born: new Set(commands.flatMap((r) => /^(.+)-(?:init|basebackup)$/.exec(nameOf(r))?.slice(1) ?? [])),

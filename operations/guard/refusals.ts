@@ -1,44 +1,95 @@
 import type { StackConfig } from "../../core/config";
+import { enginesOf, homeOf, type PlacedConfig } from "../../core/model/place";
 import { containerName, networkName, volumeName } from "../../core/model/names";
 import { notOneWriter } from "../../core/judgement/findings";
 import { isPrimary } from "../../core/judgement/observation";
 import { wordsOf } from "../../core/judgement/words";
 import { npmRun } from "../look/advice";
 import { isNew, knownNodes, type PriorState } from "./prior";
-import { type Found, type Survey } from "./survey";
+import { type EngineFacts, everyNode, factsOf, type Found, type Survey } from "./survey";
 
 /** Why `preview`, `up` and `down` go no further. Pure: what was found is judged, nothing is asked. */
 
 /** What is judged. */
 export interface Case {
-  config: StackConfig;
+  config: PlacedConfig;
   prior: PriorState;
   survey: Survey;
 }
 
 const NOTHING = "Nothing was changed.";
 
-/** The stack lives on another engine. The ID of an engine can change; then its containers are still there. */
-export function wrongEngine({ config, prior, survey }: Case): string | undefined {
+/** One of the stack's engines is another one than it was. The ID of an engine can change; then its containers are still there. */
+export function wrongEngine(found: Case): string | undefined {
+  const { config, prior, survey } = found;
+  const { engine } = factsOf(survey, homeOf(config)) ?? survey.engines[0];
+  const several = enginesOf(config.nodes).length > 1 || prior.providers.size > 1;
+  if (several || isNew(prior)) {
+    return isNew(prior) ? undefined : movedNode(found);
+  }
   const recorded = prior.identity?.engine ?? "";
-  if (recorded === survey.engine || isNew(prior)) {
+  if (recorded === engine) {
     return undefined;
   }
   const ids = new Set(survey.found.map((object) => object.id));
   if ([...prior.containers.values()].some((id) => ids.has(id))) {
     return undefined;
   }
+  const dockerHost = homeOf(config);
   if (recorded === "") {
     // Version 0.1.0 noted no ID: only where nothing at all is found it must be the wrong one.
     return prior.containers.size === 0 || [...prior.volumes.values()].some((id) => ids.has(id))
       ? undefined
-      : `nothing of stack "${config.stack}" is on the Docker engine at ${survey.dockerHost}, and its state has ${prior.containers.size} containers. ${NOTHING} ` +
+      : `nothing of stack "${config.stack}" is on the Docker engine at ${dockerHost}, and its state has ${prior.containers.size} containers. ${NOTHING} ` +
           `Choose its engine with DOCKER_HOST or docker context use NAME; when all of it is gone for good, run pulumi destroy first`;
   }
   return (
-    `stack "${config.stack}" lives on another Docker engine (ID ${recorded}) than the one at ${survey.dockerHost} (ID ${survey.engine}). ${NOTHING} ` +
+    `stack "${config.stack}" lives on another Docker engine (ID ${recorded}) than the one at ${dockerHost} (ID ${engine}). ${NOTHING} ` +
     `Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name; when that engine is gone for good, run pulumi destroy first`
   );
+}
+
+/**
+ * A node's data is on one engine, and its place in the config is another: it would be made anew there. Another path to the
+ * same engine is none, as long as that answers.
+ */
+function movedNode({ config, prior, survey }: Case): string | undefined {
+  for (const { name, place } of config.nodes) {
+    const id = prior.containers.get(name);
+    const was = prior.places.get(name);
+    if (id === undefined || was === undefined) {
+      continue;
+    }
+    const at = survey.found.find((object) => object.id === id)?.dockerHost;
+    const engine = factsOf(survey, place.engine)?.engine;
+    const recorded = [...prior.providers].flatMap(([ending, host]) => (host === was ? [prior.engines.get(ending)] : []))[0];
+    const same = at === place.engine || (at === undefined && (engine === undefined || engine === recorded));
+    if (was === place.engine ? !same : !same || engine === undefined) {
+      return (
+        `node ${name} of stack "${config.stack}" lives on the Docker engine at ${was}${recorded === undefined ? "" : ` (ID ${recorded})`}, and the one at ${place.engine} ${engine === undefined ? "does not answer" : `is another one (ID ${engine})`}. ${NOTHING} ` +
+        `Put back dockerHost of node ${name} in Pulumi.${config.stack}.yaml; to move a node, add one with another name there and take ${name} out when it streams`
+      );
+    }
+  }
+  return undefined;
+}
+
+/** Two ways to one engine would be two networks of one name there. */
+export function oneEngineTwice({ config, survey }: Case): string | undefined {
+  for (const { dockerHost, engine } of survey.engines) {
+    const other = survey.engines.find((one) => one.engine === engine && one.dockerHost !== dockerHost);
+    if (other !== undefined) {
+      return `${dockerHost} and ${other.dockerHost} are one Docker engine (ID ${engine}). ${NOTHING} Write it the same way for every node in Pulumi.${config.stack}.yaml`;
+    }
+  }
+  return undefined;
+}
+
+/** A node that is not there yet cannot be made on an engine that does not answer. */
+export function silentEngine(found: Case): string | undefined {
+  const { config, prior, survey } = found;
+  const [node] = config.nodes.filter(({ name, place }) => survey.silent.has(place.engine) && !prior.containers.has(name));
+  return node === undefined ? undefined : `${survey.silent.get(node.place.engine)}. Node ${node.name} is to be made there. ${NOTHING}`;
 }
 
 /** Whether an object is this state's own: it carries its identity, or, from before there were any, the state knows it. */
@@ -147,7 +198,11 @@ export function takenPort({ config, survey }: Case): { refusal?: string; ask: St
   const ask: StackConfig["nodes"] = [];
   for (const node of config.nodes) {
     const own = containerName(config.stack, node.name);
-    const holders = survey.ports.get(node.port) ?? [];
+    const ports = factsOf(survey, node.place.engine)?.ports;
+    if (ports === undefined) {
+      continue;
+    }
+    const holders = ports.get(node.port) ?? [];
     if (holders.includes(own)) {
       continue;
     }
@@ -156,7 +211,7 @@ export function takenPort({ config, survey }: Case): { refusal?: string; ask: St
     if (other !== undefined && !survey.found.some((object) => object.name === other)) {
       return { refusal: portTaken(config, node, `the container ${other}`), ask };
     }
-    if (other === undefined && !comesAndGoes(survey, own)) {
+    if (other === undefined && !comesAndGoes(survey, ports, own)) {
       ask.push(node);
     }
   }
@@ -164,7 +219,7 @@ export function takenPort({ config, survey }: Case): { refusal?: string; ask: St
 }
 
 /** Whether a container stops again and again: it may have held no port at the look, and hold its own a moment later. */
-function comesAndGoes({ found, ports }: Survey, name: string): boolean {
+function comesAndGoes({ found }: Survey, ports: EngineFacts["ports"], name: string): boolean {
   const own = found.find((object) => object.kind === "container" && object.name === name);
   return own?.state === "restarting" || (own?.state === "running" && ![...ports.values()].some((holders) => holders.includes(name)));
 }
@@ -176,7 +231,8 @@ export function portTaken(config: StackConfig, node: StackConfig["nodes"][number
 
 /** Every refusal that what was found gives, the most important first. */
 export function refusal(found: Case): string | undefined {
-  return renamed(found) ?? wrongEngine(found) ?? foreign(found) ?? lostFromState(found) ?? lostPrimary(found) ?? takenPort(found).refusal;
+  const place = oneEngineTwice(found) ?? wrongEngine(found) ?? silentEngine(found);
+  return renamed(found) ?? place ?? foreign(found) ?? lostFromState(found) ?? lostPrimary(found) ?? takenPort(found).refusal;
 }
 
 /** What an interrupted run of this very state left behind and could not note down. Volumes are never among it. */
@@ -184,15 +240,16 @@ export function debris({ prior, survey }: Case): Found[] {
   return survey.found.filter((object) => object.kind !== "volume" && isOwn(prior, object) && !isKnown(prior, object));
 }
 
-/** The containers, volumes and networks that the state has and the engine has not, in words. */
+/** The containers, volumes and networks that the state has and the engines have not, in words. What is on one that does not answer is not gone. */
 export function gone({ config, prior, survey }: Case): string[] {
   const ids = new Set(survey.found.map((object) => object.id));
+  const away = new Set(everyNode(config, prior).flatMap(({ name, place }) => (survey.silent.has(place.engine) ? [name] : [])));
   const names = (objects: ReadonlyMap<string, string>, name: (node: string) => string): string[] =>
-    [...objects].filter(([, id]) => !ids.has(id)).map(([node]) => name(node));
+    [...objects].filter(([node, id]) => !ids.has(id) && !away.has(node)).map(([node]) => name(node));
   return [
     ...names(prior.containers, (node) => `container ${containerName(config.stack, node)}`),
     ...names(prior.volumes, (node) => `volume ${volumeName(config.stack, node)}`),
-    ...prior.networks.filter((id) => !ids.has(id)).map(() => `network ${networkName(config.stack)}`),
+    ...prior.networks.filter((id) => !ids.has(id) && survey.silent.size === 0).map(() => `network ${networkName(config.stack)}`),
   ];
 }
 

@@ -1,7 +1,7 @@
 import { imageName } from "../../core/model/image";
 import { byName, LABELS, labelsOf } from "../../core/model/names";
 import type { Observation } from "../../core/judgement/observation";
-import { homeOf, type PlacedConfig, placedNode, type PlacedNode } from "../../core/model/place";
+import { enginesOf, homeOf, type PlacedConfig, placedNode, type PlacedNode } from "../../core/model/place";
 import type { Ran } from "../engine/docker";
 import { Engine } from "../engine/engine";
 import { firstLine, UserError } from "../errors";
@@ -21,36 +21,77 @@ export interface Found {
   /** Which state made it; empty for version 0.1.0 and for what was made by hand. */
   identity: string;
   madeBy: string;
+  /** The engine that has it, a DOCKER_HOST value. */
+  dockerHost: string;
 }
 
-/** What there is on the stack's Docker engine, asked once, all at the same time. */
-export interface Survey {
+/** A Docker engine that answers. */
+export interface EngineFacts {
   /** The engine's own ID. */
   engine: string;
   dockerHost: string;
   /** Whether the engine has the image. */
   image: boolean;
-  found: Found[];
   /** The names of the containers that hold a published TCP port, by port. */
   ports: ReadonlyMap<number, string[]>;
+}
+
+/** What there is on the stack's Docker engines, asked once, all at the same time. */
+export interface Survey {
+  /** The engines that answer; that of what belongs to no node is the first one, when it does. At least one. */
+  engines: readonly [EngineFacts, ...EngineFacts[]];
+  /** Why the others do not, in one line, by DOCKER_HOST value. */
+  silent: ReadonlyMap<string, string>;
+  found: Found[];
   /** Every node of the config and of the state. */
   observed: Observation[];
 }
+
+/** What is known of one engine; undefined when it does not answer. */
+export const factsOf = ({ engines }: Survey, dockerHost: string): EngineFacts | undefined =>
+  engines.find((engine) => engine.dockerHost === dockerHost);
 
 const TIMEOUT = 10_000;
 const LABEL_FORMAT = [LABELS.stack, LABELS.project, LABELS.node, LABELS.identity, LABELS.madeBy].map((l) => `{{.Label "${l}"}}`).join("\t");
 
 /**
- * Asks the engine and every server of the stack.
+ * Asks every engine and every server of the stack.
  *
  * @param nodes Whose servers; see {@link everyNode}.
- * @returns when the engine does not answer, one line that says why and what to do.
+ * @returns when no engine answers, one line that says why and what to do.
  */
 export async function survey(config: PlacedConfig, nodes: readonly PlacedNode[]): Promise<Survey | { unreachable: string }> {
-  const dockerHost = homeOf(config);
+  const hosts = [...new Set([homeOf(config), ...enginesOf(nodes)])];
+  const [asked, observed] = await Promise.all([
+    Promise.all(hosts.map((dockerHost) => surveyEngine(config, dockerHost))),
+    observe({ ...config, nodes: [...nodes] }, { drift: true }).catch((error: unknown) => {
+      if (error instanceof UserError) {
+        return [];
+      }
+      throw error;
+    }),
+  ]);
+  const [first, ...others] = asked.flatMap((engine) => ("unreachable" in engine ? [] : [engine]));
+  if (first === undefined) {
+    return { unreachable: asked.flatMap((engine) => ("unreachable" in engine ? [engine.unreachable] : []))[0] ?? "" };
+  }
+  const facts = ({ found: _found, ...rest }: EngineSurvey): EngineFacts => rest;
+  return {
+    engines: [facts(first), ...others.map(facts)],
+    silent: new Map(asked.flatMap((engine, i) => ("unreachable" in engine ? [[hosts[i] ?? "", engine.unreachable] as const] : []))),
+    found: [first, ...others].flatMap(({ found }) => found),
+    observed,
+  };
+}
+
+interface EngineSurvey extends EngineFacts {
+  found: Found[];
+}
+
+async function surveyEngine(config: PlacedConfig, dockerHost: string): Promise<EngineSurvey | { unreachable: string }> {
   const engine = new Engine(dockerHost);
   const ask = (...args: string[]): Promise<Ran> => engine.run(args, { timeout: TIMEOUT });
-  const [info, containers, volumes, networks, image, observed] = await Promise.all([
+  const [info, containers, volumes, networks, image] = await Promise.all([
     ask("info", "--format", "{{.ID}}"),
     ask("ps", "-a", "--no-trunc", "--format", `{{.ID}}\t{{.Names}}\t{{.State}}\t${LABEL_FORMAT}\t{{.Ports}}`),
     ask("volume", "ls", "--filter", `label=${LABELS.stack}=${config.stack}`, "--format", `{{.Name}}\t{{.Name}}\t\t${LABEL_FORMAT}`),
@@ -64,12 +105,6 @@ export async function survey(config: PlacedConfig, nodes: readonly PlacedNode[])
       `{{.ID}}\t{{.Name}}\t\t${LABEL_FORMAT}`,
     ),
     ask("image", "inspect", "--format", "{{.Id}}", imageName(config.image)),
-    observe({ ...config, nodes: [...nodes] }, { drift: true }).catch((error: unknown) => {
-      if (error instanceof UserError) {
-        return [];
-      }
-      throw error;
-    }),
   ]);
   const failed = [info, containers, volumes, networks].find((result) => result.exitCode !== 0);
   if (failed !== undefined || info.stdout.trim() === "") {
@@ -83,7 +118,9 @@ export async function survey(config: PlacedConfig, nodes: readonly PlacedNode[])
   const read =
     (kind: Found["kind"]) =>
     ([id = "", name = "", state = "", stack = "", project = "", node = "", identity = "", madeBy = ""]: string[]): Found[] =>
-      stack === config.stack && project === labelsOf(stack)[LABELS.project] ? [{ kind, id, name, state, node, identity, madeBy }] : [];
+      stack === config.stack && project === labelsOf(stack)[LABELS.project]
+        ? [{ kind, id, name, state, node, identity, madeBy, dockerHost }]
+        : [];
   return {
     engine: info.stdout.trim(),
     dockerHost,
@@ -94,7 +131,6 @@ export async function survey(config: PlacedConfig, nodes: readonly PlacedNode[])
       ...lines(networks.stdout).flatMap(read("network")),
     ],
     ports: publishedPorts(lines(containers.stdout).map((fields) => [fields[1] ?? "", fields[8] ?? ""])),
-    observed,
   };
 }
 
@@ -112,7 +148,8 @@ function whyNot(dockerHost: string, stderr: string): string {
 /** The nodes of the config, and those that only the state knows: they may be the primary. */
 export function everyNode(config: PlacedConfig, prior: PriorState): PlacedNode[] {
   const dropped = knownNodes(prior).filter((name) => !config.nodes.some((node) => node.name === name));
-  return [...config.nodes, ...dropped.sort(byName).map((name) => placedNode({ name, port: 0, address: "" }, homeOf(config)))];
+  const where = (name: string): string => prior.places.get(name) ?? homeOf(config);
+  return [...config.nodes, ...dropped.sort(byName).map((name) => placedNode({ name, port: 0, address: "" }, where(name)))];
 }
 
 /** From `0.0.0.0:5432->5432/tcp, …` of `docker ps`. */

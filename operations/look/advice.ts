@@ -41,6 +41,8 @@ export function adviceOf(remedy: Remedy, stack: string): string {
       return psql(remedy.container, "SELECT pg_wal_replay_resume()");
     case "make-slot":
       return psql(remedy.container, `SELECT pg_create_physical_replication_slot('${remedy.slot}', true)`);
+    case "reach-host":
+      return `docker -H ${remedy.engine} version (it has to answer; the node comes back with its host. Is the host of the primary gone: ${npmRun("failover", stack)})`;
     case "wait":
       return `watch whether it catches up: ${npmRun("monitor", stack)}`;
     case "leave-tablespaces":
