@@ -14,9 +14,11 @@ export function docker(args: readonly string[], options: RunOptions & { host?: s
 }
 
 /** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
-export function sqlIn(container: string, sql: string, options: { database?: string; timeout?: number } = {}): Promise<Ran> {
-  return currentEngine().sql(container, sql, options);
+export function sqlIn(container: string, sql: string, options: { database?: string; timeout?: number; host?: string } = {}): Promise<Ran> {
+  const { host, ...rest } = options;
+  return (host === undefined ? currentEngine() : new Engine(host)).sql(container, sql, rest);
 }
 
-/** The Docker objects that carry a stack's label. */
-export const leftovers = (stack: string): Promise<string[]> => leftoversOn(stack, [currentDockerHost()]);
+/** The Docker objects that carry a stack's label. @param engines @default the machine's */
+export const leftovers = (stack: string, engines: readonly string[] = [currentDockerHost()]): Promise<string[]> =>
+  leftoversOn(stack, engines);

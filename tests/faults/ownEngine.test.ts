@@ -13,7 +13,7 @@ describe("three nodes whose Docker engine is killed with everything in it, and s
   beforeAll(async () => {
     await engine.start();
     await engine.load();
-    process.env["DOCKER_HOST"] = engine.host;
+    process.env["DOCKER_HOST"] = engine.socket;
     await nodes.beginAll();
     // As the program declares its containers.
     await nodes.docker("update", "--restart", "unless-stopped", ...names.map((node) => nodes.container(node)));
@@ -42,7 +42,7 @@ describe("three nodes whose Docker engine is killed with everything in it, and s
   function write(primary: string, from: number): { acknowledged: () => number[]; end: Promise<unknown> } {
     const each = `SELECT format('INSERT INTO written VALUES (%s) RETURNING id', ${from} + n) FROM generate_series(1, 500000) AS n \\gexec`;
     const psql = ["exec", "-i", "-u", "postgres", nodes.container(primary), "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-"];
-    const end = execa("docker", ["-H", engine.host, ...psql], { input: each, reject: false });
+    const end = execa("docker", ["-H", engine.socket, ...psql], { input: each, reject: false });
     let seen = "";
     end.stdout?.on("data", (chunk: Buffer) => (seen += chunk.toString()));
     // The last line may be cut off.

@@ -19,6 +19,8 @@ const LIFE_SECONDS = 900;
  */
 const BEGIN = `set -eu
 mount -t tmpfs tmpfs /run
+hostname "$2"
+[ ! -e "$1/begin" ] || . "$1/begin"
 exec dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root /run/docker --pidfile /run/docker.pid \\
     -H "unix://$1/docker.sock" --cgroup-parent "/$2" --default-address-pool base=10.213.0.0/16,size=24 >>"$1/log" 2>&1`;
 
@@ -28,17 +30,18 @@ exec dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root /r
  */
 export class OwnEngine {
   public readonly folder = mkdtempSync(join(tmpdir(), "own-engine-"));
-  public readonly host = `unix://${join(this.folder, "docker.sock")}`;
+  /** Its socket: how this machine reaches it whatever becomes of its network. */
+  public readonly socket = `unix://${join(this.folder, "docker.sock")}`;
   private readonly name = `postgres-replica-own-${randomBytes(3).toString("hex")}`;
-  private readonly asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
+  protected readonly asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
   private running?: execa.ExecaChildProcess;
 
   /** Starts it, or starts it again with what it has, and waits until it answers. */
   public async start(): Promise<void> {
     mkdirSync(join(this.folder, "data"), { recursive: true });
-    // Not the machine's configuration.
-    writeFileSync(join(this.folder, "daemon.json"), "{}");
-    const apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", BEGIN, "sh"];
+    // Not the machine's configuration, and not its ID.
+    writeFileSync(join(this.folder, "daemon.json"), JSON.stringify({ "deprecated-key-path": join(this.folder, "key.json") }));
+    const apart = [...this.network(), "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", BEGIN, "sh"];
     const [program = "", ...args] = [...this.asRoot, "timeout", "-s", "KILL", String(LIFE_SECONDS), ...apart, this.folder, this.name];
     // A process group of its own: nothing that ends the test's ends half of it.
     this.running = execa(program, args, { reject: false, stdin: "ignore", detached: true });
@@ -49,14 +52,19 @@ export class OwnEngine {
           `the test's own engine does not start, for which it needs root or sudo without a password: ${(await running).stderr}\n${this.log()}`,
         );
       }
-      return (await docker(["version"], { host: this.host, timeout: 5_000 })).exitCode === 0;
+      return (await docker(["version"], { host: this.socket, timeout: 5_000 })).exitCode === 0;
     });
+  }
+
+  /** What puts it into a network: one of its own, which leads nowhere. */
+  protected network(): string[] {
+    return ["unshare", "--net"];
   }
 
   /** Brings our image into it. */
   public async load(): Promise<void> {
     const pipe = 'docker -H "$0" save "$2" | docker -H "$1" load';
-    await execa("sh", ["-c", pipe, currentDockerHost(), this.host, OWN_IMAGE], { timeout: 180_000 });
+    await execa("sh", ["-c", pipe, currentDockerHost(), this.socket, OWN_IMAGE], { timeout: 180_000 });
   }
 
   /** The ids and names of all its processes: dockerd, containerd, the shims, what runs in the containers. */
@@ -94,12 +102,12 @@ export class OwnEngine {
     await this.root("find", "/sys/fs/cgroup", "-depth", "-type", "d", "-path", `*/${this.name}*`, "-exec", "rmdir", "{}", "+");
   }
 
-  private async root(...command: [string, ...string[]]): Promise<void> {
+  protected async root(...command: [string, ...string[]]): Promise<void> {
     const [program = "", ...args] = [...this.asRoot, ...command];
     await execa(program, args, { timeout: 60_000 });
   }
 
-  private async until(what: string, condition: () => Promise<boolean>): Promise<void> {
+  protected async until(what: string, condition: () => Promise<boolean>): Promise<void> {
     for (const end = performance.now() + WAIT_SECONDS * 1000; !(await condition());) {
       if (performance.now() > end) {
         throw new Error(`waited ${WAIT_SECONDS} s until the test's own engine ${what}:\n${this.log()}`);

@@ -5,6 +5,7 @@ import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { stringify } from "yaml";
 import { docker, leftovers, sqlIn } from "../docker";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { fileBackend, pulumiBin, pulumiHome } from "../../operations/deploy/workspace";
 import { containerName, lockName, volumeName } from "../../core/model/names";
 import { killWhen } from "../faults/processes";
@@ -88,8 +89,20 @@ export class PlainStack {
   }
 
   /** The nodes of the config. */
-  public get nodes(): { name: string; port: number; address?: string }[] {
+  public get nodes(): { name: string; port: number; address?: string; dockerHost?: string }[] {
     return this.config["nodes"] as { name: string; port: number }[];
+  }
+
+  /** Where a test asks the Docker engine of a node, when that is not where the config says. */
+  public readonly sockets = new Map<string, string>();
+
+  /** The Docker engine of a node. */
+  public engineOf(node: string): string {
+    return this.sockets.get(node) ?? this.nodes.find(({ name }) => name === node)?.dockerHost ?? currentDockerHost();
+  }
+
+  private get engines(): string[] {
+    return [...new Set(this.nodes.map(({ name }) => this.engineOf(name)))];
   }
 
   /** One key of the config; undefined when it is not set. */
@@ -229,14 +242,18 @@ export class PlainStack {
 
   /** ID, start and state of every container of the stack, by name. */
   public async containers(): Promise<string[]> {
-    const names = (await leftovers(this.stack)).flatMap((line) => (line.startsWith("container ") ? [line.slice("container ".length)] : []));
     const format = "{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}";
-    return names.length === 0 ? [] : (await this.docker("inspect", "-f", format, ...names)).split("\n").sort();
+    const at = async (host: string): Promise<string[]> => {
+      const found = await leftovers(this.stack, [host]);
+      const names = found.flatMap((line) => (line.startsWith("container ") ? [line.slice("container ".length)] : []));
+      return names.length === 0 ? [] : (await docker(["inspect", "-f", format, ...names], { host })).stdout.trim().split("\n");
+    };
+    return (await Promise.all(this.engines.map(at))).flat().sort();
   }
 
   /** Runs SQL in a node, as postgres; it must succeed. */
   public async sql(node: string, text: string, database = "ecommerce"): Promise<string> {
-    const ran = await sqlIn(this.container(node), text, { database, timeout: 30_000 });
+    const ran = await sqlIn(this.container(node), text, { database, timeout: 30_000, host: this.engineOf(node) });
     if (ran.exitCode !== 0) {
       throw new Error(`${node}: ${ran.stderr}`);
     }
@@ -319,7 +336,7 @@ export class PlainStack {
             left.push(`pulumi destroy ended with ${destroyed.exitCode}: ${destroyed.stdout}${destroyed.stderr}`);
           }
         }
-        left.push(...(await leftovers(this.stack)));
+        left.push(...(await leftovers(this.stack, this.engines)));
         await removeLabelled(this.stack);
         left.push(...(await this.lockLeft()));
       }
