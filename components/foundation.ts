@@ -77,7 +77,11 @@ export function groundAt(
 function stackIdentity(cluster: Cluster, { identity, engine }: Known, ending = "", at?: string): command.local.Command {
   return local(
     `${IDENTITY_NAME}${ending}`,
-    { cluster, ...(at === undefined ? {} : { engine: at }), environment: { STACK_IDENTITY: identity.id, STACK_MADE_BY: identity.madeBy, STACK_ENGINE: engine } },
+    {
+      cluster,
+      ...(at === undefined ? {} : { engine: at }),
+      environment: { STACK_IDENTITY: identity.id, STACK_MADE_BY: identity.madeBy, STACK_ENGINE: engine },
+    },
     { create: ":" },
     { ignoreChanges: ["create", "environment"] },
   );

@@ -30,8 +30,7 @@ export function planOf(config: PlacedConfig, prior: PriorState, { survey, kept }
   const returning = nodes.filter(
     (node) => !standing.includes(node) && prior.born.has(node.name) && has("volume", volumeName(stack, node.name)),
   );
-  const isPrimary = ({ name }: PlacedNode): boolean =>
-    survey?.observed.find((node) => node.name === name)?.server?.inRecovery === false;
+  const isPrimary = ({ name }: PlacedNode): boolean => survey?.observed.find((node) => node.name === name)?.server?.inRecovery === false;
   return {
     first: isNew(prior) ? (kept ?? prior.first ?? config.first) : prior.first,
     away,

@@ -43,7 +43,11 @@ function refuseUnreachable(nodes: readonly NodeConfig[]): void {
   }
   nodes.forEach((node, i) => {
     if (/^(127\.|0\.0\.0\.0$|::1?$)/.test(node.address)) {
-      fail(`nodes[${i}].address`, node.address, "an address by which the other Docker hosts reach this one, because the nodes are on several");
+      fail(
+        `nodes[${i}].address`,
+        node.address,
+        "an address by which the other Docker hosts reach this one, because the nodes are on several",
+      );
     }
     const other = nodes.find((n) => n.address === node.address && n.dockerHost !== node.dockerHost);
     if (other !== undefined) {

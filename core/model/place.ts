@@ -67,7 +67,11 @@ export function homeOf({ nodes }: PlacedConfig): string {
 export function endingsOf(engines: readonly string[], recorded: ReadonlyMap<string, string>): Map<string, string> {
   const endings = new Map([...recorded].filter(([, engine]) => engines.includes(engine)).map(([ending, engine]) => [engine, ending]));
   const [only, ...others] = engines;
-  if (only !== undefined && !endings.has(only) && (recorded.size === 0 || (others.length === 0 && recorded.size === 1 && recorded.has("")))) {
+  if (
+    only !== undefined &&
+    !endings.has(only) &&
+    (recorded.size === 0 || (others.length === 0 && recorded.size === 1 && recorded.has("")))
+  ) {
     endings.set(only, "");
   }
   const taken = new Set([...endings.values(), ...recorded.keys()]);

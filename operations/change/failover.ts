@@ -249,11 +249,7 @@ async function fenceAll(
     const away = config.nodes.filter(({ name }) => vouched.includes(name)).map(({ place }) => place.engine);
     const endOf = async ({ name }: Observation): Promise<WalEnd | Unreadable> =>
       vouched.includes(name) ? { unreadable: "its Docker host does not answer" } : controlOf(nodes, name).walEnd(true);
-    const [found, after] = await Promise.all([
-      Promise.all(silent.map(endOf)),
-      observeDrained(config),
-      refuseStrangers(config, away),
-    ]);
+    const [found, after] = await Promise.all([Promise.all(silent.map(endOf)), observeDrained(config), refuseStrangers(config, away)]);
     ends.push(...found);
     // A promotion that had been under way may have ended meanwhile.
     refuseUnlessNeeded(config.stack, after);
