@@ -4,6 +4,7 @@ import type * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/model/cluster";
 import { provideImage } from "../core/model/image";
 import { labelsOf, networkName } from "../core/model/names";
+import { isBySsh, SSH_OPTIONS } from "../core/model/ssh";
 import type { Known, Look } from "../operations/guard/look";
 import { IDENTITY_NAME } from "../operations/guard/prior";
 import { factsOf } from "../operations/guard/survey";
@@ -22,9 +23,15 @@ export function foundation(cluster: Cluster, known: Known): Foundation {
   return {
     identity: stackIdentity(cluster, known),
     // Without a context of its own the provider would take DOCKER_CONTEXT, and that before the host that was looked at.
-    providers: new Map([...known.endings].map(([host, ending]) => [host, new docker.Provider(`docker${ending}`, { host, context: "" })])),
+    providers: new Map([...known.endings].map(([host, ending]) => [host, new docker.Provider(`docker${ending}`, providerArgs(host))])),
   };
 }
+
+const providerArgs = (host: string): docker.ProviderArgs => ({
+  host,
+  context: "",
+  ...(isBySsh(host) ? { sshOpts: [...SSH_OPTIONS] } : {}),
+});
 
 /** What every engine of a stack has of it. */
 export interface Ground {

@@ -5,6 +5,7 @@ import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { labelsOf } from "../core/model/names";
 import { PGNODE_SCRIPT } from "../core/model/pgnode";
 import { shellWord } from "../core/grammar/quoting";
+import { isBySsh, SSH_FIRST, SSH_WRAPPER } from "../core/model/ssh";
 
 /** Environment for a command. Values may be secret: they reach the container by name, never on a command line. */
 export type Environment = Record<string, pulumi.Input<string>>;
@@ -14,9 +15,17 @@ const TIMEOUT_SECONDS = "120";
 
 /** What every command is: the step itself is in its environment, so that an error or a preview shows one short line. */
 const RUN_STEP = 'exec /bin/sh -c "$PGNODE_STEP"';
+const DELETE_STEP = 'exec /bin/sh -c "$PGNODE_DELETE_STEP"';
 
 /** What nobody wants to read in a preview. */
-const TEXTS = ["environment.PGNODE_STEP", "environment.PGNODE_DELETE_STEP", "environment.NODE_CLONE", "environment.IMAGE_RECIPE", "stdin"];
+const TEXTS = [
+  "environment.PGNODE_STEP",
+  "environment.PGNODE_DELETE_STEP",
+  "environment.NODE_CLONE",
+  "environment.IMAGE_RECIPE",
+  "environment.PGNODE_SSH",
+  "stdin",
+];
 
 export interface BaseArgs {
   cluster: Pick<Cluster, "home" | "protectData">;
@@ -45,15 +54,19 @@ export function local(
   opts: pulumi.CustomResourceOptions,
 ): command.local.Command {
   const drift = base.drift ?? [];
+  const engine = base.engine ?? base.cluster.home;
+  const ssh = [engine, ...engineNames(base.environment)].some(isBySsh);
+  const run = (text: string): string => (ssh ? `${SSH_FIRST}; ${text}` : text);
   return new command.local.Command(
     name,
     {
-      create: step.create === undefined ? ":" : RUN_STEP,
-      ...(step.create === undefined ? { update: RUN_STEP } : {}),
-      ...(step.delete === undefined ? {} : { delete: 'exec /bin/sh -c "$PGNODE_DELETE_STEP"' }),
+      create: step.create === undefined ? ":" : run(RUN_STEP),
+      ...(step.create === undefined ? { update: run(RUN_STEP) } : {}),
+      ...(step.delete === undefined ? {} : { delete: run(DELETE_STEP) }),
       ...(step.stdin === undefined ? {} : { stdin: step.stdin }),
       environment: {
-        DOCKER_HOST: base.engine ?? base.cluster.home,
+        DOCKER_HOST: engine,
+        ...(ssh ? { PGNODE_SSH: SSH_WRAPPER } : {}),
         PGNODE_TIMEOUT: TIMEOUT_SECONDS,
         PGNODE_STEP: step.create ?? step.update ?? "",
         ...(step.delete === undefined ? {} : { PGNODE_DELETE_STEP: step.delete }),
@@ -75,6 +88,10 @@ export function local(
     },
   );
 }
+
+/** The engines of NODE_ENGINES and IMAGE_FROM. */
+const engineNames = (environment: Environment = {}): string[] =>
+  [environment["NODE_ENGINES"], environment["IMAGE_FROM"]].flatMap((text) => (typeof text === "string" ? text.split(/\s/) : []));
 
 /** A container and where it is. */
 export type Located = Pick<Member, "container" | "place">;

@@ -1,4 +1,8 @@
 import execa from "execa";
+import { existsSync, mkdirSync, renameSync, writeFileSync } from "fs";
+import { homedir, userInfo } from "os";
+import { delimiter, join } from "path";
+import { isBySsh, SSH_FOLDER, SSH_WRAPPER } from "../../core/model/ssh";
 import { firstLine, UserError } from "../errors";
 
 /** How docker is run. */
@@ -24,10 +28,26 @@ export interface Ran {
  * The environment in which docker, and whatever runs it, speaks to this engine and to no other. A DOCKER_CONTEXT of the user
  * has been heeded when the engine was chosen; some versions of docker, and the provider, would prefer it to the host.
  */
-export const toEngine = (host: string): { DOCKER_HOST: string; DOCKER_CONTEXT: undefined } => ({
+export const toEngine = (host: string): { DOCKER_HOST: string; DOCKER_CONTEXT: undefined; PATH?: string } => ({
   DOCKER_HOST: host,
   DOCKER_CONTEXT: undefined,
+  ...(isBySsh(host) ? { PATH: `${sshFolder()}${delimiter}${process.env["PATH"] ?? ""}` } : {}),
 });
+
+/** The folder of the program that stands before the user's own ssh; it is put there when it is missing. */
+function sshFolder(): string {
+  const folder = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), SSH_FOLDER);
+  const file = join(folder, "ssh");
+  if (!existsSync(file)) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    // Whole or not at all: another run may start it meanwhile.
+    writeFileSync(`${file}.${process.pid}`, SSH_WRAPPER, { mode: 0o700 });
+    renameSync(`${file}.${process.pid}`, file);
+    // Where the connections meet; ssh makes no folder for that.
+    mkdirSync(join(userInfo().homedir, ".ssh"), { recursive: true, mode: 0o700 });
+  }
+  return folder;
+}
 
 /** Runs the docker command line against one Docker host. Never throws: look at `exitCode`. */
 export async function docker(args: readonly string[], options: RunOptions & { host: string }): Promise<Ran> {

@@ -1,5 +1,5 @@
 import { randomUUID } from "crypto";
-import { createServer } from "net";
+import { connect, createServer } from "net";
 import { hostname, userInfo } from "os";
 import type { StackConfig } from "../../core/config";
 import { endingsOf, enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
@@ -208,11 +208,14 @@ async function chooseHost(config: PlacedConfig, prior: PriorState): Promise<stri
   return there?.exitCode === 0 && there.stdout.trim() !== "" && there.stdout === here?.stdout ? recorded : current;
 }
 
-/** A port that is free in Docker and taken all the same. Only this machine's can be looked at. */
+/** A port that is free in Docker and taken all the same. Of another machine's only that is seen which answers. */
 async function takenByProgram(found: Case): Promise<string | undefined> {
   const { config } = found;
   for (const node of takenPort(found).ask) {
     if (!/^(unix|npipe):/.test(config.nodes.find(({ name }) => name === node.name)?.place.engine ?? "")) {
+      if (await isListening(node.address, node.port)) {
+        return portTaken(config, node, "another program there");
+      }
       continue;
     }
     const why = await listenError(node.address, node.port);
@@ -224,6 +227,21 @@ async function takenByProgram(found: Case): Promise<string | undefined> {
     }
   }
   return undefined;
+}
+
+/** Whether somebody answers there, as far as this machine can tell. */
+function isListening(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, timeout: 2_000 });
+    const end = (answers: boolean): void => {
+      socket.destroy();
+      resolve(answers);
+    };
+    socket
+      .once("connect", () => end(true))
+      .once("error", () => end(false))
+      .once("timeout", () => end(false));
+  });
 }
 
 /** Why this machine cannot listen there; undefined when it can. */

@@ -13,6 +13,20 @@ async function root(...command: readonly string[]): Promise<string> {
   return (await execa(program, args, { timeout: 60_000 })).stdout;
 }
 
+/** sshd is the one thing that a machine with Docker may lack; where it is installed it is not started. */
+async function installSshd(): Promise<void> {
+  if (existsSync("/usr/sbin/sshd")) {
+    return;
+  }
+  const policy = "/usr/sbin/policy-rc.d";
+  const install = `set -e
+[ -e ${policy} ] || { printf '#!/bin/sh\nexit 101\n' >${policy}; chmod 755 ${policy}; trap 'rm -f ${policy}' EXIT; }
+apt-get -q -o DPkg::Lock::Timeout=120 update
+apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends openssh-server openssh-client iproute2`;
+  const [program = "", ...args] = [...asRoot, "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", install];
+  await execa(program, args, { timeout: 300_000 });
+}
+
 /**
  * A network of a test's own, in which hosts are network namespaces of this machine: this machine is one of them, at
  * {@link address}. Nothing of it leaves the machine. Needs root or sudo without a password, and iproute2.
@@ -71,9 +85,15 @@ export class Lan {
 
   /** OpenSSH asks the machine's list of users for the home folder, not HOME: so it is told where its config is. */
   private async prepareSsh(): Promise<void> {
+    await installSshd();
     await execa("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", this.key]);
     const config = join(this.folder, "config");
-    const lines = [`IdentityFile ${this.key}`, "IdentitiesOnly yes", `UserKnownHostsFile ${join(this.folder, "known_hosts")}`, "BatchMode yes"];
+    const lines = [
+      `IdentityFile ${this.key}`,
+      "IdentitiesOnly yes",
+      `UserKnownHostsFile ${join(this.folder, "known_hosts")}`,
+      "BatchMode yes",
+    ];
     writeFileSync(config, ["Host *", ...lines.map((line) => `  ${line}`), ""].join("\n"));
     mkdirSync(join(this.folder, "bin"));
     const ssh = (await execa("sh", ["-c", "command -v ssh"])).stdout;

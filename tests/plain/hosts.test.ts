@@ -9,14 +9,16 @@ describe("a stack on two Docker hosts", () => {
 
   beforeAll(async () => {
     lan = await Lan.make();
-    const far = await lan.host();
+    const far = await lan.host({ ssh: true });
     plain = await PlainStack.make("hosts", {
       sampleDatabase: true,
       nodes: [
         { name: "pg1", port: 15432, address: lan.address },
-        { name: "pg2", port: 15432, address: far.address, dockerHost: far.socket },
+        { name: "pg2", port: 15432, address: far.address, dockerHost: far.ssh },
       ],
     });
+    plain.sockets.set("pg2", far.socket);
+    plain.variables = lan.environment();
     await plain.up();
   });
   afterAll(async () => {

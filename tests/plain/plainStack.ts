@@ -131,6 +131,9 @@ export class PlainStack {
     }
   }
 
+  /** More of what the user has exported. */
+  public variables: Record<string, string> = {};
+
   /** What a user has exported. */
   public environment(extra: Record<string, string> = {}): Record<string, string> {
     const own = Object.entries(process.env).filter(
@@ -138,7 +141,7 @@ export class PlainStack {
     ) as [string, string][];
     return {
       ...Object.fromEntries(own),
-      PATH: `${pulumiBin()}${delimiter}${process.env["PATH"] ?? ""}`,
+      PATH: `${pulumiBin()}${delimiter}${this.variables["PATH"] ?? process.env["PATH"] ?? ""}`,
       PULUMI_HOME: this.home,
       PULUMI_BACKEND_URL: fileBackend(join(this.home, "backend")),
       PULUMI_CONFIG_PASSPHRASE: this.passphrase,

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Stands before the user's own ssh where the docker command line looks for it, which starts one for every connection: those to
+# one host share one, and a host that is not there is known after seconds. Keys, ports, jump hosts and known hosts are the
+# matter of the user's own ssh config; host keys are checked as that says.
+own=$(dirname "$0")
+PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v -x -F "$own" | tr '\n' ':')
+export PATH
+mkdir -p -m 700 "$HOME/.ssh"
+# shellcheck disable=SC2086 # words on purpose
+exec ssh OPTIONS "$@"
