@@ -1,12 +1,12 @@
 import type { StackConfig } from "../../core/config";
-import { enginesOf, homeOf, type PlacedConfig } from "../../core/model/place";
+import { homeOf, type PlacedConfig } from "../../core/model/place";
 import { containerName, networkName, volumeName } from "../../core/model/names";
 import { notOneWriter } from "../../core/judgement/findings";
 import { isPrimary } from "../../core/judgement/observation";
 import { wordsOf } from "../../core/judgement/words";
 import { npmRun } from "../look/advice";
 import { isNew, knownNodes, type PriorState } from "./prior";
-import { type EngineFacts, everyNode, factsOf, type Found, type Survey } from "./survey";
+import { type EngineFacts, everyNode, factsOf, type Found, isSpread, type Survey } from "./survey";
 
 /** Why `preview`, `up` and `down` go no further. Pure: what was found is judged, nothing is asked. */
 
@@ -23,9 +23,11 @@ const NOTHING = "Nothing was changed.";
 export function wrongEngine(found: Case): string | undefined {
   const { config, prior, survey } = found;
   const { engine } = factsOf(survey, homeOf(config)) ?? survey.engines[0];
-  const several = enginesOf(config.nodes).length > 1 || prior.providers.size > 1;
-  if (several || isNew(prior)) {
-    return isNew(prior) ? undefined : movedNode(found);
+  if (isNew(prior)) {
+    return undefined;
+  }
+  if (isSpread(config, prior)) {
+    return movedNode(found);
   }
   const recorded = prior.identity?.engine ?? "";
   if (recorded === engine) {

@@ -145,10 +145,15 @@ function whyNot(dockerHost: string, stderr: string): string {
   return `the Docker engine at ${dockerHost} does not answer: ${firstLine(stderr).replace(/[.?]+$/, "")}. Start it, or choose another with DOCKER_HOST or docker context use NAME`;
 }
 
+/** Whether a stack is on several engines, or was. */
+export const isSpread = (config: PlacedConfig, prior: PriorState): boolean =>
+  enginesOf(config.nodes).length > 1 || prior.providers.size > 1;
+
 /** The nodes of the config, and those that only the state knows: they may be the primary. */
 export function everyNode(config: PlacedConfig, prior: PriorState): PlacedNode[] {
   const dropped = knownNodes(prior).filter((name) => !config.nodes.some((node) => node.name === name));
-  const where = (name: string): string => prior.places.get(name) ?? homeOf(config);
+  // Of a stack on one engine it is that one, by whatever path it is reached now.
+  const where = (name: string): string => (isSpread(config, prior) ? prior.places.get(name) : undefined) ?? homeOf(config);
   return [...config.nodes, ...dropped.sort(byName).map((name) => placedNode({ name, port: 0, address: "" }, where(name)))];
 }
 

@@ -28,7 +28,7 @@ describe("changes of one stack, from wherever", () => {
   const isLocked = async (): Promise<boolean> => (await docker(["inspect", lockName(cluster.stack)])).exitCode === 0;
 
   test("are refused in one line while another one is at work, and touch nothing", async () => {
-    const lock = await acquireLock({ stack: cluster.stack, engine: currentDockerHost() }, "pulumi up");
+    const lock = await acquireLock({ stack: cluster.stack, engines: [currentDockerHost()] }, "pulumi up");
     try {
       for (const command of ["failover", "switchover"]) {
         const ran = await elsewhere.run(command, ["--stack", cluster.stack]);

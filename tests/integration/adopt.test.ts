@@ -79,7 +79,7 @@ describe("a stack whose state was lost", () => {
     await expectRefusal(/container postgres-replica-dev-adopt-\w+-pg2 is of stack .*, and nodes in its config has no such node/);
     checkout.writeStack(stack, config());
 
-    const lock = await acquireLock({ stack, engine: currentDockerHost() }, "somebody");
+    const lock = await acquireLock({ stack, engines: [currentDockerHost()] }, "somebody");
     try {
       await expectRefusal(/somebody .* is at work on stack/);
     } finally {

@@ -26,13 +26,13 @@ class Contender {
     return this.child.pid ?? 0;
   }
   public take(options: Task["options"] = {}, who = "contender"): Promise<Outcome> {
-    return this.does({ act: "take", place: { stack, engine: currentDockerHost() }, who, options });
+    return this.does({ act: "take", place: { stack, engines: [currentDockerHost()] }, who, options });
   }
   public give(): Promise<Outcome> {
-    return this.does({ act: "give", place: { stack, engine: currentDockerHost() } });
+    return this.does({ act: "give", place: { stack, engines: [currentDockerHost()] } });
   }
   public ask(): Promise<Outcome> {
-    return this.does({ act: "ask", place: { stack, engine: currentDockerHost() } });
+    return this.does({ act: "ask", place: { stack, engines: [currentDockerHost()] } });
   }
   public kill(): Promise<unknown> {
     const ended = new Promise((resolve) => this.child.once("exit", resolve));

@@ -150,7 +150,7 @@ describe("plain pulumi refuses", () => {
   });
 
   test("to begin while another change of the stack holds its lock, and says who", async () => {
-    const lock = await acquireLock({ stack: plain.stack, engine: currentDockerHost() }, "failover", { seconds: 10 });
+    const lock = await acquireLock({ stack: plain.stack, engines: [currentDockerHost()] }, "failover", { seconds: 10 });
     try {
       const seen = await plain.preview();
       expect(seen).toMatch(/failover \(process \d+ on .*\) is at work on this stack/);

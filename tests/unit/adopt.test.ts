@@ -9,22 +9,19 @@ import { containerRefusal, identityOf, refusal, versionRefusal } from "../../ope
 import { type Container, differences, firstFile, inputsOf, type Standing } from "../../operations/adopt/standing";
 import type { Found, Survey } from "../../operations/guard/survey";
 import { primary, silent, standby } from "./observations";
+import { foundAt, type Seen, surveyOf } from "./surveys";
 
 const config = parseConfig("dev", {});
-const found = (kind: Found["kind"], name: string, identity = "id-1"): Found => ({
-  ...{ kind, name, id: `${name}-id`, state: "running", node: "", identity, madeBy: identity && `by-${identity}` },
-});
+const found = (kind: Found["kind"], name: string, identity = "id-1"): Found =>
+  foundAt("unix:///test", kind, name, { id: `${name}-id`, identity, madeBy: identity && `by-${identity}` });
 const whole = (): Found[] => [
   found("container", "postgres-replica-dev-pg1"),
   found("container", "postgres-replica-dev-pg2"),
   found("network", "postgres-replica-dev"),
   found("volume", "postgres-replica-dev-pg1-data", "older"),
 ];
-const survey = (changes: Partial<Survey> = {}): Survey => ({
-  ...{ engine: "ENGINE", dockerHost: "unix:///test", image: true, ports: new Map(), found: whole() },
-  observed: [primary("pg1", ["pg2"]), standby("pg2")],
-  ...changes,
-});
+const survey = (changes: Seen = {}): Survey =>
+  surveyOf("unix:///test", { engine: "ENGINE", found: whole(), observed: [primary("pg1", ["pg2"]), standby("pg2")], ...changes });
 
 describe("what is adopted", () => {
   test("a whole stack with one primary, whichever node that is, also with a node that is stopped", () => {

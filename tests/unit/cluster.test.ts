@@ -25,6 +25,7 @@ const placeOf = (node: string, port: number): Place => ({
   engine: "unix:///x",
   inside: { host: node, port: 5432 },
   published: { host: "127.0.0.1", port },
+  seenFrom: ["127.0.0.1"],
 });
 
 describe("what the nodes of a stack share", () => {
@@ -77,7 +78,7 @@ describe("what a node is told", () => {
   });
 
   test("that is new is where to clone from: whoever can write, with the password from a file, and not for ever", () => {
-    expect(parseConninfo(sourceConninfo(clusterOf(config())))).toEqual({
+    expect(parseConninfo(sourceConninfo(clusterOf(config()), "pg1"))).toEqual({
       host: "db-c,pg1",
       port: "5432,5432",
       user: "replica_user",

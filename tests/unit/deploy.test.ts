@@ -12,6 +12,7 @@ import * as workspace from "../../operations/deploy/workspace";
 import { parseConfig } from "../../core/config";
 import * as surveying from "../../operations/guard/survey";
 import type { Found } from "../../operations/guard/survey";
+import { foundAt, surveyOf } from "./surveys";
 
 jest.mock("execa");
 // Set-up draws its progress with an ES module, which has nothing to do here.
@@ -58,16 +59,12 @@ const STATE = [
     outputs: { environment: { STACK_IDENTITY: "me", STACK_MADE_BY: "alice@laptop", STACK_ENGINE: "engine" } },
   },
 ];
-const object = (kind: Found["kind"], id: string, more: Partial<Found> = {}): Found => ({
-  ...{ kind, id, name: id, state: "running", node: "pg1", identity: "me", madeBy: "alice@laptop" },
-  ...more,
-});
+const object = (kind: Found["kind"], id: string, more: Partial<Found> = {}): Found =>
+  foundAt("unix:///x", kind, id, { state: "running", node: "pg1", ...more });
 const ALL = [object("container", "c1"), object("volume", "v1"), object("network", "n1")];
 /** What is on the engine; all is there, unless told otherwise. */
 const found = (objects: Found[] = ALL, engine = "engine"): void =>
-  void jest
-    .mocked(surveying.survey)
-    .mockResolvedValue({ engine, dockerHost: "unix:///x", image: true, found: objects, ports: new Map(), observed: [] });
+  void jest.mocked(surveying.survey).mockResolvedValue(surveyOf("unix:///x", { engine, found: objects }));
 
 beforeEach(() => {
   jest.resetAllMocks();

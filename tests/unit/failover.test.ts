@@ -538,7 +538,7 @@ describe("failover", () => {
     seen(...PRIMARY_GONE);
     expect(await run()).toBe(0);
     expect(acquireLock.mock.calls).toEqual([
-      [{ stack: "dev", engine: "ssh://ops@db" }, "failover", expect.objectContaining({ seconds: 0 })],
+      [{ stack: "dev", engines: ["ssh://ops@db"] }, "failover", expect.objectContaining({ seconds: 0 })],
     ]);
     expect(mockReleased).toBe(1);
   });

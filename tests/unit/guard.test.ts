@@ -1,19 +1,19 @@
 import * as docker from "../../operations/engine/docker";
 import { UserError } from "../../operations/errors";
-import { Engine } from "../../operations/engine/engine";
 import { NodeControl } from "../../operations/engine/nodeControl";
-import { placed, type PlacedConfig } from "../../core/model/place";
+import { placed, type PlacedConfig, type PlacedNode } from "../../core/model/place";
 import * as observing from "../../operations/engine/observe";
 import { planOf } from "../../components/plan";
-import { parseConfig, type StackConfig } from "../../core/config";
+import { parseConfig } from "../../core/config";
 import { imageName } from "../../core/model/image";
 import type { Observation } from "../../core/judgement/observation";
 import { removeDebris } from "../../operations/guard/debris";
 import { newestKept } from "../../operations/guard/kept";
 import { exportedResources, knownNodes, type PriorState, readPrior, type StateResource } from "../../operations/guard/prior";
 import * as refusals from "../../operations/guard/refusals";
-import { everyNode, type Found, type Survey, survey } from "../../operations/guard/survey";
+import { everyNode, factsOf, type Found, type Survey, survey } from "../../operations/guard/survey";
 import { primary, silent, standby } from "./observations";
+import { foundAt, type Seen, surveyOf } from "./surveys";
 
 jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
 jest.mock("../../operations/engine/observe");
@@ -29,7 +29,8 @@ const dockerSays = (answers: Record<string, ReturnType<typeof answer>>): void =>
 beforeEach(() => jest.resetAllMocks());
 afterEach(() => jest.restoreAllMocks());
 
-const config = placed(parseConfig("dev", { nodes: [1, 2, 3].map((n) => ({ name: `pg${n}`, port: 5430 + n })) }), "tcp://h:1");
+const HOST = "tcp://h:1";
+const config = placed(parseConfig("dev", { nodes: [1, 2, 3].map((n) => ({ name: `pg${n}`, port: 5430 + n })) }), HOST);
 const without = (...names: string[]): PlacedConfig => ({ ...config, nodes: config.nodes.filter((node) => !names.includes(node.name)) });
 
 const CONTAINER = "docker:index/container:Container";
@@ -46,7 +47,7 @@ const node = (name: string, began: string, parent = began): StateResource[] => [
   resource(`postgres-replica:index:${began}`, name),
   resource(CONTAINER, `${name}-container`, { id: `id-${name}`, name: `postgres-replica-dev-${name}` }, parent),
   resource(VOLUME, `${name}-data`, { id: `postgres-replica-dev-${name}-data`, name: `postgres-replica-dev-${name}-data` }, parent),
-  resource(COMMAND, `${name}-config`, { stdout: "" }, parent),
+  resource(COMMAND, `${name}-config`, { stdout: "", environment: { DOCKER_HOST: "unix:///a.sock" } }, parent),
   resource(COMMAND, `${name}-ready`, { stdout: "" }, parent),
   resource(COMMAND, `${name}-${began === "Primary" ? "init" : "basebackup"}`, { stdout: "" }, began),
 ];
@@ -72,10 +73,7 @@ const old = readPrior(OLD);
 const known = readPrior(NEW);
 const nothing = readPrior([]);
 
-const object = (kind: Found["kind"], name: string, more: Partial<Found> = {}): Found => ({
-  ...{ kind, id: name, name, state: kind === "container" ? "running" : "", node: "", identity: "me", madeBy: "alice@laptop,2026-11-24" },
-  ...more,
-});
+const object = (kind: Found["kind"], name: string, more: Partial<Found> = {}): Found => foundAt(HOST, kind, name, more);
 const objectsOf = (name: string, more: Partial<Found> = {}): Found[] => [
   object("container", `postgres-replica-dev-${name}`, { id: `id-${name}`, ...more }),
   object("volume", `postgres-replica-dev-${name}-data`, more),
@@ -83,11 +81,8 @@ const objectsOf = (name: string, more: Partial<Found> = {}): Found[] => [
 const ALL = [...["pg1", "pg2", "pg3"].flatMap((name) => objectsOf(name)), object("network", "postgres-replica-dev", { id: "net1" })];
 const unlabelled = (objects: Found[]): Found[] => objects.map((one) => ({ ...one, identity: "", madeBy: "" }));
 const WELL = [primary("pg1", ["pg2", "pg3"]), standby("pg2"), standby("pg3")];
-const seen = (changes: Partial<Survey> = {}): Survey => ({
-  ...{ engine: "engine", dockerHost: "unix:///b.sock", image: true, found: ALL, ports: new Map(), observed: WELL },
-  ...changes,
-});
-const judge = (changes: Partial<Survey> = {}, prior: PriorState = known, of: StackConfig = config): refusals.Case => ({
+const seen = (changes: Seen = {}): Survey => surveyOf(HOST, { found: ALL, observed: WELL, ...changes });
+const judge = (changes: Seen = {}, prior: PriorState = known, of: PlacedConfig = config): refusals.Case => ({
   ...{ config: of, prior, survey: seen(changes) },
 });
 
@@ -96,10 +91,12 @@ describe("what the state knows", () => {
     ["version 0.1.0", old],
     ["this version", known],
   ])("is read alike from a state of %s, but for the identity", (_what, prior) => {
-    const { identity: own, ...rest } = prior;
+    const { identity: own, engines, ...rest } = prior;
     expect(rest).toEqual({
       empty: false,
       dockerHost: "unix:///a.sock",
+      providers: new Map([["", "unix:///a.sock"]]),
+      places: new Map(["pg1", "pg2", "pg3"].map((name) => [name, "unix:///a.sock"])),
       containers: new Map(["pg1", "pg2", "pg3"].map((name) => [name, `id-${name}`])),
       volumes: new Map(["pg1", "pg2", "pg3"].map((name) => [name, `postgres-replica-dev-${name}-data`])),
       born: new Set(["pg1", "pg2", "pg3"]),
@@ -109,6 +106,7 @@ describe("what the state knows", () => {
       passwords: new Map([["appPassword", "made up"]]),
     });
     expect(own).toEqual(prior === old ? undefined : { id: "me", madeBy: "alice@laptop,2026-11-24", engine: "engine" });
+    expect(engines).toEqual(new Map(prior === old ? [] : [["", "engine"]]));
   });
 
   test("is nothing before the first up, though passwords may be made up already", () => {
@@ -150,14 +148,14 @@ describe("what the state knows", () => {
 describe("a stack on another engine", () => {
   test("is not built a second time", () => {
     expect(refusals.refusal(judge({ engine: "other", found: [] }))).toBe(
-      'stack "dev" lives on another Docker engine (ID engine) than the one at unix:///b.sock (ID other). Nothing was changed. ' +
+      'stack "dev" lives on another Docker engine (ID engine) than the one at tcp://h:1 (ID other). Nothing was changed. ' +
         "Choose its engine with DOCKER_HOST or docker context use NAME, or the config key nodes[].dockerHost; to build another stack here, choose another stack name; when that engine is gone for good, run pulumi destroy first",
     );
   });
 
   test("is not built there by a state of version 0.1.0, which noted no ID, when nothing of it is found", () => {
     expect(refusals.wrongEngine(judge({ engine: "other", found: [] }, old))).toMatch(
-      /^nothing of stack "dev" is on the Docker engine at unix:\/\/\/b\.sock, and its state has 3 containers\. Nothing was changed\. /,
+      /^nothing of stack "dev" is on the Docker engine at tcp:\/\/h:1, and its state has 3 containers\. Nothing was changed\. /,
     );
   });
 
@@ -275,7 +273,7 @@ describe("a node that is taken out", () => {
 
 describe("a port", () => {
   const inState = (state: string): Found[] => ALL.map((one) => (one.kind === "container" ? { ...one, state } : one));
-  const held = (port: number, ...by: string[]): Partial<Survey> => ({ ports: new Map([[port, by]]), found: inState("exited") });
+  const held = (port: number, ...by: string[]): Seen => ({ ports: new Map([[port, by]]), found: inState("exited") });
 
   test("that another container holds is refused with that container's name", () => {
     expect(refusals.refusal(judge(held(5432, "somebody-elses")))).toBe(
@@ -330,7 +328,7 @@ describe("what an interrupted run left behind", () => {
   test("is removed, and a server is stopped in order before", async () => {
     dockerSays({});
     const said: string[] = [];
-    await removeDebris([...left, object("volume", "v9")], new Engine("tcp://h:1"), (line) => said.push(line));
+    await removeDebris([...left, object("volume", "v9")], (line) => said.push(line));
     const calls = runDocker.mock.calls.map(([args]) => args.join(" "));
     expect([...calls].sort()).toEqual(["network rm net9", "rm -f -v helper", "rm -f -v server", "stop -t 60 server"]);
     expect(calls.indexOf("stop -t 60 server")).toBeLessThan(calls.indexOf("rm -f -v server"));
@@ -386,15 +384,15 @@ test("a stack that was renamed is refused: nothing of it would be found under it
 });
 
 describe("the order of building and replacing", () => {
-  const plan = (prior: PriorState, observed: Observation[] | undefined, kept?: string, of: StackConfig = config): unknown => {
+  const plan = (prior: PriorState, observed: Observation[] | undefined, kept?: string, of: PlacedConfig = config): unknown => {
     const { first, standing, returning, coming } = planOf(of, prior, {
       survey: observed === undefined ? undefined : seen({ observed }),
       kept,
     });
-    const names = (nodes: StackConfig["nodes"]): string[] => nodes.map((n) => n.name);
+    const names = (nodes: PlacedNode[]): string[] => nodes.map((n) => n.name);
     return [first, names(standing), names(coming), ...(returning.length === 0 ? [] : [names(returning)])];
   };
-  const reversed = parseConfig("dev", { nodes: [3, 2, 1].map((n) => ({ name: `pg${n}`, port: 5430 + n })) });
+  const reversed = placed(parseConfig("dev", { nodes: [3, 2, 1].map((n) => ({ name: `pg${n}`, port: 5430 + n })) }), HOST);
 
   test("of a new stack begins with the node that is listed first", () => {
     expect(plan(nothing, [])).toEqual(["pg1", [], ["pg1", "pg2", "pg3"]]);
@@ -472,8 +470,10 @@ describe("a survey", () => {
 
   test("finds the stack's own objects and nobody else's, with whose they are", async () => {
     const result = await look();
-    expect([result.engine, result.dockerHost, result.image, result.observed]).toEqual(["ENGINE", "tcp://h:1", true, WELL]);
-    expect(result.found).toEqual([
+    expect(result.engines).toEqual([{ engine: "ENGINE", dockerHost: HOST, image: true, ports: expect.any(Map) as unknown }]);
+    expect([result.silent, result.observed]).toEqual([new Map(), WELL]);
+    expect(result.found.map(({ dockerHost }) => dockerHost)).toEqual(Array(4).fill(HOST));
+    expect(result.found.map(({ dockerHost: _here, ...rest }) => rest)).toEqual([
       { kind: "container", id: "c1", name: "postgres-replica-dev-pg1", state: "running", node: "pg1", identity: "me", madeBy: "bob" },
       { kind: "container", id: "c2", name: "postgres-replica-dev-pg2", state: "exited", node: "pg2", identity: "", madeBy: "bob" },
       { kind: "volume", id: "v1", name: "v1", state: "", node: "pg1", identity: "me", madeBy: "bob" },
@@ -482,7 +482,7 @@ describe("a survey", () => {
   });
 
   test("knows every published port, in ranges and on IPv6, once for each container", async () => {
-    expect((await look()).ports).toEqual(
+    expect(factsOf(await look(), HOST)?.ports).toEqual(
       new Map([
         [5431, ["postgres-replica-dev-pg1"]],
         [5432, ["other"]],
@@ -500,7 +500,7 @@ describe("a survey", () => {
     expect(runDocker.mock.calls.map(([args]) => args.join(" "))).toContainEqual(
       `image inspect --format {{.Id}} ${imageName(config.image)}`,
     );
-    expect((await look({ "image inspect": answer("", 1, "No such image") })).image).toBe(false);
+    expect((await look({ "image inspect": answer("", 1, "No such image") })).engines[0].image).toBe(false);
   });
 
   test("asks the nodes too that only the state knows: one of them may be the primary", async () => {

@@ -15,7 +15,7 @@ interface Container {
 }
 type Answer = Awaited<ReturnType<typeof docker.docker>>;
 
-const PLACE = { stack: "dev", engine: "unix:///fake.sock" };
+const PLACE = { stack: "dev", engines: ["unix:///fake.sock"] };
 const NAME = "postgres-replica-dev.lock";
 const NOW = "2026-11-24T12:00:00.5Z";
 
@@ -154,7 +154,7 @@ describe("a lock that nobody holds", () => {
 describe("a lock whose holder lives", () => {
   test("is refused in one line: who, since when, and the way out", async () => {
     engine.add(holder());
-    await expect(acquireLock({ stack: "dev", engine: currentDockerHost() }, "failover", { say })).rejects.toThrow(
+    await expect(acquireLock({ stack: "dev", engines: [currentDockerHost()] }, "failover", { say })).rejects.toThrow(
       new Error(
         `switchover (process ${process.ppid} on ${processes.thisMachine().host}) is at work on stack "dev" since 2026-11-24T12:00:00Z. ` +
           `Wait for it to end; if it is gone for certain, run: docker rm ${NAME}`,

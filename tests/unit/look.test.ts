@@ -9,6 +9,7 @@ import { look } from "../../operations/guard/look";
 import { type PriorState, readPrior } from "../../operations/guard/prior";
 import * as surveying from "../../operations/guard/survey";
 import type { Found, Survey } from "../../operations/guard/survey";
+import { foundAt, type Seen, surveyOf } from "./surveys";
 
 jest.mock("../../operations/engine/docker", () => ({ docker: jest.fn() }));
 jest.mock("../../operations/change/lock", () => ({ acquireLock: jest.fn(), lockHolder: jest.fn(), pulumiProcess: jest.fn() }));
@@ -30,15 +31,13 @@ const known: PriorState = {
   identity: { id: "me", madeBy: "alice@laptop", engine: "engine" },
   containers: new Map([["pg1", "c1"]]),
 };
+/** A state whose provider was given this Docker host last. */
+const at = (prior: PriorState, dockerHost: string): PriorState => ({ ...prior, dockerHost, providers: new Map([["", dockerHost]]) });
 const config = parseConfig("dev", { nodes: [{ name: "pg1", port: 5432 }] });
-const object = (kind: Found["kind"], id: string, identity = "me"): Found => ({
-  ...{ kind, id, name: id, state: "running", node: "pg1", identity, madeBy: "bob" },
-});
-const seen = (changes: Partial<Survey> = {}): Survey => ({
-  ...{ engine: "engine", dockerHost: HOST, image: true, found: [object("container", "c1")], observed: [] },
-  ports: new Map([[5432, ["postgres-replica-dev-pg1"]]]),
-  ...changes,
-});
+const object = (kind: Found["kind"], id: string, identity = "me"): Found =>
+  foundAt(HOST, kind, id, { node: "pg1", identity, madeBy: "bob" });
+const seen = (changes: Seen = {}): Survey =>
+  surveyOf(HOST, { found: [object("container", "c1")], ports: new Map([[5432, ["postgres-replica-dev-pg1"]]]), ...changes });
 const LEFT = seen({ found: [object("container", "c1"), object("container", "c2")] });
 
 let said: string[];
@@ -82,7 +81,8 @@ describe("a preview", () => {
       dockerHost: HOST,
       identity: known.identity,
       engine: "",
-      imageDrift: [],
+      endings: new Map([[HOST, ""]]),
+      imageGone: new Set(),
       kept: undefined,
     });
     expect(said).toEqual(["connection refused. What is on the engine is not part of this preview"]);
@@ -109,14 +109,14 @@ describe("where the stack is, and whose", () => {
   };
 
   test("is said before the engine has answered", async () => {
-    const place = { dockerHost: HOST, identity: known.identity, engine: "engine" };
-    expect(await toldAt({ ...known, dockerHost: HOST })).toEqual([place]);
+    const place = { dockerHost: HOST, identity: known.identity, engine: "engine", endings: new Map([[HOST, ""]]) };
+    expect(await toldAt(at(known, HOST))).toEqual([place]);
   });
 
   test.each<[string, PriorState]>([
     ["of a new stack", nothing],
-    ["of one that version 0.1.0 built: the engine may be another one", { ...nothing, empty: false, dockerHost: HOST }],
-    ["of one whose Docker host has another name now", { ...known, dockerHost: "unix:///there.sock" }],
+    ["of one that version 0.1.0 built: the engine may be another one", at({ ...nothing, empty: false }, HOST)],
+    ["of one whose Docker host has another name now", at(known, "unix:///there.sock")],
   ])("is not said %s: it may be refused yet", async (_what, prior) => {
     expect(await toldAt(prior)).toEqual([]);
   });
@@ -127,7 +127,7 @@ describe("up", () => {
     survey.mockResolvedValue(LEFT);
     acquire.mockImplementation(() => Promise.resolve(expect(runDocker).not.toHaveBeenCalled()).then(() => ({}) as Lock));
     await up();
-    expect(acquire.mock.calls[0]?.slice(0, 2)).toEqual([{ stack: "dev", engine: HOST }, "pulumi up"]);
+    expect(acquire.mock.calls[0]?.slice(0, 2)).toEqual([{ stack: "dev", engines: [HOST] }, "pulumi up"]);
     expect(runDocker.mock.calls.map(([args]) => args.join(" "))).toEqual(["stop -t 60 c2", "rm -f -v c2"]);
   });
 
@@ -200,11 +200,11 @@ describe("what is passed on", () => {
   });
 
   test("is that the image is gone, but not for a stack that has never had it", async () => {
-    expect((await preview()).imageDrift).toEqual([]);
+    expect((await preview()).imageGone).toEqual(new Set());
     survey.mockResolvedValue(seen({ image: false }));
-    expect((await preview()).imageDrift).toEqual(["the image is gone"]);
+    expect((await preview()).imageGone).toEqual(new Set([HOST]));
     survey.mockResolvedValue(seen({ image: false, found: [] }));
-    expect((await preview(nothing)).imageDrift).toEqual([]);
+    expect((await preview(nothing)).imageGone).toEqual(new Set());
   });
 
   test("is kept data for a new stack alone", async () => {
@@ -216,7 +216,7 @@ describe("what is passed on", () => {
 });
 
 describe("the Docker host", () => {
-  const recorded = { ...known, dockerHost: "unix:///there.sock" };
+  const recorded = at(known, "unix:///there.sock");
   const engines = (here: string, there: string | undefined): void =>
     void runDocker.mockImplementation((_args, on) => {
       const id = on?.host === HOST ? here : there;

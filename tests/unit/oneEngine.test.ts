@@ -60,12 +60,12 @@ describe("with DOCKER_HOST and DOCKER_CONTEXT of the user's", () => {
 
   test("so are the lock, and what takes it away when its holder is gone", async () => {
     const holder = execa("sleep", ["60"], { reject: false });
-    const lock = await acquireLock({ stack: "dev", engine: HERE }, "test", {
+    const lock = await acquireLock({ stack: "dev", engines: [HERE] }, "test", {
       ...(holder.pid === undefined ? {} : { holderPid: holder.pid }),
     });
     lock.releaseNow();
     await until("the lock to be removed", 20, () => Promise.resolve(sent().length === 2));
-    await acquireLock({ stack: "dev", engine: HERE }, "test", { ...(holder.pid === undefined ? {} : { holderPid: holder.pid }) });
+    await acquireLock({ stack: "dev", engines: [HERE] }, "test", { ...(holder.pid === undefined ? {} : { holderPid: holder.pid }) });
     holder.kill("SIGKILL");
     await holder;
     await until("the watcher to remove it", 20, () => Promise.resolve(sent().length === 4));

@@ -943,7 +943,7 @@ describe("a stack that stands", () => {
         { "database-roles": "database ecommerce is gone", "database-sample": "database ecommerce is gone" },
       ],
       ["a slot", seen({}, {}, { slots: [] }), {}, { "pg2-ready": "slot pg2 is missing on pg1" }],
-      ["the image", seen({}, {}), { imageDrift: ["the image is gone"] }, { image: "the image is gone" }],
+      ["the image", seen({}, {}), { imageGone: new Set([DOCKER_HOST]) }, { image: "the image is gone" }],
     ])("%s is a difference of the one resource that puts it right", async (_what, observed, look, expected) => {
       const program = await again({ observed, look });
       expect(drifts(program)).toEqual(expected);

@@ -5,7 +5,9 @@ import type { Observation } from "../../core/judgement/observation";
 import type { Look } from "../../operations/guard/look";
 import type { PriorState, StateResource } from "../../operations/guard/prior";
 import type { Found } from "../../operations/guard/survey";
+import { endingsOf, enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
 import type Index from "../../index";
+import { foundAt, surveyOf } from "./surveys";
 
 /** The outputs of index.ts. */
 export type Outputs = Awaited<ReturnType<typeof Index>>;
@@ -227,16 +229,23 @@ let current: Scenario = {};
 export const fakeLook = jest.fn(
   async (config: StackConfig, state: Promise<PriorState>, _dryRun: boolean, _warn: (line: string) => void): Promise<Look> => {
     const prior = await state;
-    const dockerHost = config.nodes[0]?.dockerHost ?? DOCKER_HOST;
+    const dockerHost = current.look?.dockerHost ?? DOCKER_HOST;
+    const there = placed(config, dockerHost);
+    const home = homeOf(there);
+    const [first = home, ...others] = enginesOf(there.nodes);
+    const facts = surveyOf(first, { engine: ENGINE });
     return {
       survey: {
-        ...{ engine: ENGINE, dockerHost, image: true, found: foundOf(config.stack, prior), ports: new Map() },
+        ...facts,
+        engines: [facts.engines[0], ...others.map((engine) => surveyOf(engine, { engine: `${ENGINE} of ${engine}` }).engines[0])],
+        found: foundOf(there, prior),
         observed: [...(current.observed ?? [])],
       },
       dockerHost,
       identity: prior.identity ?? IDENTITY,
       engine: ENGINE,
-      imageDrift: [],
+      endings: endingsOf(enginesOf(there.nodes), prior.providers),
+      imageGone: new Set(),
       kept: undefined,
       ...current.look,
     };
@@ -244,10 +253,12 @@ export const fakeLook = jest.fn(
 );
 
 /** What is on the engine when nothing of the state is gone. */
-function foundOf(stack: string, prior: PriorState): Found[] {
-  const found = (kind: Found["kind"], node: string, id: string, name: string): Found => ({
-    ...{ kind, id, name, node, state: "running", identity: IDENTITY.id, madeBy: IDENTITY.madeBy },
-  });
+function foundOf(config: PlacedConfig, prior: PriorState): Found[] {
+  const { stack } = config;
+  const found = (kind: Found["kind"], node: string, id: string, name: string): Found => {
+    const at = config.nodes.find((one) => one.name === node)?.place.engine ?? homeOf(config);
+    return foundAt(at, kind, name, { id, node, state: "running", identity: IDENTITY.id, madeBy: IDENTITY.madeBy });
+  };
   return [
     ...[...prior.containers].map(([node, id]) => found("container", node, id, containerName(stack, node))),
     ...[...prior.volumes].map(([node, name]) => found("volume", node, name, volumeName(stack, node))),

@@ -29,7 +29,7 @@ becomes() { echo "$2" >"$FAKE/$1-$container"; }
 if [ -n "$container" ]; then . "$FAKE/box-$container"; fi
 case "$verb $all" in
   inspect*RestartCount*) was restarts 0 ;;
-  inspect*State.Status*) [ -n "$container" ] || exit 1; was state running ;;
+  inspect*State.Status*) [ -n "$container" ] || { echo "Error response from daemon: No such container: x" >&2; exit 1; }; was state running ;;
   inspect*NetworkSettings*) was networks "net " ;;
   inspect*Hostname*) echo "host-$container" ;;
   cp*) mkdir "$FAKE/cp"; echo program >"$FAKE/cp/pgnode"; tar -cC "$FAKE/cp" pgnode; rm -r "$FAKE/cp" ;;

@@ -154,6 +154,7 @@ describe("components by themselves", () => {
     engine: "unix:///test/docker.sock",
     inside: { host: "a", port: 5432 },
     published: { host: "127.0.0.1", port: 7000 },
+    seenFrom: ["127.0.0.1"],
   };
   const cluster: Cluster = {
     stack: "dev",
@@ -203,7 +204,7 @@ describe("components by themselves", () => {
   });
 
   test("a ReplicationSlot works with any source, one outside the stack as well", async () => {
-    const source = { conninfo: "host=elsewhere", containers: [{ container: "elsewhere", place }], ready: [] };
+    const source = { conninfo: () => "host=elsewhere", containers: [{ container: "elsewhere", place }], ready: [] };
     const slot = new ReplicationSlot("a-slot", { cluster, source, node: "node-a" });
     expect(await valueOf(slot.slotName)).toBe("node_a");
     expect(await valueOf(slot.ready)).toBe(true);

@@ -1,13 +1,13 @@
 import { parseConfig } from "../../core/config";
 import { stoppedNodes } from "../../operations/guard/stopped";
 import type { Survey } from "../../operations/guard/survey";
+import { foundAt } from "./surveys";
 
 const config = (startStopped: boolean): ReturnType<typeof parseConfig> => parseConfig("dev-s", { startStopped });
 const seen = (pg2: string, primary = true): Pick<Survey, "found" | "observed"> => ({
-  found: ["pg1", "pg2"].map((node) => ({
-    ...{ kind: "container", id: node, name: `postgres-replica-dev-s-${node}`, node, identity: "", madeBy: "" },
-    state: node === "pg2" ? pg2 : "running",
-  })),
+  found: ["pg1", "pg2"].map((node) =>
+    foundAt("unix:///x", "container", `postgres-replica-dev-s-${node}`, { node, state: node === "pg2" ? pg2 : "running" }),
+  ),
   observed: (primary ? [{ name: "pg1", server: { inRecovery: false } }] : []) as unknown as Survey["observed"],
 });
 
