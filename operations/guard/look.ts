@@ -2,6 +2,7 @@ import { randomUUID } from "crypto";
 import { connect, createServer } from "net";
 import { hostname, userInfo } from "os";
 import type { StackConfig } from "../../core/config";
+import { isLoopback } from "../../core/grammar/address";
 import { endingsOf, enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import type { Identity } from "../../core/model/names";
@@ -213,7 +214,8 @@ async function takenByProgram(found: Case): Promise<string | undefined> {
   const { config } = found;
   for (const node of takenPort(found).ask) {
     if (!/^(unix|npipe):/.test(config.nodes.find(({ name }) => name === node.name)?.place.engine ?? "")) {
-      if (await isListening(node.address, node.port)) {
+      // Its loopback address is not this machine's.
+      if (!isLoopback(node.address) && (await isListening(node.address, node.port))) {
         return portTaken(config, node, "another program there");
       }
       continue;
