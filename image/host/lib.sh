@@ -43,7 +43,7 @@ reason_of() {
 # state_of CONTAINER: Docker's word for its state; gone when there is none, unreachable when its engine does not answer.
 state_of() {
     state=$(on "$1" inspect --type container --format '{{.State.Status}}' "$1" 2>&1) || case $state in
-    *[Nn]"o such "*) state=gone ;;
+    *"o such container"* | *"o such object"*) state=gone ;;
     *) state=unreachable ;;
     esac
     echo "$state" | tail -n 1

@@ -49,8 +49,18 @@ function sshFolder(): string {
   return folder;
 }
 
-/** What is said when it is the host that cannot be reached, by docker, or by ssh for it. */
-const NO_HOST = /^ssh: |Connection (timed out|refused|closed|reset)|No route to host|i\/o timeout|error during connect|Cannot connect to the Docker daemon/m;
+/** What docker, or ssh for it, says of a host that cannot be reached; never what a program in a container says. */
+const NO_HOST =
+  /^(?:ssh: |Host key verification failed|\S+: Permission denied \(|kex_exchange_identification: |Connection (?:closed|reset|timed out)|error during connect: |Cannot connect to the Docker daemon)/m;
+
+/** What ssh says where a connection has as many sessions as it may, before it opens another one. */
+const NO_MORE_SESSIONS = /^(?:mux_client_request_session: .*|ControlSocket .* already exists, disabling multiplexing)\r?\n?/gm;
+
+/** What docker says around the words of ssh. */
+const AROUND_SSH = /^error during connect: .* has exited with exit status 255, .*?stderr=/m;
+
+/** What went wrong, in the words of whoever met it. */
+const said = (stderr: string): string => stderr.replace(NO_MORE_SESSIONS, "").replace(AROUND_SSH, "");
 
 /** How long a host that could not be reached is not tried again, in milliseconds: each try would take seconds. */
 const FORGET_AFTER = 10_000;
@@ -65,7 +75,7 @@ export async function docker(args: readonly string[], options: RunOptions & { ho
   if (before !== undefined && performance.now() - before.at < FORGET_AFTER) {
     return before.ran;
   }
-  const ran = await run(args, options);
+  const ran = await overOneConnection(host, () => run(args, options));
   // A socket of this machine says at once that nobody listens.
   if (ran.exitCode !== 0 && NO_HOST.test(ran.stderr) && !/^(unix|npipe):/.test(host)) {
     unreached.set(host, { at: performance.now(), ran });
@@ -73,6 +83,38 @@ export async function docker(args: readonly string[], options: RunOptions & { ho
     unreached.delete(host);
   }
   return ran;
+}
+
+/** The first of all that is run on a host by ssh: it opens the connection that the others share. */
+const openers = new Map<string, Promise<unknown>>();
+
+/** Waits for a task, and no longer than this, in milliseconds. */
+function within(task: Promise<unknown>, milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    const end = (): void => {
+      clearTimeout(timer);
+      resolve();
+    };
+    task.then(end, end);
+  });
+}
+
+/** How long the others wait for it, in milliseconds: it may be one that takes long. */
+const OPENING = 3_000;
+
+/** sshd lets ten come in at a time, and one look asks for more: so the first one goes alone. */
+async function overOneConnection(host: string, ran: () => Promise<Ran>): Promise<Ran> {
+  const opener = openers.get(host);
+  if (opener !== undefined) {
+    await within(opener, OPENING);
+  }
+  if (opener !== undefined || !isBySsh(host)) {
+    return ran();
+  }
+  const first = ran();
+  openers.set(host, first);
+  return first;
 }
 
 async function run(args: readonly string[], options: RunOptions & { host: string }): Promise<Ran> {
@@ -89,7 +131,7 @@ async function run(args: readonly string[], options: RunOptions & { host: string
   const result = await child;
   const ended = wasEnded();
   const late = options.silence === undefined ? "did not answer within" : "printed nothing for";
-  const stderr = ended ? `docker ${args[0] ?? ""} ${late} ${bound / 1000} s` : result.stderr;
+  const stderr = ended ? `docker ${args[0] ?? ""} ${late} ${bound / 1000} s` : said(result.stderr ?? "");
   // A program that is not there has no exit code; docker exec that is ended has 0, as if it had an answer.
   return {
     exitCode: ended ? 127 : (result.exitCode ?? 127),
