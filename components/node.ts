@@ -4,9 +4,10 @@ import * as pulumi from "@pulumi/pulumi";
 import { memberOf, nodeEnvironment, sourceConninfo } from "../core/model/cluster";
 import { passfile } from "../core/grammar/conninfo";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
+import { fileVariables } from "../core/model/nodeFiles";
 import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
-import { type BirthArgs, birthInput, containersOf, local } from "./localCommand";
+import { type BirthArgs, birthInput, containersOf, type Environment, local } from "./localCommand";
 import { service } from "./service";
 import type { NodeArgs } from "./types";
 
@@ -19,14 +20,16 @@ export function birthArgs(args: NodeArgs, volume: docker.Volume): BirthArgs {
     cluster: args.cluster,
     node: args.node,
     volume: volume.name,
-    passfile: nodePassfile(args),
     environment: nodeEnvironment(args.cluster, args.node),
+    secrets: nodeSecrets(args),
   };
 }
 
-/** The node's password file. */
-function nodePassfile(args: NodeArgs): pulumi.Output<string> {
-  return pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password)));
+/** The texts of the node's secret files, by variable. */
+function nodeSecrets(args: NodeArgs): Environment {
+  return {
+    PGNODE_PASSFILE: pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password))),
+  };
 }
 
 /** What every child of a component has: its parent, and the Docker host's provider. */
@@ -129,7 +132,9 @@ export class Node extends pulumi.ComponentResource {
           NODE_CONTAINER: container,
           ...containersOf(args.cluster.members),
           ...nodeEnvironment(args.cluster, args.node),
-          PGNODE_PASSFILE: nodePassfile(args),
+          ...nodeSecrets(args),
+          NODE_FILES: fileVariables(false).join(" "),
+          NODE_SECRETS: fileVariables(true).join(" "),
         },
         // It may have to leave a node that is down as it is, and says so.
         logging: "stderr",

@@ -126,7 +126,7 @@ async function stateResources(): Promise<StateResource[]> {
 /** What somebody has changed by hand. Without an answer of the engine nothing is said. */
 function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look): Drift {
   const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
-  const files = given === undefined ? undefined : passfile(REPLICATION_ROLE, given);
+  const files = given === undefined ? {} : { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, given) };
   // One whose engine does not answer says nothing, and nothing of it is to be run.
   const asked = cluster.members.filter(({ place }) => survey?.silent.has(place.engine) !== true);
   const observed = (survey?.observed ?? []).filter((node) => asked.some((n) => n.name === node.name));

@@ -1,6 +1,7 @@
 import { readFileSync } from "fs";
 import { join } from "path";
 import { CONTAINER_PORT, MARKS, NODE_ROOT, REPLICATION_ROLE } from "./names";
+import { FILE_LINES } from "./nodeFiles";
 
 /** The parts of the program, in the order in which they are joined: constants are set before a function is called. */
 const PARTS = ["head", "lib", "room", "config", "birth", "peers", "guard", "rejoin", "serve", "marks", "evidence", "main"] as const;
@@ -12,6 +13,8 @@ ROOT=${NODE_ROOT}
 PORT=${CONTAINER_PORT}
 REPLICATION_ROLE=${REPLICATION_ROLE}
 MARKS='${MARKS.join(" ")}'
+# VARIABLE NAME MODE NEEDS PLACE of each file that the stack writes.
+FILES='${FILE_LINES}'
 `;
 
 const read = (part: string): string => readFileSync(join(__dirname, "..", "..", "image", "pgnode", `${part}.sh`), "utf8");

@@ -16,7 +16,7 @@
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
 #   pgnode healthy    whether the server answers over TCP; a primary tends its slots (health check)
 #
-# Environment: PGNODE_NAME, PGNODE_STACK, PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SOURCE (conninfo
+# Environment: PGNODE_NAME, PGNODE_STACK, the texts of the node's files (the list is FILES), PGNODE_SOURCE (conninfo
 # of the current primary), PGNODE_EXISTS (init: not empty when there is a cluster, so that none is made), PGNODE_KEPT
 # (init: not empty when the volume holds the newest data that was kept), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120),
 # PGNODE_STALL_SECONDS (how long a copy may move no byte, default 300).

@@ -219,11 +219,14 @@ describe("a slot", () => {
   );
 });
 
+/** The variables of a node's files. */
+const FILES = { NODE_FILES: "PGNODE_CONF PGNODE_HBA", NODE_SECRETS: "PGNODE_PASSFILE" };
+
 describe("the configuration of a node", () => {
   const configure = (answer: string | undefined): Promise<Ran> =>
     run(
       "configure",
-      { NODE_NAME: "pg1", NODE_CONTAINER: "one", PGNODE_CONF: "secret", PGNODE_PASSFILE: "secret" },
+      { NODE_NAME: "pg1", NODE_CONTAINER: "one", ...FILES, PGNODE_CONF: "secret", PGNODE_PASSFILE: "secret" },
       answer === undefined ? {} : { one: answer },
     );
   const acts = (ran: Ran): string[] => ran.calls.filter((call) => !call.startsWith("inspect "));
@@ -270,7 +273,7 @@ describe("the configuration of a node", () => {
 describe("the configuration of a node whose server does not start with the settings that it has", () => {
   const environment = {
     ...{ NODE_NAME: "pg1", NODE_CONTAINER: "one", NODE_CONTAINERS: "one two", PGNODE_CONF: "conf", PGNODE_HBA: "hba" },
-    PGNODE_PASSFILE: "*:*:*:u:it's secret",
+    ...{ ...FILES, PGNODE_PASSFILE: "*:*:*:u:it's secret" },
   };
   const configure = (answer: string): Promise<Ran> => run("configure", environment, { one: answer });
   const saysLast = (text: string): string => `case $verb in logs) [ -e "$FAKE/started" ] || echo '${text}'; exit 0 ;; esac`;
