@@ -1,7 +1,7 @@
 import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { type Cluster, type Member, memberOf } from "../core/model/cluster";
-import { birthSecrets, birthVariables } from "../core/model/birth";
+import { birthSecrets, type BirthSecrets, birthVariables } from "../core/model/birth";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { PGNODE_SCRIPT } from "../core/model/pgnode";
 import { isBySsh, SSH_FIRST, SSH_WRAPPER } from "../core/model/ssh";
@@ -111,8 +111,8 @@ export interface BirthArgs {
   /** @default none */
   network?: pulumi.Input<string>;
   /** What pgnode needs to know, by variable; and what of that is secret. */
-  environment: Readonly<Record<string, string>>;
-  secrets: Environment;
+  environment: Environment;
+  secrets: pulumi.Input<BirthSecrets>;
 }
 
 /** The variables and the standard input of birth.sh; the text of pgnode is to follow it. */

@@ -1,4 +1,5 @@
 import { createHash } from "crypto";
+import { certificateDrift } from "../model/certificate";
 import { type Cluster, nodeEnvironment } from "../model/cluster";
 import { APP_ROLE, NODE_ROOT, slotName } from "../model/names";
 import { type FileVariable, NODE_FILES, placesOf } from "../model/nodeFiles";
@@ -161,10 +162,18 @@ export function driftOf(args: {
   expected: Readonly<Record<string, ExpectedFiles>>;
   database: string;
   sample: boolean;
+  /** For whom the certificates are, by node, and of which authority; see core/model/certificate.ts. @default the stack makes none */
+  certificates?: { names: Readonly<Record<string, readonly string[]>>; authority: string | undefined };
 }): Drift {
-  const { observed, expected, database, sample } = args;
+  const { observed, expected, database, sample, certificates } = args;
+  const ofCertificate = ({ name, server }: Observation): string[] =>
+    certificates === undefined || server?.tls?.on !== true
+      ? []
+      : certificateDrift(server.tls, certificates.names[name] ?? [], certificates.authority);
   const drift: Drift = {
-    config: Object.fromEntries(observed.map((node) => [node.name, nodeDrift(node, expected[node.name] ?? {})])),
+    config: Object.fromEntries(
+      observed.map((node) => [node.name, [...nodeDrift(node, expected[node.name] ?? {}), ...ofCertificate(node)]]),
+    ),
     roles: [],
     sample: [],
     slots: Object.fromEntries(observed.map(({ name }) => [name, []])),

@@ -1,3 +1,5 @@
+import { TLS_FILES } from "../settings/tls";
+
 /**
  * The files that the stack writes into a node's volume. This list alone says which there are, who may read them, and what a
  * change of one needs; pgnode has its own list from here.
@@ -26,6 +28,7 @@ export const NODE_FILES = [
   { ...ofNode, name: "own/node.conf", called: "node.conf", variable: "PGNODE_CONF", inData: true },
   { ...ofNode, name: "own/pg_hba.conf", called: "pg_hba.conf", variable: "PGNODE_HBA", inData: true },
   { ...ofNode, name: "passfile", called: "the password file", variable: "PGNODE_PASSFILE", secret: true },
+  { ...ofNode, name: TLS_FILES.authority, called: "the CA's certificate", variable: "PGNODE_CA" },
 ] as const satisfies readonly NodeFile[];
 
 export type FileVariable = (typeof NODE_FILES)[number]["variable"];

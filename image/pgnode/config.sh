@@ -35,6 +35,7 @@ write_files() {
     done <<FILES
 $FILES
 FILES
+    certify
     grep -q "^include_if_exists = 'node.conf'" "$1/postgresql.conf" ||
         printf "\n# postgres-replica's settings\ninclude_if_exists = 'node.conf'\n" >>"$1/postgresql.conf"
     # Last, because the last one counts; see tend().

@@ -12,6 +12,7 @@ import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "..
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { lastSaid, reasonIn, type Said } from "../../core/judgement/reason";
 import { createSlotSql } from "../../core/sql/slots";
+import { TLS_FILES, tlsStageIn } from "../../core/settings/tls";
 import { isGone, type Ran } from "./docker";
 import { Engine } from "./engine";
 import { NodeVolume } from "./nodeVolume";
@@ -286,7 +287,8 @@ export class NodeControl {
    */
   public async clone(primary: NodeControl): Promise<void> {
     const { stack } = this.config;
-    const cluster = clusterOf(this.config);
+    // As far as the primary has come: that is in the state, and only `up` knows the state.
+    const cluster = clusterOf(this.config, this.config.tls === undefined ? undefined : tlsStageIn(await primary.file("own/node.conf")));
     const volume = volumeName(stack, this.node.name);
     const labels = Object.entries(labelsOf(stack, this.node.name)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
     const made = await this.engine.run(["volume", "create", ...labels, volume]);
@@ -294,12 +296,17 @@ export class NodeControl {
       throw new UserError(`the volume ${volume} cannot be made: ${firstLine(made.stderr)}`);
     }
     await primary.makeSlots([this.node.name]);
-    const environment = { ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster, this.node.name) };
+    const environment = {
+      ...nodeEnvironment(cluster, this.node.name),
+      PGNODE_SOURCE: sourceConninfo(cluster, this.node.name),
+      // Of the CA it has the certificate, to check the primary by, and not the key: the next `up` brings the node its own.
+      ...(cluster.settings.tls === undefined ? {} : { PGNODE_CA: await primary.file(TLS_FILES.authority) }),
+    };
     const result = await this.engine.script(`the clone of node ${this.node.name}`, HOST_SCRIPTS.birth, {
       env: { NODE_ACTION: "clone", ...birthVariables(cluster, this.node.name, { helper: "clone", environment }) },
       silence: CLONE_SILENCE_SECONDS * 1000,
       progress: true,
-      input: `${birthSecrets({ PGNODE_PASSFILE: await primary.passfile() })}${PGNODE_SCRIPT}`,
+      input: `${birthSecrets({ files: { PGNODE_PASSFILE: await primary.passfile() } })}${PGNODE_SCRIPT}`,
     });
     if (result.exitCode !== 0) {
       const said = lastSaid(result.stderr.split("\n"));
@@ -308,10 +315,16 @@ export class NodeControl {
   }
 
   /** The text of the password file with which standbys connect; every node has the same. */
-  public async passfile(): Promise<string> {
-    const result = await this.engine.exec(this.container, ["cat", `${NODE_ROOT}/passfile`]);
+  public passfile(): Promise<string> {
+    return this.file("passfile");
+  }
+
+  /** The text of one of the files that the stack has written into the node's volume; see core/model/nodeFiles.ts. @throws UserError */
+  public async file(name: string): Promise<string> {
+    const result = await this.engine.exec(this.container, ["cat", `${NODE_ROOT}/${name}`]);
     if (result.exitCode !== 0) {
-      throw new UserError(`node ${this.node.name} has no password file: ${firstLine(result.stderr)}`);
+      const what = name === "passfile" ? "password file" : `file ${name}`;
+      throw new UserError(`node ${this.node.name} has no ${what}: ${firstLine(result.stderr)}`);
     }
     return result.stdout;
   }
