@@ -69,7 +69,7 @@ describe("the files of a node", () => {
   });
 
   test("are secret where a password is in them, and only there", () => {
-    expect([fileVariables(false), fileVariables(true)]).toEqual([["PGNODE_CONF", "PGNODE_HBA"], ["PGNODE_PASSFILE"]]);
+    expect([fileVariables(false), fileVariables(true)]).toEqual([["PGNODE_CONF", "PGNODE_HBA", "PGNODE_CA"], ["PGNODE_PASSFILE"]]);
   });
 });
 
@@ -94,8 +94,13 @@ describe("the birth of a node", () => {
   });
 
   test("gets what is secret as the shell reads it", () => {
-    const text = birthSecrets({ PGNODE_PASSFILE: "it's: a \\ 'secret'\n" });
-    const shell = spawnSync("/bin/sh", ["-eu"], { input: `${text}exec printenv PGNODE_PASSFILE`, encoding: "utf8", env: {} });
-    expect(shell.stdout).toBe("it's: a \\ 'secret'\n\n");
+    const text = birthSecrets({ files: { PGNODE_PASSFILE: "it's: a \\ 'secret'\n" }, authorityKey: "two\nlines\n" });
+    const input = `${text}printf '%s' "$AUTHORITY_KEY"; exec env`;
+    const shell = spawnSync("/bin/sh", ["-eu"], { input, encoding: "utf8", env: {} });
+    expect(shell.stdout).toContain("PGNODE_PASSFILE=it's: a \\ 'secret'\n");
+    // The shell has it, and none of its programs.
+    expect(shell.stdout).toMatch(/^two\nlines\n/);
+    expect(shell.stdout).not.toContain("AUTHORITY_KEY");
+    expect(birthSecrets({ files: {} })).toBe("");
   });
 });
