@@ -1,5 +1,6 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
+import { stackAuthority, writeAuthority } from "./components/authority";
 import { type Ground, groundAt } from "./components/foundation";
 import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
 import { containerName, networkName, slotName } from "./core/model/names";
@@ -25,6 +26,11 @@ export = async () => {
     grounds.set(engine, groundAt(engine, settings, [...grounds.values()][0]));
   }
   const begun = [...grounds.values()].flatMap(({ identity, image }) => [identity, image]);
+  // Certificates are issued by an authority of the stack, which is made where the stack began.
+  const authority = settings.tls === undefined ? undefined : stackAuthority(cluster, begun.slice(0, 2));
+  if (authority !== undefined && settings.tls !== undefined) {
+    writeAuthority(authority, settings.tls.caFile);
+  }
 
   const there = [...plan.standing, ...plan.returning];
   const begins = (
@@ -39,6 +45,7 @@ export = async () => {
       ...{ cluster, network: network.name, replicationPassword, provider, dependsOn: [identity, image] },
       ...{ node: name, port, address, startStopped: settings.startStopped },
       ...(after === undefined ? {} : { after }),
+      ...(authority === undefined ? {} : { authority }),
       drift: { config: drift.config[name] ?? [], node: [...(toStart[name] ?? []), ...(drift.slots[name] ?? [])] },
     };
     return name === plan.first
@@ -120,5 +127,7 @@ export = async () => {
     lagChecks: Object.fromEntries(settings.nodes.map((n) => [n.name, lagCheck(settings, n.name)])),
     /** The Docker network. */
     network: networkName(stack),
+    /** The certificate by which clients check the servers, PEM: what `up` writes to where the URLs say. Nothing where TLS is off. */
+    ...(authority === undefined ? {} : { caCertificate: authority.certificate }),
   };
 };

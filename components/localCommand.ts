@@ -1,10 +1,9 @@
 import * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { type Cluster, type Member, memberOf } from "../core/model/cluster";
+import { birthSecrets, type BirthSecrets, birthVariables } from "../core/model/birth";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
-import { labelsOf } from "../core/model/names";
 import { PGNODE_SCRIPT } from "../core/model/pgnode";
-import { shellWord } from "../core/grammar/quoting";
 import { isBySsh, SSH_FIRST, SSH_WRAPPER } from "../core/model/ssh";
 
 /** Environment for a command. Values may be secret: they reach the container by name, never on a command line. */
@@ -111,30 +110,21 @@ export interface BirthArgs {
   volume: pulumi.Input<string>;
   /** @default none */
   network?: pulumi.Input<string>;
-  /** The text of the node's password file. */
-  passfile: pulumi.Input<string>;
-  /** What pgnode needs to know, by variable. */
+  /** What pgnode needs to know, by variable; and what of that is secret. */
   environment: Environment;
+  secrets: pulumi.Input<BirthSecrets>;
 }
 
 /** The variables and the standard input of birth.sh; the text of pgnode is to follow it. */
 export function birthInput(args: BirthArgs): { environment: Environment; stdin: pulumi.Output<string> } {
-  const { cluster, node } = args;
-  const environment = { PGNODE_NAME: node, ...args.environment };
   return {
     environment: {
-      NODE_HELPER: `${memberOf(cluster, node).container}-birth`,
-      NODE_LABELS: Object.entries(labelsOf(cluster.stack, node, cluster.identity))
-        .map(([key, value]) => `${key}=${value}`)
-        .join(" "),
-      NODE_IMAGE: cluster.image,
+      ...birthVariables(args.cluster, args.node, { helper: "birth", environment: args.environment }),
+      // The resources' own outputs, so that what makes them comes before.
       NODE_VOLUME: args.volume,
       NODE_NETWORK: args.network ?? "",
-      NODE_PASS: ["PGNODE_TIMEOUT", "PGNODE_STALL_SECONDS", ...Object.keys(environment)].join(" "),
-      ...environment,
     },
-    // The password comes in before the script: a container's environment is for everybody to inspect.
-    stdin: pulumi.secret(pulumi.output(args.passfile).apply((text) => `export PGNODE_PASSFILE=${shellWord(text)}\n`)),
+    stdin: pulumi.secret(pulumi.output(args.secrets).apply(birthSecrets)),
   };
 }
 

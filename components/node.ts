@@ -2,11 +2,13 @@ import type * as command from "@pulumi/command";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { memberOf, nodeEnvironment, sourceConninfo } from "../core/model/cluster";
+import { certificateNames } from "../core/model/certificate";
 import { passfile } from "../core/grammar/conninfo";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
+import { fileVariables } from "../core/model/nodeFiles";
 import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
-import { type BirthArgs, birthInput, containersOf, local } from "./localCommand";
+import { type BirthArgs, birthInput, containersOf, type Environment, local } from "./localCommand";
 import { service } from "./service";
 import type { NodeArgs } from "./types";
 
@@ -19,14 +21,31 @@ export function birthArgs(args: NodeArgs, volume: docker.Volume): BirthArgs {
     cluster: args.cluster,
     node: args.node,
     volume: volume.name,
-    passfile: nodePassfile(args),
-    environment: nodeEnvironment(args.cluster, args.node),
+    environment: told(args),
+    secrets: pulumi.secret(
+      pulumi.all([secretFiles(args), args.authority?.key]).apply(([files, authorityKey]) => ({
+        files,
+        ...(authorityKey === undefined ? {} : { authorityKey }),
+      })),
+    ),
   };
 }
 
-/** The node's password file. */
-function nodePassfile(args: NodeArgs): pulumi.Output<string> {
-  return pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password)));
+/** What the node is told, by variable; nothing of it is secret. */
+function told({ cluster, node, authority }: NodeArgs): Environment {
+  return {
+    ...nodeEnvironment(cluster, node),
+    ...(authority === undefined
+      ? {}
+      : { PGNODE_CA: authority.certificate, PGNODE_NAMES: certificateNames(memberOf(cluster, node)).join(",") }),
+  };
+}
+
+/** The texts of the node's secret files, by variable. */
+function secretFiles(args: NodeArgs): Record<"PGNODE_PASSFILE", pulumi.Output<string>> {
+  return {
+    PGNODE_PASSFILE: pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password))),
+  };
 }
 
 /** What every child of a component has: its parent, and the Docker host's provider. */
@@ -128,14 +147,16 @@ export class Node extends pulumi.ComponentResource {
           NODE_NAME: args.node,
           NODE_CONTAINER: container,
           ...containersOf(args.cluster.members),
-          ...nodeEnvironment(args.cluster, args.node),
-          PGNODE_PASSFILE: nodePassfile(args),
+          ...told(args),
+          ...secretFiles(args),
+          NODE_FILES: fileVariables(false).join(" "),
+          NODE_SECRETS: fileVariables(true).join(" "),
         },
         // It may have to leave a node that is down as it is, and says so.
         logging: "stderr",
         drift: args.drift?.config ?? [],
       },
-      { update: HOST_SCRIPTS.configure },
+      { update: HOST_SCRIPTS.configure, ...(args.authority === undefined ? {} : { stdin: args.authority.key }) },
       { parent: this, dependsOn: [this.container, ...(args.after ?? [])], aliases: formerly(name) },
     );
   }
@@ -144,7 +165,7 @@ export class Node extends pulumi.ComponentResource {
   private readiness(name: string, args: NodeResourceArgs): command.local.Command {
     const { cluster, node } = args;
     const { container, place } = memberOf(cluster, node);
-    const source = { ...nodeEnvironment(cluster, node), PGNODE_SOURCE: sourceConninfo(cluster, node) };
+    const source = { ...told(args), PGNODE_SOURCE: sourceConninfo(cluster, node) };
     const { environment, stdin } = birthInput({ ...birthArgs(args, this.volume), network: args.network, environment: source });
     return local(
       `${name}-ready`,

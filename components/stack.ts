@@ -11,19 +11,22 @@ import {
   type StackConfig,
 } from "../core/config";
 import { placed, type PlacedConfig } from "../core/model/place";
+import { certificateNames } from "../core/model/certificate";
 import { type Cluster, clusterOf } from "../core/model/cluster";
 import { passfile } from "../core/grammar/conninfo";
 import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
 import { libpqUrl, type SessionAttributes } from "../core/grammar/conninfo";
 import { APP_ROLE, containerName, REPLICATION_ROLE } from "../core/model/names";
+import { type TlsStage, verified } from "../core/settings/tls";
+import { tlsStageOf, tlsWords } from "../operations/guard/tls";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
 import { shellWord } from "../core/grammar/quoting";
-import { UserError } from "../operations/errors";
 import { type Known, type Look, look } from "../operations/guard/look";
 import { stoppedNodes } from "../operations/guard/stopped";
 import { type PriorState, readPrior, type StateResource } from "../operations/guard/prior";
 import { type Foundation, foundation } from "./foundation";
 import { generatedPassword } from "./localCommand";
+import { shown } from "./shown";
 import { type Plan, planOf } from "./plan";
 
 /** Everything that index.ts knows before it declares what the stack is made of. */
@@ -47,7 +50,7 @@ export async function readSettings(): Promise<Settings> {
     const config = readConfig();
     const state = stateResources().then(readPrior);
     const placedAt = ({ dockerHost }: Known): PlacedConfig => placed(config, dockerHost);
-    const clusterAt = (known: Known): Cluster => ({ ...clusterOf(placedAt(known)), identity: known.identity });
+    const clusterAt = (known: Known, tls?: TlsStage): Cluster => ({ ...clusterOf(placedAt(known), tls), identity: known.identity });
     let begun: Foundation | undefined;
     const seen = await look(
       config,
@@ -57,7 +60,12 @@ export async function readSettings(): Promise<Settings> {
       (known) => (begun = foundation(clusterAt(known), known)),
     );
     const prior = await state;
-    const cluster = clusterAt(seen);
+    const observed = seen.survey?.observed ?? [];
+    const tls = config.tls === undefined ? undefined : tlsStageOf(prior, observed);
+    const cluster = clusterAt(seen, tls);
+    for (const line of tlsWords(prior, tls, observed)) {
+      void pulumi.log.warn(line);
+    }
     const drift = driftIn(config, cluster, prior, seen);
     const stopped = seen.survey === undefined ? undefined : stoppedNodes(config, seen.survey);
     for (const line of stopped?.report ?? []) {
@@ -78,17 +86,6 @@ export async function readSettings(): Promise<Settings> {
   } catch (error) {
     throw shown(error);
   }
-}
-
-/**
- * An error as Pulumi is to show it: one line when it is meant for the user, else with its stack trace as text. Never as an
- * object that has a stack: Pulumi prints that with all that hangs on it, which took 40 s and 2.7 GB for the rejection of an
- * async program.
- */
-function shown(error: unknown): pulumi.RunError {
-  const forUser = error instanceof ConfigError || error instanceof UserError;
-  const text = error instanceof Error ? (forUser ? error.message : (error.stack ?? error.message)) : String(error);
-  return Object.assign(new pulumi.RunError(text), { stack: "" });
 }
 
 function readConfig(): StackConfig {
@@ -126,7 +123,10 @@ async function stateResources(): Promise<StateResource[]> {
 /** What somebody has changed by hand. Without an answer of the engine nothing is said. */
 function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look): Drift {
   const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
-  const files = given === undefined ? undefined : passfile(REPLICATION_ROLE, given);
+  const files = {
+    ...(given === undefined ? {} : { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, given) }),
+    ...(config.tls === undefined || prior.authority === undefined ? {} : { PGNODE_CA: prior.authority }),
+  };
   // One whose engine does not answer says nothing, and nothing of it is to be run.
   const asked = cluster.members.filter(({ place }) => survey?.silent.has(place.engine) !== true);
   const observed = (survey?.observed ?? []).filter((node) => asked.some((n) => n.name === node.name));
@@ -135,6 +135,14 @@ function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { sur
     expected: Object.fromEntries(config.nodes.map((node) => [node.name, expectedFiles(cluster, node.name, files)])),
     database: config.database,
     sample: config.sampleDatabase,
+    ...(config.tls === undefined
+      ? {}
+      : {
+          certificates: {
+            names: Object.fromEntries(cluster.members.map((member) => [member.name, certificateNames(member)])),
+            authority: prior.authority,
+          },
+        }),
   });
 }
 
@@ -171,6 +179,7 @@ export function applicationUrl(
         endpoints: nodes.map((n) => ({ host: n.address, port: n.port })),
         database: settings.database,
         ...(target === undefined ? {} : { target }),
+        ...(settings.tls === undefined ? {} : { parameters: verified(settings.tls.caFile) }),
       }),
     ),
   );

@@ -1,6 +1,7 @@
 import type * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/model/cluster";
+import type { Authority } from "./authority";
 import type { Located } from "./localCommand";
 
 /** The arguments that a Primary and a StreamingSecondary have in common. */
@@ -17,6 +18,8 @@ export interface NodeArgs {
   address?: string;
   /** The password that standbys stream with. */
   replicationPassword: pulumi.Input<string>;
+  /** Who issues the node's certificate. @default it has none */
+  authority?: Authority;
   /** The Docker host's provider. @default the provider of the component's options */
   provider?: docker.Provider;
   /** What has to be there before the node's data is: the image, the stack's identity. @default nothing */

@@ -2,6 +2,7 @@ import { isLoopback } from "../grammar/address";
 import { byName, SAMPLE_DATABASE } from "../model/names";
 import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS } from "../settings/parameters";
 import { SYNCHRONOUS_COMMITS } from "../settings/replication";
+import { TLS_PARAMETERS } from "../settings/tls";
 import { fail, pathText, valueAt } from "./errors";
 import { CONFIG_KEYS, schema } from "./schema";
 import type { NodeConfig, StackConfig, SynchronousConfig } from "./types";
@@ -94,9 +95,9 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     }
     fail(pathText(issue.path), valueAt(plain, issue.path), issue.message);
   }
-  const { tls: _tls, failover: _failover, synchronous, ...config } = result.data;
+  const { tls, caFile, failover: _failover, synchronous, ...config } = result.data;
   refuseDuplicates(config.nodes);
-  refuseParameters(config.parameters);
+  refuseParameters(config.parameters, tls === "off" ? [] : TLS_PARAMETERS);
   refuseUnreachable(config.nodes);
   const sync = parseSynchronous(synchronous, config.nodes.length);
   const commit = config.parameters["synchronous_commit"];
@@ -110,6 +111,7 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     nodes: [...config.nodes].sort((a, b) => byName(a.name, b.name)),
     first: config.nodes[0]?.name ?? "",
     ...(sync === undefined ? {} : { synchronous: sync }),
+    ...(tls === "off" ? {} : { tls: { certificates: tls, caFile: caFile || `ca-${stack}.pem` } }),
     database: config.sampleDatabase ? SAMPLE_DATABASE : "app",
   };
 }
@@ -131,7 +133,8 @@ function fromText(key: string, value: unknown): unknown {
   }
 }
 
-function refuseParameters(parameters: Readonly<Record<string, string>>): void {
+/** @param ofTls The parameters that the stack decides because TLS is on. */
+function refuseParameters(parameters: Readonly<Record<string, string>>, ofTls: readonly string[]): void {
   for (const [name, value] of Object.entries(parameters)) {
     if (!/^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$/.test(name)) {
       fail(`parameters.${name}`, value, "a PostgreSQL setting's name in lower case, such as work_mem");
@@ -140,8 +143,8 @@ function refuseParameters(parameters: Readonly<Record<string, string>>): void {
     if (restricted !== undefined && !restricted.allowed.includes(value.toLowerCase())) {
       fail(`parameters.${name}`, value, restricted.allowed.join(", "), restricted.instead);
     }
-    const instead = RESERVED_PARAMETERS[name];
-    if (instead !== undefined && Object.hasOwn(RESERVED_PARAMETERS, name)) {
+    const instead = ofTls.includes(name) ? "the config key tls" : RESERVED_PARAMETERS[name];
+    if (instead !== undefined && (ofTls.includes(name) || Object.hasOwn(RESERVED_PARAMETERS, name))) {
       fail(`parameters.${name}`, value, "any setting that the stack does not decide itself", `Use ${instead}.`);
     }
   }

@@ -89,7 +89,10 @@ export const schema = z.strictObject({
       { error: "an object such as { mode: any, count: 1 }" },
     )
     .default({}),
-  tls: boolean.default(DEFAULTS.tls).refine((on) => !on, { error: "false: this version does not set up TLS yet" }),
+  tls: z
+    .union([boolean.transform((on) => (on ? "generated" : "off")), z.enum(["off", "generated"])], { error: "off or generated" })
+    .default(DEFAULTS.tls),
+  caFile: textThat((text) => !/[\u0000-\u001f\u007f]/.test(text), "a path on one line").default(DEFAULTS.caFile),
   failover: z.literal("manual", { error: "manual: this version has no automatic failover yet" }).default("manual"),
   protectData: boolean.default(DEFAULTS.protectData),
   maxSlotWalKeepSize: z

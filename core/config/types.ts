@@ -20,6 +20,14 @@ export interface SynchronousConfig {
   count: number;
 }
 
+/** Encrypted connections. */
+export interface TlsConfig {
+  /** Where the certificates come from: `generated` by a certificate authority of the stack. */
+  certificates: "generated";
+  /** Where `up` writes the certificate of that authority, and what the URLs name: a path as it was written. */
+  caFile: string;
+}
+
 /** The whole of a stack's configuration but its secrets, checked. */
 export interface StackConfig {
   stack: string;
@@ -32,6 +40,8 @@ export interface StackConfig {
   allowedSubnets: string[];
   sampleDatabase: boolean;
   synchronous?: SynchronousConfig;
+  /** @default connections are not encrypted */
+  tls?: TlsConfig;
   protectData: boolean;
   maxSlotWalKeepSize: string;
   automaticRejoin: boolean;

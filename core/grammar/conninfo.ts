@@ -34,10 +34,13 @@ export function libpqUrl(args: {
   endpoints: readonly Endpoint[];
   database: string;
   target?: SessionAttributes;
+  /** More parameters, in their order. @default none */
+  parameters?: Readonly<Record<string, string>>;
 }): string {
   const hosts = args.endpoints.map((e) => `${e.host.includes(":") ? `[${e.host}]` : e.host}:${e.port}`).join(",");
-  const query = args.target === undefined ? "" : `?target_session_attrs=${args.target}`;
-  return `postgresql://${urlComponent(args.user)}:${urlComponent(args.password)}@${hosts}/${urlComponent(args.database)}${query}`;
+  const parameters = { ...(args.target === undefined ? {} : { target_session_attrs: args.target }), ...args.parameters };
+  const query = Object.entries(parameters).map(([key, value], i) => `${i === 0 ? "?" : "&"}${key}=${urlComponent(value)}`);
+  return `postgresql://${urlComponent(args.user)}:${urlComponent(args.password)}@${hosts}/${urlComponent(args.database)}${query.join("")}`;
 }
 
 /** A password file that holds one role's password for every host and database. */

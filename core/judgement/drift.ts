@@ -1,6 +1,8 @@
 import { createHash } from "crypto";
+import { certificateDrift } from "../model/certificate";
 import { type Cluster, nodeEnvironment } from "../model/cluster";
 import { APP_ROLE, NODE_ROOT, slotName } from "../model/names";
+import { type FileVariable, NODE_FILES, placesOf } from "../model/nodeFiles";
 import { shellWord, sqlLiteral } from "../grammar/quoting";
 import { ROLES } from "../sql/roles";
 import { SAMPLE_TABLES } from "../sql/sample";
@@ -13,8 +15,7 @@ import { isPrimary, isStandby, type Observation } from "./observation";
  */
 
 /** The files of a node that the stack writes, below its volume's folder. */
-export const DRIFT_FILES = ["own/node.conf", "own/pg_hba.conf", "data/node.conf", "data/pg_hba.conf", "passfile"] as const;
-export type DriftFile = (typeof DRIFT_FILES)[number];
+export const DRIFT_FILES: readonly string[] = NODE_FILES.flatMap(placesOf);
 
 /** In the place of a digest: the file is there and the server may not read it. */
 const UNREADABLE = "unreadable";
@@ -27,7 +28,7 @@ export interface DriftFacts {
   /** The salt of the digests. */
   salt: string;
   /** See {@link fileDigest}; null when the file is missing, `unreadable` when the server may not read it. Empty when it cannot look. */
-  files: Partial<Record<DriftFile, string | null>>;
+  files: Readonly<Record<string, string | null | undefined>>;
   /** The settings in postgresql.auto.conf, in lower case, whether the server uses them or not. */
   altered: string[];
   /** Whether a configuration was written that the server may not use yet: an interrupted `pgnode configure`. */
@@ -55,7 +56,7 @@ export interface Drift {
 }
 
 /** The texts that a node's files should have; a file that is left out is not compared. */
-export type ExpectedFiles = Partial<Record<DriftFile, string>>;
+export type ExpectedFiles = Readonly<Record<string, string | undefined>>;
 
 /**
  * A digest that tells whether a file has a text, and nothing else: the password file's password may be one that
@@ -141,17 +142,11 @@ export function readDriftFacts(answer: string): DriftFacts | null {
 /**
  * What a node's files should say.
  *
- * @param passfileText The text of its password file (core/grammar/conninfo.ts). @default that file is not compared
+ * @param others The texts of the files that the config alone does not give, by variable. @default those files are not compared
  */
-export function expectedFiles(cluster: Cluster, node: string, passfileText?: string): ExpectedFiles {
-  const { PGNODE_CONF, PGNODE_HBA } = nodeEnvironment(cluster, node);
-  return {
-    "own/node.conf": PGNODE_CONF,
-    "own/pg_hba.conf": PGNODE_HBA,
-    "data/node.conf": PGNODE_CONF,
-    "data/pg_hba.conf": PGNODE_HBA,
-    ...(passfileText === undefined ? {} : { passfile: passfileText }),
-  };
+export function expectedFiles(cluster: Cluster, node: string, others: Partial<Record<FileVariable, string>> = {}): ExpectedFiles {
+  const texts: Partial<Record<FileVariable, string>> = { ...nodeEnvironment(cluster, node), ...others };
+  return Object.fromEntries(NODE_FILES.flatMap((file) => placesOf(file).map((place) => [place, texts[file.variable]])));
 }
 
 /**
@@ -167,10 +162,18 @@ export function driftOf(args: {
   expected: Readonly<Record<string, ExpectedFiles>>;
   database: string;
   sample: boolean;
+  /** For whom the certificates are, by node, and of which authority; see core/model/certificate.ts. @default the stack makes none */
+  certificates?: { names: Readonly<Record<string, readonly string[]>>; authority: string | undefined };
 }): Drift {
-  const { observed, expected, database, sample } = args;
+  const { observed, expected, database, sample, certificates } = args;
+  const ofCertificate = ({ name, server }: Observation): string[] =>
+    certificates === undefined || server?.tls?.on !== true
+      ? []
+      : certificateDrift(server.tls, certificates.names[name] ?? [], certificates.authority);
   const drift: Drift = {
-    config: Object.fromEntries(observed.map((node) => [node.name, nodeDrift(node, expected[node.name] ?? {})])),
+    config: Object.fromEntries(
+      observed.map((node) => [node.name, [...nodeDrift(node, expected[node.name] ?? {}), ...ofCertificate(node)]]),
+    ),
     roles: [],
     sample: [],
     slots: Object.fromEntries(observed.map(({ name }) => [name, []])),
@@ -211,12 +214,11 @@ function nodeDrift({ drift: facts, reason }: Observation, expected: ExpectedFile
 
 function configDrift(facts: DriftFacts, expected: ExpectedFiles): string[] {
   const reasons = new Set<string>();
-  for (const file of DRIFT_FILES) {
+  for (const [file, called] of NODE_FILES.flatMap((one) => placesOf(one).map((place) => [place, one.called] as const))) {
     const text = expected[file];
     const digest = facts.files[file];
     if (text !== undefined && digest !== undefined && digest !== fileDigest(facts.salt, text)) {
-      const name = file === "passfile" ? "the password file" : file.replace(/.*\//, "");
-      reasons.add(`${name} ${digest === null ? "is gone" : digest === UNREADABLE ? "cannot be read" : "differs"}`);
+      reasons.add(`${called} ${digest === null ? "is gone" : digest === UNREADABLE ? "cannot be read" : "differs"}`);
     }
   }
   const owned = ownedSettings(expected["own/node.conf"] ?? "");

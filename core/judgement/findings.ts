@@ -1,3 +1,4 @@
+import { AUTHORITY_ORGANISATION, dateOf, DAY, PROVISIONAL_ORGANISATION, readCertificate } from "../model/certificate";
 import { slotName } from "../model/names";
 import { DEFAULT_LIMITS, type Limits } from "./limits";
 import { type Answering, type Disk, isPrimary, isStandby, type Observation, UNREACHABLE } from "./observation";
@@ -32,6 +33,10 @@ export interface Facts {
   "disk-nearly-full": Disk;
   "password-changed": { roles: readonly string[] };
   tablespaces: { found: readonly string[] };
+  /** `on`: the day of its end. `days`: whole ones that are left. */
+  "certificate-expiring": { on: string; days: number };
+  "certificate-expired": { on: string };
+  "certificate-provisional": Record<string, never>;
 }
 
 export type Kind = keyof Facts;
@@ -39,7 +44,7 @@ export type Kind = keyof Facts;
 /** What to do about it, as data. `gone`: something of the stack was removed by hand. `comesBack`: the node does so by itself. */
 export type Remedy =
   | { do: "up"; gone?: boolean }
-  | { do: "failover" | "wait" | "leave-tablespaces" }
+  | { do: "failover" | "wait" | "leave-tablespaces" | "new-certificate" }
   | { do: "rejoin"; node: string }
   | { do: "start" | "unpause" | "read-log" | "replay-at-once" | "resume-replay"; container: string }
   | { do: "start-all" | "stop-one"; containers: readonly string[] }
@@ -73,6 +78,9 @@ const SEVERITY: Readonly<Record<Kind, Severity>> = {
   "disk-nearly-full": "error",
   "password-changed": "warning",
   tablespaces: "error",
+  "certificate-expiring": "warning",
+  "certificate-expired": "error",
+  "certificate-provisional": "error",
 };
 
 const ORDER: readonly Severity[] = ["critical", "error", "warning"];
@@ -96,6 +104,7 @@ export function findingsOf(observed: readonly Observation[], limits: Limits = DE
       ...(primary !== undefined && isStandby(node) ? standbyFindings(node, primary, limits) : []),
       ...(primary !== undefined && node !== primary ? slotFindings(node, primary) : []),
       ...(node.disk !== null && nearlyFull(node.disk) ? [diskFinding(node.name, node.disk)] : []),
+      ...certificateFindings(node),
     ]),
     ...(primary === undefined ? [] : primaryFindings(primary)),
   ];
@@ -246,6 +255,28 @@ function primaryFindings({ name, server }: Answering): Finding[] {
     ...(roles.length === 0 ? [] : [finding("password-changed", name, { roles }, { do: "up" })]),
     ...(found.length === 0 ? [] : [finding("tablespaces", name, { found }, { do: "leave-tablespaces" })]),
   ];
+}
+
+/** How much of a certificate's life is left when it is time to say so: `up` has had time to make it anew since a third was left. */
+const LAST_PART = 1 / 6;
+
+function certificateFindings({ name, server }: Observation): Finding[] {
+  const certificate = server?.tls?.on === true ? readCertificate(server.tls.certificate) : undefined;
+  if (certificate === undefined || server?.tls === undefined) {
+    return [];
+  }
+  const { from, to, issuer } = certificate;
+  const left = to - server.tls.at;
+  const remedy = { do: issuer === AUTHORITY_ORGANISATION ? "up" : "new-certificate" } as const;
+  if (issuer === PROVISIONAL_ORGANISATION) {
+    return [finding("certificate-provisional", name, {}, { do: "up" })];
+  }
+  if (left <= 0) {
+    return [finding("certificate-expired", name, { on: dateOf(certificate) }, remedy)];
+  }
+  return left < (to - from) * LAST_PART
+    ? [finding("certificate-expiring", name, { on: dateOf(certificate), days: Math.floor(left / DAY) }, remedy)]
+    : [];
 }
 
 const diskFinding = (node: string, disk: Disk): Finding => finding("disk-nearly-full", node, disk, { do: "free-disk", comesBack: false });

@@ -1,5 +1,6 @@
 import type { DriftFacts } from "./drift";
-import { type Code, NODE_ROOT } from "../model/names";
+import { type Code, NODE_ROOT, REPLICATION_ROLE } from "../model/names";
+import { TLS_FILES } from "../settings/tls";
 import { CHANGED_PASSWORDS_SQL } from "../sql/roles";
 
 /** What the servers are asked, and what one look has found of every node. Nothing is judged here. */
@@ -34,6 +35,17 @@ export interface ServerReport {
   changedPasswords: string[];
   /** Its tablespaces beside the data directory, each with where it is. */
   tablespaces: string[];
+  /** @default nothing is known of it */
+  tls?: {
+    /** Whether it offers TLS. */
+    on: boolean;
+    /** The certificate that it was given, PEM; null when it has none. */
+    certificate: string | null;
+    /** The server's own time, by which that is judged, in seconds since 1970. */
+    at: number;
+    /** How many sessions of clients, over TCP, are without TLS. */
+    plainSessions: number;
+  };
 }
 
 /** One row, one column, JSON: a {@link ServerReport}; then a line of `df`. It works on a primary and on a standby. */
@@ -66,7 +78,12 @@ SELECT json_build_object(
   'synchronousCount', (regexp_match(current_setting('synchronous_standby_names'), '^ *(?:ANY|FIRST) +([0-9]+) *[(]'))[1]::int,
   'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'),
   'tablespaces', coalesce((SELECT json_agg(spcname || ' in ' || pg_tablespace_location(oid) ORDER BY spcname)
-      FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'))
+      FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'),
+  'tls', json_build_object('on', current_setting('ssl')::boolean,
+      'certificate', pg_read_file('${NODE_ROOT}/${TLS_FILES.certificate}', 0, 65536, true),
+      'at', extract(epoch FROM now()),
+      'plainSessions', (SELECT count(*) FROM pg_stat_ssl AS s JOIN pg_stat_activity AS a USING (pid)
+          WHERE NOT s.ssl AND a.client_addr IS NOT NULL AND a.backend_type = 'client backend' AND a.usename <> '${REPLICATION_ROLE}')))
 FROM here;
 \\! df -P -k ${NODE_ROOT} | tail -n 1
 `;

@@ -54,6 +54,10 @@ const WORDS: { readonly [K in Kind]: (facts: Facts[K]) => string } = {
     `the disk of its volume is nearly full: ${bytesText(freeBytes)} of ${bytesText(totalBytes)} are free`,
   "password-changed": ({ roles }) => passwordChanged(roles),
   tablespaces: ({ found }) => tablespacesOf("it", found),
+  "certificate-expiring": ({ on, days }) =>
+    `its certificate ends on ${on}, in ${days} days: then no client that checks it gets in, and no node`,
+  "certificate-expired": ({ on }) => `its certificate has ended on ${on}: no client that checks it gets in, and no node`,
+  "certificate-provisional": () => "its certificate is one that it has made for itself: no client that checks it gets in, and no node",
 };
 
 /** What is wrong, without the node's name and without what to do. */

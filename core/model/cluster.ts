@@ -4,6 +4,7 @@ import { containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } f
 import { homeOf, type Place, type PlacedConfig, reach } from "./place";
 import { hbaConf } from "../settings/access";
 import { nodeConf, type NodeSettings } from "../settings/nodeConf";
+import { BETWEEN_NODES, type TlsStage } from "../settings/tls";
 
 /** What a stack's nodes share, and what each is told of it: the same for the program and for the commands. */
 
@@ -34,8 +35,12 @@ export interface Cluster {
   protectData?: boolean;
 }
 
-/** The cluster that a stack's config describes. */
-export function clusterOf(config: PlacedConfig): Cluster {
+/**
+ * The cluster that a stack's config describes.
+ *
+ * @param tls How far TLS is in force. @default off
+ */
+export function clusterOf(config: PlacedConfig, tls?: TlsStage): Cluster {
   return {
     stack: config.stack,
     image: imageName(config.image),
@@ -47,19 +52,23 @@ export function clusterOf(config: PlacedConfig): Cluster {
       maxSlotWalKeepSize: config.maxSlotWalKeepSize,
       automaticRejoin: config.automaticRejoin,
       ...(config.synchronous === undefined ? {} : { synchronous: config.synchronous }),
+      ...(tls === undefined ? {} : { tls }),
     },
     protectData: config.protectData,
   };
 }
 
-/** What a node's configuration files say, in the variables that pgnode reads. */
-export function nodeEnvironment(cluster: Cluster, node: string): Record<"PGNODE_CONF" | "PGNODE_HBA" | "PGNODE_SLOT", string> {
+/** What a node is told that the config alone gives, in the variables that pgnode reads: its files, but for the secret ones, and its slot. */
+export function nodeEnvironment(cluster: Cluster, node: string): NodeEnvironment {
+  const { settings } = cluster;
   return {
-    PGNODE_CONF: nodeConf({ ...cluster.settings, node, members: membersFor(cluster, node) }),
-    PGNODE_HBA: hbaConf(cluster.settings.allowedSubnets, farPeers(cluster, node)),
+    PGNODE_CONF: nodeConf({ ...settings, node, members: membersFor(cluster, node) }),
+    PGNODE_HBA: hbaConf(settings.allowedSubnets, farPeers(cluster, node), settings.tls),
     PGNODE_SLOT: slotName(node),
   };
 }
+
+type NodeEnvironment = Record<"PGNODE_CONF" | "PGNODE_HBA" | "PGNODE_SLOT", string>;
 
 /** Every node as this one reaches it. */
 function membersFor(cluster: Pick<Cluster, "members">, node: string): (Endpoint & { name: string })[] {
@@ -95,5 +104,6 @@ export function sourceConninfo(cluster: Cluster, node: string): string {
     keepalives_interval: 5,
     keepalives_count: 3,
     tcp_user_timeout: 30_000,
+    ...(cluster.settings.tls === "required" ? BETWEEN_NODES : {}),
   });
 }

@@ -10,6 +10,7 @@ const lib = read("lib");
  */
 export const HOST_SCRIPTS = {
   birth: read("birth"),
+  makeAuthority: read("make-authority"),
   configure: lib + read("configure"),
   ready: lib + read("ready"),
   onPrimary: lib + read("on-primary"),

@@ -1,9 +1,11 @@
 import { readFileSync } from "fs";
 import { join } from "path";
 import { CONTAINER_PORT, MARKS, NODE_ROOT, REPLICATION_ROLE } from "./names";
+import { CERTIFICATE_DAYS, PROVISIONAL_ORGANISATION, RENEWAL_DAYS } from "./certificate";
+import { FILE_LINES } from "./nodeFiles";
 
 /** The parts of the program, in the order in which they are joined: constants are set before a function is called. */
-const PARTS = ["head", "lib", "room", "config", "birth", "peers", "guard", "rejoin", "serve", "marks", "evidence", "main"] as const;
+const PARTS = ["head", "lib", "room", "tls", "config", "birth", "peers", "guard", "rejoin", "serve", "marks", "evidence", "main"] as const;
 
 /** What the program and the rest of the project know by the same name. No value has a character that a shell minds. */
 const NAMES = `#!/bin/sh
@@ -12,6 +14,11 @@ ROOT=${NODE_ROOT}
 PORT=${CONTAINER_PORT}
 REPLICATION_ROLE=${REPLICATION_ROLE}
 MARKS='${MARKS.join(" ")}'
+# VARIABLE NAME MODE NEEDS PLACE of each file that the stack writes.
+FILES='${FILE_LINES}'
+CERTIFICATE_DAYS=${CERTIFICATE_DAYS}
+RENEWAL_DAYS=${RENEWAL_DAYS}
+PROVISIONAL=${PROVISIONAL_ORGANISATION}
 `;
 
 const read = (part: string): string => readFileSync(join(__dirname, "..", "..", "image", "pgnode", `${part}.sh`), "utf8");

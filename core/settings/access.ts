@@ -1,4 +1,5 @@
 import { REPLICATION_ROLE } from "../model/names";
+import type { TlsStage } from "./tls";
 
 /** Who may connect. */
 
@@ -7,8 +8,10 @@ import { REPLICATION_ROLE } from "../model/names";
  * from the nodes' own network and from those on other Docker hosts, whatever is allowed: standbys have to stream.
  *
  * @param farPeers From where nodes on other Docker hosts come: addresses or CIDR ranges.
+ * @param tls Where it is required, nobody is let in over TCP without. @default off
  */
-export function hbaConf(allowedSubnets: readonly string[], farPeers: readonly string[] = []): string {
+export function hbaConf(allowedSubnets: readonly string[], farPeers: readonly string[] = [], tls?: TlsStage): string {
+  const host = tls === "required" ? "hostssl" : "host";
   const from = [...new Set(["127.0.0.1/32", "::1/128", ...allowedSubnets])];
   const fromNodes = [...new Set([...from, "samenet", ...farPeers.map(asRange)])];
   const rule = (type: string, database: string, user: string, address: string, method: string): string =>
@@ -17,11 +20,11 @@ export function hbaConf(allowedSubnets: readonly string[], farPeers: readonly st
     "# Written by postgres-replica; `pulumi up` overwrites it.",
     rule("local", "all", "postgres", "", "peer"),
     rule("local", "all", "all", "", "scram-sha-256"),
-    ...fromNodes.map((address) => rule("host", "replication", REPLICATION_ROLE, address, "scram-sha-256")),
+    ...fromNodes.map((address) => rule(host, "replication", REPLICATION_ROLE, address, "scram-sha-256")),
     // pg_rewind reads through database postgres; no other database is the replication role's business.
-    ...fromNodes.map((address) => rule("host", "postgres", REPLICATION_ROLE, address, "scram-sha-256")),
-    ...fromNodes.map((address) => rule("host", "all", REPLICATION_ROLE, address, "reject")),
-    ...from.map((address) => rule("host", "all", "all", address, "scram-sha-256")),
+    ...fromNodes.map((address) => rule(host, "postgres", REPLICATION_ROLE, address, "scram-sha-256")),
+    ...fromNodes.map((address) => rule(host, "all", REPLICATION_ROLE, address, "reject")),
+    ...from.map((address) => rule(host, "all", "all", address, "scram-sha-256")),
     "",
   ].join("\n");
 }

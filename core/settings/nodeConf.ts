@@ -2,6 +2,7 @@ import { confValue } from "../grammar/quoting";
 import type { Endpoint } from "../grammar/conninfo";
 import { CONTAINER_PORT, slotName } from "../model/names";
 import { defaultParameters, primaryConninfo, synchronousStandbyNames } from "./replication";
+import { tlsParameters, type TlsStage } from "./tls";
 
 /** What decides a node's configuration files. None of it says who is primary. */
 export interface NodeSettings {
@@ -19,6 +20,8 @@ export interface NodeSettings {
   maxSlotWalKeepSize: string;
   /** Whether a node that finds another primary rejoins by itself when it starts. */
   automaticRejoin: boolean;
+  /** How far TLS is in force. @default off */
+  tls?: TlsStage;
 }
 
 /** The file that postgresql.conf includes. It is the same text whatever role the node has. */
@@ -29,11 +32,12 @@ export function nodeConf(settings: NodeSettings): string {
     password_encryption: "scram-sha-256",
     max_slot_wal_keep_size: settings.maxSlotWalKeepSize,
     synchronous_standby_names: synchronousStandbyNames(settings),
-    primary_conninfo: primaryConninfo(settings.node, settings.members),
+    primary_conninfo: primaryConninfo(settings.node, settings.members, settings.tls),
     primary_slot_name: slotName(settings.node),
     // For pgnode, which asks the peers before a node comes up writable.
     "pgnode.members": settings.members.map((m) => `${m.name}=${m.host}:${m.port}`).join(" "),
     "pgnode.rejoin": settings.automaticRejoin ? "on" : "off",
+    ...tlsParameters(settings.tls),
   };
   const all = { ...defaultParameters(settings.members.length), ...settings.parameters, ...own };
   const lines = Object.entries(all).map(([name, value]) => `${name} = ${confValue(value)}`);

@@ -24,6 +24,7 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
   ),
   "pgnode.members": "the config key nodes",
   "pgnode.rejoin": "the config key automaticRejoin",
+  "pgnode.tls": "the config key tls",
 };
 
 /** How PostgreSQL writes that a setting is on. */

@@ -2,6 +2,7 @@ import { conninfo, type Endpoint, hostLists } from "../grammar/conninfo";
 import { NODE_ROOT, REPLICATION_ROLE } from "../model/names";
 import type { NodeSettings } from "./nodeConf";
 import { ON } from "./parameters";
+import { BETWEEN_NODES, type TlsStage } from "./tls";
 
 /** The settings of replication: what standbys need of their primary, and how they find it. */
 
@@ -40,7 +41,7 @@ export function synchronousStandbyNames(settings: Pick<NodeSettings, "members" |
 }
 
 /** How a node connects to whoever is primary, other than itself. The password is in the password file. */
-export function primaryConninfo(node: string, members: readonly (Endpoint & { name: string })[]): string {
+export function primaryConninfo(node: string, members: readonly (Endpoint & { name: string })[], tls?: TlsStage): string {
   const others = members.filter((m) => m.name !== node);
   return conninfo({
     ...hostLists(others),
@@ -49,5 +50,6 @@ export function primaryConninfo(node: string, members: readonly (Endpoint & { na
     passfile: `${NODE_ROOT}/passfile`,
     target_session_attrs: "read-write",
     connect_timeout: 2,
+    ...(tls === "required" ? BETWEEN_NODES : {}),
   });
 }

@@ -1,5 +1,5 @@
 # Runs `pgnode init` or `pgnode clone` on a node's volume, in a container of its own. Run by `sh -c` on the machine
-# that runs Pulumi; standard input is the password file as an `export` line, then the text of pgnode.
+# that runs Pulumi; standard input is what is secret, a line of shell each, then the text of pgnode.
 #
 # Environment: NODE_ACTION (init or clone), NODE_HELPER (the helper container's name), NODE_LABELS (words KEY=VALUE),
 # NODE_IMAGE, NODE_VOLUME, NODE_NETWORK (empty: none), NODE_PASS (variables that the helper gets).
@@ -8,7 +8,8 @@ set -eu
 unset DOCKER_CONTEXT
 # A helper that an interrupted run left behind would work on the same volume.
 docker rm -f -v "$NODE_HELPER" >/dev/null 2>&1 || true
-set -- --rm -i --name "$NODE_HELPER" --user 0:0 --entrypoint sh --network "${NODE_NETWORK:-none}" -v "$NODE_VOLUME:/var/lib/pgnode"
+# What comes in holds secrets: it stays in memory.
+set -- --rm -i --name "$NODE_HELPER" --user 0:0 --entrypoint sh --network "${NODE_NETWORK:-none}" --tmpfs /tmp -v "$NODE_VOLUME:/var/lib/pgnode"
 for label in $NODE_LABELS; do
     set -- "$@" --label "$label"
 done

@@ -1,8 +1,13 @@
 # Brings the configuration of a running node up to date. A node that is down takes it up when it is started with it.
-# Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SLOT.
+# Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), PGNODE_SLOT, NODE_FILES and NODE_SECRETS (words:
+# the variables of the node's files, of those that anybody may see and of the others), and those. Where PGNODE_NAMES says for
+# whom the node's certificate is, the key of the stack's CA is on standard input.
 #
 # A server that does not start with the settings that it has ends again and again: there nothing can be run in the container,
 # but by chance, so what it needs is written by a helper container while the node is stopped.
+
+authority_key=
+[ -z "${PGNODE_NAMES:-}" ] || authority_key=$(cat)
 
 # How often Docker may start such a node again before it counts as no better, and how long it is waited for, in seconds.
 TRIES=2
@@ -23,6 +28,13 @@ loops_over_settings() {
     reason_of "$1" | grep -q -E "$REFUSED"
 }
 
+# by_name VARIABLES: docker's options that hand these on, without a value on a command line.
+by_name() {
+    for variable in $1; do
+        echo "-e $variable"
+    done
+}
+
 bring_to_stopped() {
     say "node $NODE_NAME does not start with the settings that it has: it gets the stack's"
     program=$(docker cp "$NODE_CONTAINER:$(docker inspect --type container --format '{{.Path}}' "$NODE_CONTAINER")" - | tar -xO) &&
@@ -34,12 +46,17 @@ bring_to_stopped() {
     # One that an interrupted run left behind would work on the same volume.
     docker rm -f -v "$NODE_CONTAINER-settings" >/dev/null 2>&1 || true
     code=0
-    # The password comes in before the program: a container's environment is for everybody to inspect.
+    # What is secret comes in before the program: a container's environment is for everybody to inspect.
+    # shellcheck disable=SC2046
     {
-        printf "export PGNODE_PASSFILE='%s'\n" "$(printf '%s\n' "${PGNODE_PASSFILE:-}" | sed "s/'/'\\\\''/g")"
+        for variable in $NODE_SECRETS; do
+            printf "export %s='%s'\n" "$variable" "$(printenv "$variable" | sed "s/'/'\\\\''/g")"
+        done
+        # Not exported: no program that pgnode runs is to have it in its environment.
+        [ -z "$authority_key" ] || printf "AUTHORITY_KEY='%s'\n" "$authority_key"
         printf '%s\n' "$program"
-    } | PGNODE_NAME=$NODE_NAME docker run --rm -i --name "$NODE_CONTAINER-settings" --user 0:0 --entrypoint sh --network none --volumes-from "$NODE_CONTAINER" \
-        -e PGNODE_NAME -e PGNODE_CONF -e PGNODE_HBA "$(docker inspect --type container --format '{{.Image}}' "$NODE_CONTAINER")" \
+    } | PGNODE_NAME=$NODE_NAME docker run --rm -i --name "$NODE_CONTAINER-settings" --user 0:0 --entrypoint sh --network none --tmpfs /tmp --volumes-from "$NODE_CONTAINER" \
+        -e PGNODE_NAME -e PGNODE_NAMES $(by_name "$NODE_FILES") "$(docker inspect --type container --format '{{.Image}}' "$NODE_CONTAINER")" \
         -c 'cat >/tmp/pgnode && exec sh /tmp/pgnode configure-stopped' || code=$?
     trap - EXIT HUP INT TERM
     docker start "$NODE_CONTAINER" >/dev/null
@@ -63,7 +80,8 @@ before=$(restarts_of "$NODE_CONTAINER")
 out=
 case $(state_of "$NODE_CONTAINER") in
 running)
-    out=$(in_node "$NODE_CONTAINER" configure -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT) || {
+    # shellcheck disable=SC2046
+    out=$(printf '%s\n' "$authority_key" | in_node "$NODE_CONTAINER" configure -i $(by_name "$NODE_FILES $NODE_SECRETS") -e PGNODE_SLOT -e PGNODE_NAMES) || {
         loops_over_settings "$NODE_CONTAINER" "$before" 1 || with_reason "$NODE_CONTAINER"
         bring_to_stopped
     }

@@ -3,8 +3,8 @@
 #
 # Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), NODE_START (not empty: start it
 # when it is stopped), PGNODE_SLOT,
-# NODE_CLONE (birth.sh), NODE_PROGRAM (where pgnode is in the container), and what birth.sh needs. Standard input: the
-# password file as an `export` line.
+# NODE_CLONE (birth.sh), NODE_PROGRAM (where pgnode is in the container), and what birth.sh needs. Standard input: what is
+# secret, a line of shell each.
 input=$(cat)
 deadline=$(($(now) + PGNODE_TIMEOUT))
 healed=

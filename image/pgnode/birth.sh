@@ -171,7 +171,8 @@ init() {
 clone() {
     local theirs ours
     check_volume
-    write_passfile "$PGNODE_PASSFILE"
+    # With which it connects.
+    take_files own
     if [ -e "$DATA" ]; then
         theirs=$(timeout 20 psql -XAtq -d "$PGNODE_SOURCE replication=true dbname=postgres" -c IDENTIFY_SYSTEM </dev/null | cut -d '|' -f 1)
         [ -n "$theirs" ] || die "node $PGNODE_NAME cannot reach the primary to compare clusters"

@@ -1,22 +1,41 @@
-# The password file becomes $1. A peer that has not replayed the rotation yet knows only the password before it.
-write_passfile() {
+# A peer that has not replayed the rotation to $1 yet knows only the password file before it.
+keep_passfile() {
     if [ -f "$ROOT/passfile" ] && [ "$(cat "$ROOT/passfile")" != "$(printf '%s\n' "$1")" ]; then
         (umask 077 && cp "$ROOT/passfile" "$ROOT/passfile.new")
         mv -f "$ROOT/passfile.new" "$ROOT/passfile.before"
     fi
-    replace_with "$1" "$ROOT/passfile"
 }
 
-# Takes the configuration from the environment, as far as it is there, and puts it into cluster $1.
-write_files() {
-    local file
+# take_files PLACE...: takes this node's own files from the environment, as far as they are there: those that belong beside the
+# cluster too (data), and the others (own). What needs a restart for one stands in own/unapplied until then.
+take_files() {
+    local variable name mode needs place text changed
     mkdir -p "$OWN"
-    [ -z "${PGNODE_CONF:-}" ] || replace_with "$PGNODE_CONF" "$OWN/node.conf"
-    [ -z "${PGNODE_HBA:-}" ] || replace_with "$PGNODE_HBA" "$OWN/pg_hba.conf"
-    [ -z "${PGNODE_PASSFILE:-}" ] || write_passfile "$PGNODE_PASSFILE"
-    for file in node.conf pg_hba.conf; do
-        [ ! -f "$OWN/$file" ] || replace_with "$(cat "$OWN/$file")" "$1/$file"
-    done
+    while read -r variable name mode needs place; do
+        case " $* " in *" $place "*) ;; *) continue ;; esac
+        eval "text=\${$variable:-}"
+        [ -n "$text" ] || continue
+        [ "$name" != passfile ] || keep_passfile "$text"
+        changed=$CHANGED CHANGED=
+        replace_with "$text" "$ROOT/$name" "$mode"
+        [ -z "$CHANGED" ] || [ "$needs" != restart ] || echo "$name" >>"$OWN/unapplied"
+        CHANGED=$changed$CHANGED
+    done <<FILES
+$FILES
+FILES
+}
+
+# Takes this node's own files from the environment, and puts those that belong beside it into cluster $1.
+write_files() {
+    local name place
+    take_files own data
+    while read -r _ name _ _ place; do
+        [ "$place" = data ] && [ -f "$ROOT/$name" ] || continue
+        replace_with "$(cat "$ROOT/$name")" "$1/${name##*/}"
+    done <<FILES
+$FILES
+FILES
+    certify
     grep -q "^include_if_exists = 'node.conf'" "$1/postgresql.conf" ||
         printf "\n# postgres-replica's settings\ninclude_if_exists = 'node.conf'\n" >>"$1/postgresql.conf"
     # Last, because the last one counts; see tend().
@@ -125,7 +144,7 @@ configure() {
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
     # The postmaster reads the files a moment after it got the signal.
     sleep 0.3
-    pending=$(psql_local -c "SELECT string_agg(name, ' ') FROM pg_settings WHERE pending_restart" </dev/null)
+    pending=$(psql_local -c "SELECT string_agg(name, ' ') FROM pg_settings WHERE pending_restart" </dev/null)$(sort -u "$OWN/unapplied" | sed 's/^/ /' | tr -d '\n')
     rm -f "$OWN/node.conf.before"
     if [ -n "$pending" ]; then
         # It counts as applied when the server has been started with it; see run().

@@ -16,9 +16,10 @@
 #   pgnode streaming  wait until this standby streams through its slot              (docker exec)
 #   pgnode healthy    whether the server answers over TCP; a primary tends its slots (health check)
 #
-# Environment: PGNODE_NAME, PGNODE_STACK, PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE (secret), PGNODE_SOURCE (conninfo
+# Environment: PGNODE_NAME, PGNODE_STACK, the texts of the node's files (the list is FILES), PGNODE_SOURCE (conninfo
 # of the current primary), PGNODE_EXISTS (init: not empty when there is a cluster, so that none is made), PGNODE_KEPT
-# (init: not empty when the volume holds the newest data that was kept), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120),
+# (init: not empty when the volume holds the newest data that was kept), PGNODE_NAMES (for whom the node's certificate is;
+# with it the key of the stack's CA comes: AUTHORITY_KEY in a helper container, on standard input of configure), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120),
 # PGNODE_STALL_SECONDS (how long a copy may move no byte, default 300).
 # Exit codes: 0 done, 1 failed, 75 this node is a standby (sql).
 #
@@ -26,7 +27,8 @@
 #   data/       the cluster; it appears by one rename, when it is complete
 #   data.new/   a cluster that is being made; an interrupted init or clone leaves nothing to trust
 #   data.old/   what a clone has taken the place of; removed when the clone streams
-#   own/        this node's node.conf and pg_hba.conf: pg_rewind copies the other node's over those in data/
+#   own/        this node's node.conf and pg_hba.conf: pg_rewind copies the other node's over those in data/; its TLS
+#               certificate and key, which are made here and never leave it, and the certificate of the stack's CA
 #   name        whose volume it is
 #   passfile    the replication role's password; passfile.before is the one before the last rotation
 #   started     the server has run here before

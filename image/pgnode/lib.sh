@@ -56,7 +56,7 @@ become_postgres() {
 # BOUND: a program before psql that ends it in time.
 psql_local() { PGOPTIONS='-c synchronous_commit=local' ${BOUND:-} psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
 
-# replace_with TEXT FILE: the file becomes the text, whole or not at all, readable by postgres alone.
+# replace_with TEXT FILE [MODE]: the file becomes the text, whole or not at all, readable by postgres alone, or as MODE says.
 # Sets CHANGED when that made a difference.
 CHANGED=
 replace_with() {
@@ -64,6 +64,7 @@ replace_with() {
         return 0
     fi
     (umask 077 && printf '%s\n' "$1" >"$2.new")
+    [ -z "${3:-}" ] || chmod "$3" "$2.new"
     mv -f "$2.new" "$2"
     CHANGED=yes
 }

@@ -21,7 +21,11 @@ configure-stopped)
     configure_stopped
     ;;
 ready) wait_ready ;;
-configure | sql | streaming | role | promote) "$1" ;;
+configure)
+    [ -z "${PGNODE_NAMES:-}" ] || AUTHORITY_KEY=$(cat)
+    configure
+    ;;
+sql | streaming | role | promote) "$1" ;;
 healthy)
     pg_isready -q -h 127.0.0.1 -p "$PORT" || exit 1
     become_postgres "$@"

@@ -10,7 +10,7 @@ ask() {
     for file in passfile passfile.before; do
         [ -f "$ROOT/$file" ] || continue
         told=$(PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
-            -d "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE dbname=postgres replication=database passfile=$ROOT/$file" \
+            -d "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE dbname=postgres replication=database passfile=$ROOT/$file $(own_setting pgnode.tls)" \
             -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>&1 |
             sed -n 's/^\([0-9][0-9]*\) \([0-9][0-9]*\) .*/\2 \1/;t first
                 /^primary$/b role
@@ -77,7 +77,7 @@ look_around() {
 }
 
 # How to connect to HOST:PORT as the replication role.
-source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 $KEEPALIVE"; }
+source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 $KEEPALIVE $(own_setting pgnode.tls)"; }
 
 # This node's slot on the primary. It may be there already; without one the primary could throw away what
 # this node needs, and would not let it stream.

@@ -1,4 +1,5 @@
 import { randomUUID } from "crypto";
+import { fileVariables } from "../../core/model/nodeFiles";
 import type { Declared } from "./program";
 import { inputsOf, type Standing } from "./standing";
 
@@ -79,8 +80,9 @@ function configuredByOthers(declared: readonly Declared[], there: readonly Stand
 
 /** A configuration step as if it had never brought any settings: the first `up` brings them. */
 function unconfigured(inputs: Record<string, unknown>): Record<string, unknown> {
-  const { PGNODE_CONF: _conf, PGNODE_HBA: _hba, ...rest } = inputs["environment"] as Record<string, unknown>;
-  return { ...inputs, environment: rest };
+  const environment = Object.entries(inputs["environment"] as Record<string, unknown>);
+  const plain = fileVariables(false) as string[];
+  return { ...inputs, environment: Object.fromEntries(environment.filter(([variable]) => !plain.includes(variable))) };
 }
 
 /**

@@ -75,7 +75,7 @@ export async function docker(args: readonly string[], options: RunOptions & { ho
   if (before !== undefined && performance.now() - before.at < FORGET_AFTER) {
     return before.ran;
   }
-  const ran = await overOneConnection(host, () => run(args, options));
+  const ran = await overOneConnection(host, () => run("docker", args, `docker ${args[0] ?? ""}`, options));
   // A socket of this machine says at once that nobody listens.
   if (ran.exitCode !== 0 && NO_HOST.test(ran.stderr) && !/^(unix|npipe):/.test(host)) {
     unreached.set(host, { at: performance.now(), ran });
@@ -117,8 +117,17 @@ async function overOneConnection(host: string, ran: () => Promise<Ran>): Promise
   return first;
 }
 
-async function run(args: readonly string[], options: RunOptions & { host: string }): Promise<Ran> {
-  const child = execa("docker", [...args], {
+/**
+ * Runs one of the scripts of image/host against one Docker host: what the program's commands run there.
+ *
+ * @param name What it is called where it does not answer.
+ */
+export function hostScript(name: string, text: string, options: RunOptions & { host: string }): Promise<Ran> {
+  return run("/bin/sh", ["-c", text], name, options);
+}
+
+async function run(program: string, args: readonly string[], name: string, options: RunOptions & { host: string }): Promise<Ran> {
+  const child = execa(program, [...args], {
     env: { ...options.env, ...toEngine(options.host) },
     reject: false,
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
@@ -131,7 +140,7 @@ async function run(args: readonly string[], options: RunOptions & { host: string
   const result = await child;
   const ended = wasEnded();
   const late = options.silence === undefined ? "did not answer within" : "printed nothing for";
-  const stderr = ended ? `docker ${args[0] ?? ""} ${late} ${bound / 1000} s` : said(result.stderr ?? "");
+  const stderr = ended ? `${name} ${late} ${bound / 1000} s` : said(result.stderr ?? "");
   // A program that is not there has no exit code; docker exec that is ended has 0, as if it had an answer.
   return {
     exitCode: ended ? 127 : (result.exitCode ?? 127),

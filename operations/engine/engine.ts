@@ -1,4 +1,4 @@
-import { docker, isGone, noAnswer, type Ran, type RunOptions } from "./docker";
+import { docker, hostScript, isGone, noAnswer, type Ran, type RunOptions } from "./docker";
 
 /** How long a question may take that Docker answers out of its own memory, in milliseconds. */
 const ASK = 10_000;
@@ -16,6 +16,11 @@ export class Engine {
   /** The same for work that may take any time: it ends when nothing was printed for `silence` milliseconds. */
   public stream(args: readonly string[], options: Omit<RunOptions, "timeout"> & { silence: number }): Promise<Ran> {
     return this.run(args, options);
+  }
+
+  /** Runs one of the scripts of image/host; how long it may be silent is as in {@link stream}. */
+  public script(name: string, text: string, options: Omit<RunOptions, "timeout"> & { silence: number }): Promise<Ran> {
+    return hostScript(name, text, { ...options, host: this.host });
   }
 
   /** Runs a program in a container that runs, as postgres. */

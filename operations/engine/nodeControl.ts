@@ -3,14 +3,16 @@ import { tmpdir } from "os";
 import { join } from "path";
 import { clusterOf, nodeEnvironment, sourceConninfo } from "../../core/model/cluster";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
+import { birthSecrets, birthVariables } from "../../core/model/birth";
+import { HOST_SCRIPTS } from "../../core/model/hostScripts";
 import { imageName } from "../../core/model/image";
 import type { PlacedConfig, PlacedNode } from "../../core/model/place";
-import { containerName, labelsOf, type Mark, networkName, NODE_ROOT, slotName, volumeName } from "../../core/model/names";
+import { containerName, labelsOf, type Mark, NODE_ROOT, slotName, volumeName } from "../../core/model/names";
 import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
-import { shellWord } from "../../core/grammar/quoting";
 import { lastSaid, reasonIn, type Said } from "../../core/judgement/reason";
 import { createSlotSql } from "../../core/sql/slots";
+import { TLS_FILES, tlsStageIn } from "../../core/settings/tls";
 import { isGone, type Ran } from "./docker";
 import { Engine } from "./engine";
 import { NodeVolume } from "./nodeVolume";
@@ -278,14 +280,15 @@ export class NodeControl {
   }
 
   /**
-   * Fills the node's volume, which is gone or empty, with a base backup of the primary: what the program does
-   * for a secondary at its birth. The node's container is not running, or is not there.
+   * Fills the node's volume, which is gone or empty, with a base backup of the primary: the same birth as the program has
+   * for a secondary. The node's container is not running, or is not there.
    *
    * @throws UserError with the node's own last words when that fails; nothing half made stays.
    */
   public async clone(primary: NodeControl): Promise<void> {
     const { stack } = this.config;
-    const cluster = clusterOf(this.config);
+    // As far as the primary has come: that is in the state, and only `up` knows the state.
+    const cluster = clusterOf(this.config, this.config.tls === undefined ? undefined : tlsStageIn(await primary.file("own/node.conf")));
     const volume = volumeName(stack, this.node.name);
     const labels = Object.entries(labelsOf(stack, this.node.name)).flatMap(([key, value]) => ["--label", `${key}=${value}`]);
     const made = await this.engine.run(["volume", "create", ...labels, volume]);
@@ -293,21 +296,17 @@ export class NodeControl {
       throw new UserError(`the volume ${volume} cannot be made: ${firstLine(made.stderr)}`);
     }
     await primary.makeSlots([this.node.name]);
-    // One that an interrupted run left behind would work on the same volume.
-    await this.engine.run(["rm", "-f", "-v", `${this.container}-clone`]);
-    const result = await this.inVolume("clone", {
-      image: imageName(this.config.image),
-      network: networkName(stack),
-      // Without the stack's labels: it is none of its objects, and gone when it has ended.
-      options: ["--name", `${this.container}-clone`],
+    const environment = {
+      ...nodeEnvironment(cluster, this.node.name),
+      PGNODE_SOURCE: sourceConninfo(cluster, this.node.name),
+      // Of the CA it has the certificate, to check the primary by, and not the key: the next `up` brings the node its own.
+      ...(cluster.settings.tls === undefined ? {} : { PGNODE_CA: await primary.file(TLS_FILES.authority) }),
+    };
+    const result = await this.engine.script(`the clone of node ${this.node.name}`, HOST_SCRIPTS.birth, {
+      env: { NODE_ACTION: "clone", ...birthVariables(cluster, this.node.name, { helper: "clone", environment }) },
       silence: CLONE_SILENCE_SECONDS * 1000,
       progress: true,
-      env: {
-        ...{ ...nodeEnvironment(cluster, this.node.name), PGNODE_SOURCE: sourceConninfo(cluster, this.node.name), PGNODE_STACK: stack },
-        ...(process.env["PGNODE_STALL_SECONDS"] === undefined ? {} : { PGNODE_STALL_SECONDS: process.env["PGNODE_STALL_SECONDS"] }),
-      },
-      // It comes in with the script: a container's environment is for everybody to inspect.
-      secret: `export PGNODE_PASSFILE=${shellWord(await primary.passfile())}\n`,
+      input: `${birthSecrets({ files: { PGNODE_PASSFILE: await primary.passfile() } })}${PGNODE_SCRIPT}`,
     });
     if (result.exitCode !== 0) {
       const said = lastSaid(result.stderr.split("\n"));
@@ -316,42 +315,18 @@ export class NodeControl {
   }
 
   /** The text of the password file with which standbys connect; every node has the same. */
-  public async passfile(): Promise<string> {
-    const result = await this.engine.exec(this.container, ["cat", `${NODE_ROOT}/passfile`]);
-    if (result.exitCode !== 0) {
-      throw new UserError(`node ${this.node.name} has no password file: ${firstLine(result.stderr)}`);
-    }
-    return result.stdout;
+  public passfile(): Promise<string> {
+    return this.file("passfile");
   }
 
-  /** Runs a part of pgnode on the node's volume, in a container of its own. */
-  private inVolume(
-    action: "clone",
-    how: {
-      image: string;
-      network: string;
-      timeout?: number;
-      silence?: number;
-      /** More options of `docker run`. */
-      options?: string[];
-      progress?: boolean;
-      env?: Record<string, string>;
-      secret?: string;
-      /** What follows the action. */
-      words?: readonly string[];
-    },
-  ): Promise<Ran> {
-    const { image, network, options = [], secret = "", words = [], ...rest } = how;
-    const env = { PGNODE_NAME: this.node.name, ...how.env };
-    return this.engine.run(
-      [
-        ...["run", "--rm", "-i", "--network", network, "--user", "0:0", ...options],
-        ...Object.keys(env).flatMap((name) => ["-e", name]),
-        ...["-v", `${volumeName(this.config.stack, this.node.name)}:${NODE_ROOT}`, "--entrypoint", "sh", image],
-        ...["-c", `cat >/tmp/pgnode && exec sh /tmp/pgnode ${[action, ...words].join(" ")}`],
-      ],
-      { ...rest, env, input: `${secret}${PGNODE_SCRIPT}` },
-    );
+  /** The text of one of the files that the stack has written into the node's volume; see core/model/nodeFiles.ts. @throws UserError */
+  public async file(name: string): Promise<string> {
+    const result = await this.engine.exec(this.container, ["cat", `${NODE_ROOT}/${name}`]);
+    if (result.exitCode !== 0) {
+      const what = name === "passfile" ? "password file" : `file ${name}`;
+      throw new UserError(`node ${this.node.name} has no ${what}: ${firstLine(result.stderr)}`);
+    }
+    return result.stdout;
   }
 
   /** Promotes the standby. @throws UserError when it is not a primary within the time. */

@@ -1,4 +1,6 @@
+import { certificatesIn } from "../../core/grammar/pem";
 import { PROJECT } from "../../core/model/names";
+import { type TlsStage, tlsStageIn } from "../../core/settings/tls";
 
 /** What Pulumi's state knows of the stack before this run. */
 export interface PriorState {
@@ -26,6 +28,10 @@ export interface PriorState {
   networks: readonly string[];
   /** The node that began as the primary; undefined when it was taken out, or nothing was built. */
   first?: string;
+  /** How far TLS is in force by the settings that each node was brought last, by its name. */
+  tls: ReadonlyMap<string, TlsStage | undefined>;
+  /** The certificate of the stack's own authority, PEM; undefined when it has none. */
+  authority?: string;
   /** Passwords that a dev stack has made up, by config key. */
   passwords: ReadonlyMap<string, string>;
 }
@@ -40,6 +46,9 @@ export interface StateResource {
 /** The resource that carries the stack's identity; see index.ts. */
 export const IDENTITY_NAME = "identity";
 
+/** The resource that is the stack's certificate authority; see components/authority.ts. */
+export const AUTHORITY_NAME = "authority";
+
 /** Reads a state. Pure. */
 export function readPrior(resources: readonly StateResource[]): PriorState {
   const nameOf = ({ urn }: StateResource): string => urn.split("::").at(-1) ?? "";
@@ -53,6 +62,11 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
   const commands = ofType("command:local:Command");
   const environment = commands.find((r) => nameOf(r) === IDENTITY_NAME)?.outputs["environment"] as Record<string, string> | undefined;
   const [primary] = ofType(`${PROJECT}:index:Primary`);
+  const authority = certificatesIn(
+    commands
+      .flatMap((r) => (nameOf(r) === AUTHORITY_NAME && typeof r.outputs["stdout"] === "string" ? [r.outputs["stdout"]] : []))
+      .join(""),
+  );
   const endings = (resources: readonly StateResource[], name: string, value: (r: StateResource) => unknown): Map<string, string> =>
     new Map(
       resources.flatMap((r) => {
@@ -94,6 +108,14 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     complete: new Set(commands.flatMap((r) => /^(.+)-(?:ready|streaming)$/.exec(nameOf(r))?.slice(1) ?? [])),
     networks,
     ...(primary === undefined ? {} : { first: nameOf(primary) }),
+    tls: new Map(
+      commands.flatMap((r) => {
+        const [, node = ""] = /^(.+)-config$/.exec(nameOf(r)) ?? [];
+        const conf = environmentOf(r)["PGNODE_CONF"];
+        return node !== "" && typeof conf === "string" ? [[node, tlsStageIn(conf)] as const] : [];
+      }),
+    ),
+    ...(authority === "" ? {} : { authority }),
     passwords: new Map(
       commands.flatMap((r) =>
         nameOf(r).endsWith("Password") && typeof r.outputs["stdout"] === "string" ? [[nameOf(r), r.outputs["stdout"]]] : [],

@@ -45,6 +45,8 @@ export function adviceOf(remedy: Remedy, stack: string): string {
       return `docker -H ${remedy.engine} version (it has to answer; the node comes back with its host. Is the host of the primary gone: ${npmRun("failover", stack)})`;
     case "wait":
       return `watch whether it catches up: ${npmRun("monitor", stack)}`;
+    case "new-certificate":
+      return `set a new certificate for it in the config key tlsCertificates, then run: ${npmRun("up", stack)}`;
     case "leave-tablespaces":
       return "on the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE";
   }

@@ -62,7 +62,7 @@ async function configure(node: string): Promise<Ran> {
   return exec(node, "postgres", ["pgnode", "configure"], "", { PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE });
 }
 const expected = (node: string): ReturnType<typeof expectedFiles> =>
-  expectedFiles(clusterOf(config), node, passfile(REPLICATION_ROLE, PASSWORDS.replication));
+  expectedFiles(clusterOf(config), node, { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, PASSWORDS.replication) });
 /** What pg1-roles runs, and pg1-sample, and pg2-slot-create. */
 const fixRoles = (): Promise<Ran> =>
   exec("pg1", "postgres", ["pgnode", "sql"], rolesSql({ ...PASSWORDS, database: config.database, monitoring: true }));

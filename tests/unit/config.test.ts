@@ -617,8 +617,19 @@ describe("refuses", () => {
       },
     ],
     [
-      "TLS, which this version does not set up",
-      { raw: { tls: "true" }, key: "tls", value: '"true"', allowed: "false: this version does not set up TLS yet", fix: fixIn("tls") },
+      "TLS from elsewhere than the ways that there are",
+      { raw: { tls: "letsencrypt" }, key: "tls", value: '"letsencrypt"', allowed: "off or generated", fix: fixIn("tls") },
+    ],
+    [
+      "a path of the CA's certificate on two lines",
+      { raw: { tls: true, caFile: "a\nb" }, key: "caFile", value: '"a\\nb"', allowed: "a path on one line", fix: fixIn("caFile") },
+    ],
+    [
+      "a setting that the stack decides where TLS is on",
+      {
+        ...{ raw: { tls: true, parameters: { ssl_cert_file: "/x" } }, key: "parameters.ssl_cert_file", value: '"/x"' },
+        ...{ allowed: "any setting that the stack does not decide itself", fix: "Use the config key tls." },
+      },
     ],
     [
       "automatic failover, which this version does not have",

@@ -37,7 +37,7 @@ beforeAll(() => {
     "unix:///x",
   );
   cluster = clusterOf(config);
-  expected = Object.fromEntries(config.nodes.map(({ name }) => [name, expectedFiles(cluster, name, PASSFILE)]));
+  expected = Object.fromEntries(config.nodes.map(({ name }) => [name, expectedFiles(cluster, name, { PGNODE_PASSFILE: PASSFILE })]));
   two = seen(standby("pg-2"));
   three = seen(standby("pg-3"));
 });
@@ -244,7 +244,7 @@ describe("the digest of a file", () => {
         const files: ExpectedFiles = expectedFiles(
           clusterOf({ ...config, parameters: { ...config.parameters, search_path: value }, allowedSubnets: ["samehost"] }),
           "pg-1",
-          PASSFILE,
+          { PGNODE_PASSFILE: PASSFILE },
         );
         const changed = driftOf({
           observed: [first(), two, three],

@@ -1,5 +1,6 @@
 import type { Finding } from "../../core/judgement/findings";
-import type { Observation } from "../../core/judgement/observation";
+import type { Observation, ServerReport } from "../../core/judgement/observation";
+import { CERTIFICATE, PROVIDED, PROVISIONAL } from "./certificates";
 import { primary, replica, silent, slot, standby } from "./observations";
 
 /** One situation for each form of words that a finding has. */
@@ -35,6 +36,9 @@ const apart = (facts: Partial<Finding<"not-streaming">["facts"]>): Finding<"not-
   delay: null,
   reason: "",
   ...facts,
+});
+const tlsOn = (certificate: string, day: string): NonNullable<ServerReport["tls"]> => ({
+  ...{ on: true, certificate, at: Date.parse(day) / 1000, plainSessions: 0 },
 });
 const lost = (name: string): Observation => ({ ...silent(name, "restarting"), reason: GONE });
 
@@ -382,5 +386,45 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     words:
       "it has tablespaces (big in /mnt/big, fast in /mnt/fast), and a node's volume holds nothing but its data directory: they are lost with the container, and no node can be cloned",
     advice: "on the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE",
+  },
+  "a certificate ends soon": {
+    observed: [primary("pg1", ["pg2"]), standby("pg2", { tls: tlsOn(CERTIFICATE, "2026-12-20") })],
+    finding: {
+      kind: "certificate-expiring",
+      node: "pg2",
+      severity: "warning",
+      facts: { on: "2027-01-01", days: 12 },
+      remedy: { do: "up" },
+    },
+    all: ["certificate-expiring pg2"],
+    words: "its certificate ends on 2027-01-01, in 12 days: then no client that checks it gets in, and no node",
+    advice: "npm run up -- --stack dev",
+  },
+  "a certificate ends soon that the user has brought": {
+    observed: [primary("pg1", ["pg2"], { tls: tlsOn(PROVIDED, "2026-11-02") }), standby("pg2")],
+    finding: {
+      kind: "certificate-expiring",
+      node: "pg1",
+      severity: "warning",
+      facts: { on: "2027-01-01", days: 60 },
+      remedy: { do: "new-certificate" },
+    },
+    all: ["certificate-expiring pg1"],
+    words: "its certificate ends on 2027-01-01, in 60 days: then no client that checks it gets in, and no node",
+    advice: "set a new certificate for it in the config key tlsCertificates, then run: npm run up -- --stack dev",
+  },
+  "a certificate has ended": {
+    observed: [primary("pg1", ["pg2"], { tls: tlsOn(CERTIFICATE, "2027-01-01") }), standby("pg2")],
+    finding: { kind: "certificate-expired", node: "pg1", severity: "error", facts: { on: "2027-01-01" }, remedy: { do: "up" } },
+    all: ["certificate-expired pg1"],
+    words: "its certificate has ended on 2027-01-01: no client that checks it gets in, and no node",
+    advice: "npm run up -- --stack dev",
+  },
+  "a node was cloned by a command, which has no key of the CA": {
+    observed: [primary("pg1", ["pg2"]), standby("pg2", { tls: tlsOn(PROVISIONAL, "2026-01-02") })],
+    finding: { kind: "certificate-provisional", node: "pg2", severity: "error", facts: {}, remedy: { do: "up" } },
+    all: ["certificate-provisional pg2"],
+    words: "its certificate is one that it has made for itself: no client that checks it gets in, and no node",
+    advice: "npm run up -- --stack dev",
   },
 };

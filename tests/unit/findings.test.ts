@@ -45,6 +45,9 @@ describe("what is found when", () => {
       "disk-nearly-full": true,
       "password-changed": true,
       tablespaces: true,
+      "certificate-expiring": true,
+      "certificate-expired": true,
+      "certificate-provisional": true,
     };
     expect(new Set(all.map(({ finding }) => finding.kind))).toEqual(new Set(Object.keys(kinds)));
   });

@@ -155,7 +155,7 @@ export function parseHba(text: string): HbaRule[] {
       const fields = line.split(/[\t ]+/);
       const [type = "", database = "", user = ""] = fields;
       const wanted = type === "local" ? 4 : 5;
-      if (!["local", "host"].includes(type) || fields.length !== wanted || fields.includes("")) {
+      if (!["local", "host", "hostssl"].includes(type) || fields.length !== wanted || fields.includes("")) {
         throw new Error(`not a line of pg_hba.conf: ${line}`);
       }
       return { type, database, user, address: type === "local" ? "" : (fields[3] ?? ""), method: fields[wanted - 1] ?? "" };

@@ -336,7 +336,12 @@ describe("secrets", () => {
       for (const { name, inputs } of configs) {
         const { PGNODE_STEP: step = "" } = revealed(inputs["environment"]) as Record<string, string>;
         const [run = ""] = /docker run[^|]*/.exec(step) ?? [];
-        expect([name, run.match(/-e \S+|--env\S*/g)]).toEqual([name, ["-e PGNODE_NAME", "-e PGNODE_CONF", "-e PGNODE_HBA"]]);
+        expect([name, run.match(/-e \S+|--env\S*|\$\(by_name[^)]*\)/g)]).toEqual([
+          name,
+          ["-e PGNODE_NAME", "-e PGNODE_NAMES", '$(by_name "$NODE_FILES")'],
+        ]);
+        const { NODE_FILES: files = "", ...environment } = redacted(inputs["environment"]) as Record<string, string>;
+        expect([name, files.split(" ").filter((variable) => environment[variable] === "[secret]")]).toEqual([name, []]);
       }
       expect(runs.map((c) => c.name).sort()).toEqual(
         (stack === "dev" ? ["pg1-init", "pg2-basebackup", "pg1-ready", "pg2-ready"] : [...FILLERS]).sort(),

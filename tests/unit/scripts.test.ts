@@ -20,7 +20,7 @@ all=$* verb=$1 container=
 for word; do
   if [ -f "$FAKE/box-$word" ]; then container=$word; fi
 done
-case $all in *" sql"* | run*) cat >"$FAKE/stdin-\${container:-run}" ;; esac
+case $all in *" sql"* | run* | *" -i "*) cat >"$FAKE/stdin-\${container:-run}" ;; esac
 action=
 case $all in *" pgnode "*) action=\${all##* pgnode } ;; esac
 # The container's state and role, which a test may change on the way.
@@ -219,11 +219,14 @@ describe("a slot", () => {
   );
 });
 
+/** The variables of a node's files. */
+const FILES = { NODE_FILES: "PGNODE_CONF PGNODE_HBA", NODE_SECRETS: "PGNODE_PASSFILE" };
+
 describe("the configuration of a node", () => {
   const configure = (answer: string | undefined): Promise<Ran> =>
     run(
       "configure",
-      { NODE_NAME: "pg1", NODE_CONTAINER: "one", PGNODE_CONF: "secret", PGNODE_PASSFILE: "secret" },
+      { NODE_NAME: "pg1", NODE_CONTAINER: "one", ...FILES, PGNODE_CONF: "secret", PGNODE_PASSFILE: "secret" },
       answer === undefined ? {} : { one: answer },
     );
   const acts = (ran: Ran): string[] => ran.calls.filter((call) => !call.startsWith("inspect "));
@@ -233,10 +236,21 @@ describe("the configuration of a node", () => {
     expect([ran.code, acts(ran)]).toEqual([
       0,
       [
-        "exec -u postgres -e PGNODE_TIMEOUT -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT one pgnode configure",
+        "exec -u postgres -e PGNODE_TIMEOUT -i -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT -e PGNODE_NAMES one pgnode configure",
         "exec -u postgres -e PGNODE_TIMEOUT one pgnode role",
       ],
     ]);
+  });
+
+  test("gets the key of the CA on standard input, where its certificate is made, and nowhere else", async () => {
+    const ran = await run(
+      "configure",
+      { NODE_NAME: "pg1", NODE_CONTAINER: "one", ...FILES, PGNODE_NAMES: "DNS:pg1" },
+      { one: "" },
+      "the CA's\nkey\n",
+    );
+    expect([ran.code, ran.stdin("one")]).toEqual([0, "the CA's\nkey\n"]);
+    expect(ran.calls.join("\n")).not.toContain("key");
   });
 
   test("restarts the server only when a setting asks for it, and waits until it is back", async () => {
@@ -270,7 +284,7 @@ describe("the configuration of a node", () => {
 describe("the configuration of a node whose server does not start with the settings that it has", () => {
   const environment = {
     ...{ NODE_NAME: "pg1", NODE_CONTAINER: "one", NODE_CONTAINERS: "one two", PGNODE_CONF: "conf", PGNODE_HBA: "hba" },
-    PGNODE_PASSFILE: "*:*:*:u:it's secret",
+    ...{ ...FILES, PGNODE_PASSFILE: "*:*:*:u:it's secret" },
   };
   const configure = (answer: string): Promise<Ran> => run("configure", environment, { one: answer });
   const saysLast = (text: string): string => `case $verb in logs) [ -e "$FAKE/started" ] || echo '${text}'; exit 0 ;; esac`;
@@ -286,7 +300,7 @@ describe("the configuration of a node whose server does not start with the setti
       "stop -t 60 one",
       "rm -f -v one-settings",
       expect.stringMatching(
-        /^run --rm -i --name one-settings --user 0:0 --entrypoint sh --network none --volumes-from one -e PGNODE_NAME -e PGNODE_CONF -e PGNODE_HBA +-c cat >\/tmp\/pgnode && exec sh \/tmp\/pgnode configure-stopped$/,
+        /^run --rm -i --name one-settings --user 0:0 --entrypoint sh --network none --tmpfs \/tmp --volumes-from one -e PGNODE_NAME -e PGNODE_NAMES -e PGNODE_CONF -e PGNODE_HBA +-c cat >\/tmp\/pgnode && exec sh \/tmp\/pgnode configure-stopped$/,
       ),
       "start one",
     ]);
@@ -297,6 +311,17 @@ describe("the configuration of a node whose server does not start with the setti
     const ran = await configure(`${CURED}\n${RESTARTS}\n${REFUSED}`);
     expect(ran.stdin("one")).toBe("export PGNODE_PASSFILE='*:*:*:u:it'\\''s secret'\nprogram\n");
     expect(ran.calls.join("\n")).not.toContain("secret");
+  });
+
+  test("has the key of the CA there as well, and exports it to no program", async () => {
+    const ran = await run(
+      "configure",
+      { ...environment, PGNODE_NAMES: "DNS:pg1" },
+      { one: `${CURED}\n${RESTARTS}\n${REFUSED}` },
+      "the\nkey\n",
+    );
+    expect(ran.stdin("one")).toMatch(/^export PGNODE_PASSFILE='[^]*'\nAUTHORITY_KEY='the\nkey'\nprogram\n$/);
+    expect(ran.calls.join("\n")).not.toContain("key");
   });
 
   test("is written as well when the server ends while it is asked", async () => {
@@ -355,7 +380,7 @@ describe("the birth of a node", () => {
       0,
       [
         "rm -f -v helper",
-        "run --rm -i --name helper --user 0:0 --entrypoint sh --network net -v vol:/var/lib/pgnode --label a=b --label c=d -e PGNODE_NAME -e PGNODE_SLOT img -c cat >/tmp/pgnode && exec sh /tmp/pgnode clone",
+        "run --rm -i --name helper --user 0:0 --entrypoint sh --network net --tmpfs /tmp -v vol:/var/lib/pgnode --label a=b --label c=d -e PGNODE_NAME -e PGNODE_SLOT img -c cat >/tmp/pgnode && exec sh /tmp/pgnode clone",
       ],
     ]);
     expect(ran.stdin("run")).toBe("the program");
