@@ -39,11 +39,12 @@ export = async () => {
     source = sourceOf(cluster, []),
     slot?: ReplicationSlot,
   ): Primary | StreamingSecondary => {
-    const { name, port, address, place } = node;
+    const { name, port, address, place, memory, cpus, sharedMemory } = node;
+    const limits = Object.entries({ memory, cpus, sharedMemory }).filter(([, value]) => value !== undefined);
     const { provider, network, identity, image } = grounds.get(place.engine) as Ground;
     const args = {
       ...{ cluster, network: network.name, replicationPassword, provider, dependsOn: [identity, image] },
-      ...{ node: name, port, address, startStopped: settings.startStopped },
+      ...{ node: name, port, address, resources: Object.fromEntries(limits), startStopped: settings.startStopped },
       ...(after === undefined ? {} : { after }),
       ...(authority === undefined ? {} : { authority }),
       drift: { config: drift.config[name] ?? [], node: [...(toStart[name] ?? []), ...(drift.slots[name] ?? [])] },

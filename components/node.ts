@@ -123,8 +123,8 @@ export class Node extends pulumi.ComponentResource {
         labels: labelsOf(cluster.stack, node, cluster.identity),
         // A fast shutdown; the image's default may be SIGTERM, which waits for every client.
         stop: { signal: "SIGINT", seconds: STOP_SECONDS },
-        // For parallel queries, for which Docker's default is too little.
-        sharedMemory: 256,
+        // For parallel queries Docker's default is too little.
+        ...{ sharedMemory: 256, ...args.resources },
         health: { command: [PGNODE_PATH, "healthy"], everySeconds: 5, timeoutSeconds: 5, graceSeconds: 30, retries: 3 },
       },
       {

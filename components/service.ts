@@ -30,7 +30,14 @@ export interface ServiceArgs {
   stop: { signal: string; seconds: number };
   /** Shared memory, in MB. @default Docker's, 64 */
   sharedMemory?: number;
+  /** The most memory, in MB. @default no limit */
+  memory?: number;
+  /** The most CPUs at a time. @default no limit */
+  cpus?: number;
 }
+
+/** Docker's own file, of which the last 100 MB are kept. */
+const LOG = { logDriver: "json-file", logOpts: { "max-size": "20m", "max-file": "5" } };
 
 /**
  * The one factory for containers. A container is there as long as the stack is; whether it runs is not Pulumi's business
@@ -65,6 +72,11 @@ export function service(name: string, args: ServiceArgs, opts: pulumi.CustomReso
       stopTimeout: args.stop.seconds,
       destroyGraceSeconds: args.stop.seconds,
       ...(args.sharedMemory === undefined ? {} : { shmSize: args.sharedMemory }),
+      // Without swap: a server that swaps is worse than one that is told that there is no memory left.
+      ...(args.memory === undefined ? {} : { memory: args.memory, memorySwap: args.memory }),
+      ...(args.cpus === undefined ? {} : { cpus: String(args.cpus) }),
+      // What is logged is read by the commands, and never fills the host's disk.
+      ...LOG,
       // An image may declare volumes of its own.
       removeVolumes: true,
       ...(health === undefined

@@ -16,6 +16,8 @@ export interface NodeArgs {
   port: number;
   /** The host address on which the port is published. @default 127.0.0.1 */
   address?: string;
+  /** What the node's container may use: memory and shared memory in MB, CPUs as a number. @default no limit, 256 MB of shared memory */
+  resources?: { memory?: number; cpus?: number; sharedMemory?: number };
   /** The password that standbys stream with. */
   replicationPassword: pulumi.Input<string>;
   /** Who issues the node's certificate. @default it has none */

@@ -36,6 +36,16 @@ function wholeNumber(allowed: string, most = Infinity): z.ZodType<number> {
     .refine((number) => number >= 1 && number <= most, { error: allowed });
 }
 
+/** A size as text, in MB. */
+function megabytes(least: number): z.ZodType<number> {
+  const error = `a size from ${least}MB, such as 512MB or 2GB`;
+  return z
+    .string({ error })
+    .regex(/^[1-9]\d{0,6}(MB|GB)$/, { error })
+    .transform((text) => Number(text.slice(0, -2)) * (text.endsWith("GB") ? 1024 : 1))
+    .refine((size) => size >= least, { error });
+}
+
 /** A text of which not every one is right; what is no text at all is told the same. */
 function textThat(isRight: (text: string) => boolean, allowed: string): z.ZodType<string> {
   return z.string({ error: allowed }).refine(isRight, { error: allowed });
@@ -59,6 +69,21 @@ const node = z.strictObject(
       )
       .min(1, "at least one address")
       .optional(),
+    memory: megabytes(256).optional(),
+    cpus: z
+      .union(
+        [
+          z.number(),
+          z
+            .string()
+            .regex(/^\d+(\.\d+)?$/)
+            .transform(Number),
+        ],
+        { error: "a number of CPUs such as 2 or 0.5" },
+      )
+      .refine((cpus) => cpus >= 0.1 && cpus <= 1024, { error: "a number of CPUs such as 2 or 0.5, from 0.1" })
+      .optional(),
+    sharedMemory: megabytes(64).optional(),
   },
   { error: "a node with name and port" },
 );

@@ -10,6 +10,12 @@ export interface NodeConfig {
   address: string;
   /** From where the servers on other Docker hosts see the node come: addresses or CIDR ranges. @default its address */
   seenFrom?: string[];
+  /** The most memory that the node's container may use, in MB. @default no limit */
+  memory?: number;
+  /** How many CPUs it may use at a time. @default no limit */
+  cpus?: number;
+  /** Its shared memory, in MB: for parallel queries, beside `shared_buffers`. @default 256 */
+  sharedMemory?: number;
 }
 
 /** How many standbys must confirm a commit. */

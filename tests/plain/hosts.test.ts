@@ -1,4 +1,5 @@
 import execa from "execa";
+import { docker } from "../docker";
 import { type FarHost, Lan } from "../faults/lan";
 import type { Status } from "../../operations/look/documents";
 import type { Ran } from "../integration/checkout";
@@ -49,7 +50,7 @@ describe("a stack on three Docker hosts", () => {
       ...{ sampleDatabase: true, synchronous: { mode: "any", count: 1 } },
       nodes: [
         { name: "pg1", port: 15432, address: lan.address },
-        { name: "pg2", port: 15432, address: second.address, dockerHost: second.ssh },
+        { name: "pg2", port: 15432, address: second.address, dockerHost: second.ssh, memory: "1GB", cpus: 1.5, sharedMemory: "128MB" },
         { name: "pg3", port: 15433, address: third.address, dockerHost: third.ssh },
       ],
     });
@@ -67,6 +68,15 @@ describe("a stack on three Docker hosts", () => {
     await plain.expectStreaming("pg3", "pg1");
     await plain.expectZeroDiff();
     await untilRoles({ pg1: "primary", pg2: "standby", pg3: "standby" }, true);
+  });
+
+  test("a node has the memory and the CPUs of the config, and what it logs never fills a disk", async () => {
+    const format = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.ShmSize}} {{json .HostConfig.LogConfig.Config}}";
+    const limits = async (host: string, node: string): Promise<string> =>
+      (await docker(["inspect", "-f", format, plain.container(node)], { host })).stdout.trim();
+    const log = JSON.stringify({ "max-file": "5", "max-size": "20m" });
+    expect(await limits(second.socket, "pg2")).toBe(`${1 << 30} 1500000000 ${128 << 20} ${log}`);
+    expect(await limits(third.socket, "pg3")).toBe(`0 0 ${256 << 20} ${log}`);
   });
 
   test("lets in as a standby only those that are its own: of the others each host is named by its address", async () => {

@@ -363,6 +363,26 @@ describe("refuses", () => {
         fix: fixIn("nodes"),
       },
     ],
+    ...[100, "64MB", "0MB", "1TB", "1.5GB"].map((value): [string, Mistake] => [
+      `${JSON.stringify(value)} for a node's memory`,
+      {
+        raw: node({ memory: value }),
+        key: "nodes[0].memory",
+        value: JSON.stringify(value),
+        allowed: "a size from 256MB, such as 512MB or 2GB",
+        fix: fixIn("nodes"),
+      },
+    ]),
+    ...[0, -1, "two", "1e3"].map((value): [string, Mistake] => [
+      `${JSON.stringify(value)} for a node's CPUs`,
+      {
+        raw: node({ cpus: value }),
+        key: "nodes[0].cpus",
+        value: JSON.stringify(value),
+        allowed: "a number of CPUs such as 2 or 0.5",
+        fix: fixIn("nodes"),
+      },
+    ]),
     ...["ssh://", "xssh://db1", "http://db1", 5].map((value): [string, Mistake] => [
       `${JSON.stringify(value)} for a Docker host`,
       {

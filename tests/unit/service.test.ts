@@ -30,6 +30,8 @@ test("a container that is no PostgreSQL is ten lines: what is not said is the im
     stopTimeout: 10,
     destroyGraceSeconds: 10,
     removeVolumes: true,
+    logDriver: "json-file",
+    logOpts: { "max-file": "5", "max-size": "20m" },
   });
   expect([declared?.deleteBeforeReplace, declared?.ignoreChanges, declared?.replaceOnChanges]).toEqual([
     true,
