@@ -1,3 +1,4 @@
+import { isOwnAddress } from "../grammar/address";
 import { byName, SAMPLE_DATABASE } from "../model/names";
 import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS } from "../settings/parameters";
 import { SYNCHRONOUS_COMMITS } from "../settings/replication";
@@ -42,7 +43,7 @@ function refuseUnreachable(nodes: readonly NodeConfig[]): void {
     return;
   }
   nodes.forEach((node, i) => {
-    if (/^(127\.|0\.0\.0\.0$|::1?$)/.test(node.address)) {
+    if (isOwnAddress(node.address)) {
       fail(
         `nodes[${i}].address`,
         node.address,
