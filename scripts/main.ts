@@ -140,6 +140,16 @@ export function main(): Command {
       }),
   );
 
+  does<CommonOptions>(
+    commandLine(
+      all,
+      "forget",
+      "The Docker host of a node is gone for good, and the node is taken out of the config: takes it out of the state too, because nothing can be removed there any more.",
+    ).argument("<node>", "the node's name"),
+    ({ stack }, [node]) =>
+      (require("../operations/deploy/forget") as typeof import("../operations/deploy/forget")).forget(stack, node ?? ""),
+  );
+
   all.commandsGroup("The machine:");
   does<CommonOptions & { check?: boolean }>(
     commandLine(all, "setup", "Installs what is missing: Docker engine, PostgreSQL image, Pulumi and its plugins.", { json: true }).option(

@@ -17,6 +17,7 @@ import { firstLine, UserError } from "../errors";
 import { acquireLock } from "../change/lock";
 import { releaseStaleLocks } from "../deploy/staleLocks";
 import { npmRun } from "../look/advice";
+import { exportState, importState } from "../deploy/state";
 import { setup } from "../setup";
 import { ensureStack, hasStack, pulumiEnvironment, pulumiOutput, readStackConfig, ROOT, stackFile } from "../deploy/workspace";
 import { deploymentOf } from "./deployment";
@@ -76,7 +77,7 @@ async function adoptUnderLock(config: PlacedConfig): Promise<number> {
   });
   const resources = await filledIn(stack, deploymentOf(declared, there, stdout));
   await setPasswords(declared, homeOf(config));
-  await importState(stack, resources);
+  await importState(stack, await exportState(stack), resources);
   report(config, declared, there, passwords, settings.passwords);
   return 0;
 }
@@ -232,24 +233,6 @@ async function setPasswords(declared: readonly Declared[], engine: string): Prom
   if (ran.exitCode !== 0) {
     throw new UserError(
       `the passwords cannot be set: ${ran.timedOut ? "no end after 120 s" : (ran.stderr.trim().split("\n").at(-1) ?? "").replace(/^pgnode: /, "")}. The state was not written; run the same again`,
-    );
-  }
-}
-
-/** Replaces the empty state in one step. */
-async function importState(stack: string, resources: object[]): Promise<void> {
-  const exported = JSON.parse(await pulumiOutput(stack, ["stack", "export", "--stack", stack])) as { version: number; deployment: object };
-  const text = JSON.stringify({ ...exported, deployment: { ...exported.deployment, resources } });
-  const ran = await execa("pulumi", ["stack", "import", "--non-interactive", "--stack", stack], {
-    cwd: ROOT,
-    env: pulumiEnvironment(stack),
-    // Not a file: there are passwords in it.
-    input: text,
-    reject: false,
-  });
-  if (ran.exitCode !== 0) {
-    throw new UserError(
-      `pulumi stack import failed: ${firstLine(`${ran.stderr}\n${ran.stdout}`.replace(/^.*?error: /s, ""))}. Run the same again`,
     );
   }
 }

@@ -23,7 +23,7 @@ const say = (line: string): void => console.error(line);
  */
 export async function up(stack: string): Promise<number> {
   const config = placedHere(readStackConfig(stack));
-  await setup({ engines: enginesOf(config.nodes) });
+  await setup({ engines: enginesHere(config) });
   await ensureStack(stack);
   await releaseStaleLocks(stack, say);
   const found = await lookAround(config);
@@ -54,7 +54,7 @@ export async function up(stack: string): Promise<number> {
 export async function down(stack: string): Promise<number> {
   const config = placedHere(readStackConfig(stack));
   const engines = enginesOf(config.nodes);
-  await setup({ engines });
+  await setup({ engines: enginesHere(config) });
   if (!(await hasStack(stack)) && (await leftovers(stack, engines)).length === 0) {
     say(`stack "${stack}" was never up: there is nothing to remove`);
     return 0;
@@ -82,6 +82,9 @@ export async function down(stack: string): Promise<number> {
     await lock.release();
   }
 }
+
+/** The engines of this machine, which set-up can provide. Those of others may be away, and the look says so. */
+const enginesHere = ({ nodes }: PlacedConfig): string[] => enginesOf(nodes).filter((engine) => /^(unix|npipe):/.test(engine));
 
 /** How long `down` waits for another change of the stack, in seconds. */
 const LOCK_SECONDS = 120;

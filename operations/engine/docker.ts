@@ -49,8 +49,33 @@ function sshFolder(): string {
   return folder;
 }
 
+/** What is said when it is the host that cannot be reached, by docker, or by ssh for it. */
+const NO_HOST = /^ssh: |Connection (timed out|refused|closed|reset)|No route to host|i\/o timeout|error during connect|Cannot connect to the Docker daemon/m;
+
+/** How long a host that could not be reached is not tried again, in milliseconds: each try would take seconds. */
+const FORGET_AFTER = 10_000;
+
+/** The hosts that could not be reached, and what was said of them. */
+const unreached = new Map<string, { at: number; ran: Ran }>();
+
 /** Runs the docker command line against one Docker host. Never throws: look at `exitCode`. */
 export async function docker(args: readonly string[], options: RunOptions & { host: string }): Promise<Ran> {
+  const { host } = options;
+  const before = unreached.get(host);
+  if (before !== undefined && performance.now() - before.at < FORGET_AFTER) {
+    return before.ran;
+  }
+  const ran = await run(args, options);
+  // A socket of this machine says at once that nobody listens.
+  if (ran.exitCode !== 0 && NO_HOST.test(ran.stderr) && !/^(unix|npipe):/.test(host)) {
+    unreached.set(host, { at: performance.now(), ran });
+  } else {
+    unreached.delete(host);
+  }
+  return ran;
+}
+
+async function run(args: readonly string[], options: RunOptions & { host: string }): Promise<Ran> {
   const child = execa("docker", [...args], {
     env: { ...options.env, ...toEngine(options.host) },
     reject: false,

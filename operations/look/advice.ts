@@ -4,7 +4,7 @@ import { wordsOf } from "../../core/judgement/words";
 /** What to run: every command that the program tells people to type is put together here. */
 
 /** The commands of package.json that are named to people. */
-type Command = "up" | "down" | "status" | "monitor" | "failover" | "switchover" | "rejoin" | "adopt";
+type Command = "up" | "down" | "status" | "monitor" | "failover" | "switchover" | "rejoin" | "adopt" | "forget";
 
 /** `npm run NAME -- ARGS --stack STACK`. */
 export const npmRun = (command: Command, stack: string, ...args: readonly string[]): string =>

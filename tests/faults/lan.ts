@@ -180,6 +180,13 @@ export class FarHost extends OwnEngine {
     );
   }
 
+  /** How often somebody has logged in by ssh since it was started. */
+  public logins(): number {
+    return readFileSync(join(this.folder, "sshd.log"), "utf8")
+      .split("\n")
+      .filter((line) => line.startsWith("Accepted publickey")).length;
+  }
+
   public hostKey(): string {
     return readFileSync(join(this.folder, "host_key.pub"), "utf8").trim().split(" ").slice(0, 2).join(" ");
   }
