@@ -49,8 +49,11 @@ function sshFolder(): string {
   return folder;
 }
 
-/** What is said when it is the host that cannot be reached, by docker, or by ssh for it. */
-const NO_HOST = /^ssh: |Connection (timed out|refused|closed|reset)|No route to host|i\/o timeout|error during connect|Cannot connect to the Docker daemon/m;
+/**
+ * What is said when it is the host that cannot be reached, by docker, or by ssh for it. Not what a program in a container says,
+ * such as psql of a server that was killed: "Connection refused".
+ */
+const NO_HOST = /^(docker: )?(Cannot connect to the Docker daemon|error during connect|failed to connect to the docker API)|^ssh: /m;
 
 /** How long a host that could not be reached is not tried again, in milliseconds: each try would take seconds. */
 const FORGET_AFTER = 10_000;
