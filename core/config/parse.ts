@@ -1,4 +1,4 @@
-import { isLoopback } from "../grammar/address";
+import { isOwnAddress } from "../grammar/address";
 import { byName, SAMPLE_DATABASE } from "../model/names";
 import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS } from "../settings/parameters";
 import { SYNCHRONOUS_COMMITS } from "../settings/replication";
@@ -44,7 +44,7 @@ function refuseUnreachable(nodes: readonly NodeConfig[]): void {
     return;
   }
   nodes.forEach((node, i) => {
-    if (isLoopback(node.address) || /^(0\.0\.0\.0|::)$/.test(node.address)) {
+    if (isOwnAddress(node.address)) {
       fail(
         `nodes[${i}].address`,
         node.address,

@@ -66,13 +66,12 @@ export function homeOf({ nodes }: PlacedConfig): string {
  */
 export function endingsOf(engines: readonly string[], recorded: ReadonlyMap<string, string>): Map<string, string> {
   const endings = new Map([...recorded].filter(([, engine]) => engines.includes(engine)).map(([ending, engine]) => [engine, ending]));
-  const [only, ...others] = engines;
-  if (
-    only !== undefined &&
-    !endings.has(only) &&
-    (recorded.size === 0 || (others.length === 0 && recorded.size === 1 && recorded.has("")))
-  ) {
-    endings.set(only, "");
+  const [first] = engines;
+  // A new stack begins on its first engine; one that is on a single engine comes to it by another path.
+  const [begun] = recorded.size === 0 ? [""] : recorded.keys();
+  const isTheOne = recorded.size === 0 || (recorded.size === 1 && engines.length === 1);
+  if (isTheOne && first !== undefined && begun !== undefined && !endings.has(first)) {
+    endings.set(first, begun);
   }
   const taken = new Set([...endings.values(), ...recorded.keys()]);
   for (const engine of engines.filter((one) => !endings.has(one))) {

@@ -51,7 +51,7 @@ function sshFolder(): string {
 
 /** What docker, or ssh for it, says of a host that cannot be reached; never what a program in a container says. */
 const NO_HOST =
-  /^(?:ssh: |Host key verification failed|\S+: Permission denied \(|kex_exchange_identification: |Connection (?:closed|reset|timed out)|error during connect: |Cannot connect to the Docker daemon)/m;
+  /^(?:ssh: |Host key verification failed|\S+: Permission denied \(|kex_exchange_identification: |Connection (?:closed|reset|timed out)|(?:docker: )?(?:error during connect: |Cannot connect to the Docker daemon|failed to connect to the docker API))/m;
 
 /** What ssh says where a connection has as many sessions as it may, before it opens another one. */
 const NO_MORE_SESSIONS = /^(?:mux_client_request_session: .*|ControlSocket .* already exists, disabling multiplexing)\r?\n?/gm;

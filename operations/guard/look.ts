@@ -2,7 +2,7 @@ import { randomUUID } from "crypto";
 import { connect, createServer } from "net";
 import { hostname, userInfo } from "os";
 import type { StackConfig } from "../../core/config";
-import { isLoopback } from "../../core/grammar/address";
+import { isOwnAddress } from "../../core/grammar/address";
 import { endingsOf, enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import type { Identity } from "../../core/model/names";
@@ -14,7 +14,7 @@ import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../setup/image";
 import { isNew, type PriorState } from "./prior";
 import { type Case, debris, goneWarning, portTaken, refusal, takenPort } from "./refusals";
-import { everyNode, factsOf, type Survey, survey } from "./survey";
+import { everyNode, factsOf, reachedNow, type Survey, survey } from "./survey";
 
 /** Where a stack is, and whose. */
 export interface Known {
@@ -62,9 +62,10 @@ export async function look(
   const there = placed(config, dockerHost);
   const home = homeOf(there);
   const nodes = everyNode(there, prior);
-  const endings = endingsOf([...new Set([home, ...enginesOf(there.nodes)])], prior.providers);
-  if (prior.identity !== undefined && prior.providers.get(endings.get(home) ?? "none") === home) {
-    known({ dockerHost, identity: prior.identity, engine: prior.identity.engine, endings });
+  const engines = enginesOf(there.nodes);
+  const recorded = endingsOf(engines, prior.providers);
+  if (prior.identity !== undefined && [...recorded].every(([engine, ending]) => prior.providers.get(ending) === engine)) {
+    known({ dockerHost, identity: prior.identity, engine: prior.identity.engine, endings: recorded });
   }
   const place = { stack: config.stack, engines: enginesOf(nodes) };
   // Beside the look, which tells better why an engine does not answer.
@@ -93,10 +94,10 @@ export async function look(
     warn(`${found.unreachable}. What is on the engine is not part of this preview`);
     // Nothing is known, so nothing is a change: the Docker host neither.
     const known = {
-      dockerHost: enginesOf(there.nodes).length === 1 ? (prior.dockerHost ?? dockerHost) : dockerHost,
+      dockerHost: engines.length === 1 ? (prior.dockerHost ?? dockerHost) : dockerHost,
       identity: prior.identity ?? newIdentity(),
     };
-    return { ...known, endings, survey: undefined, engine: "", imageGone: new Set(), kept: undefined };
+    return { ...known, endings: recorded, survey: undefined, engine: "", imageGone: new Set(), kept: undefined };
   }
   if (dryRun) {
     const holder = await lockHolder(place);
@@ -127,7 +128,7 @@ export async function look(
     dockerHost,
     identity: prior.identity ?? newIdentity(),
     engine: factsOf(what, home)?.engine ?? "",
-    endings,
+    endings: endingsOf(engines, reachedNow(prior, what)),
     imageGone: new Set(what.engines.filter(({ image }) => !image && !prior.empty).map((engine) => engine.dockerHost)),
     kept: isNew(prior) ? await keptNode(there, what, dryRun, warn) : undefined,
   };
@@ -214,8 +215,8 @@ async function takenByProgram(found: Case): Promise<string | undefined> {
   const { config } = found;
   for (const node of takenPort(found).ask) {
     if (!/^(unix|npipe):/.test(config.nodes.find(({ name }) => name === node.name)?.place.engine ?? "")) {
-      // Its loopback address is not this machine's.
-      if (!isLoopback(node.address) && (await isListening(node.address, node.port))) {
+      // An address such as 127.0.0.1 is of that machine, and here it would be another one.
+      if (!isOwnAddress(node.address) && (await isListening(node.address, node.port))) {
         return portTaken(config, node, "another program there");
       }
       continue;

@@ -29,7 +29,9 @@ export function wrongEngine(found: Case): string | undefined {
   if (isSpread(config, prior)) {
     return movedNode(found);
   }
-  const recorded = prior.identity?.engine ?? "";
+  // The stack may have begun on another engine than the one that it is on.
+  const [ending = ""] = prior.providers.keys();
+  const recorded = (ending === "" ? prior.identity?.engine : prior.engines.get(ending)) ?? "";
   if (recorded === engine) {
     return undefined;
   }
@@ -57,7 +59,7 @@ export function wrongEngine(found: Case): string | undefined {
  */
 function movedNode({ config, prior, survey }: Case): string | undefined {
   for (const { name, place } of config.nodes) {
-    const id = prior.containers.get(name);
+    const id = prior.containers.get(name) ?? prior.volumes.get(name);
     const was = prior.places.get(name);
     if (id === undefined || was === undefined) {
       continue;

@@ -145,6 +145,25 @@ function whyNot(dockerHost: string, stderr: string): string {
   return `the Docker engine at ${dockerHost} does not answer: ${firstLine(stderr).replace(/[.?]+$/, "")}. Start it, or choose another with DOCKER_HOST or docker context use NAME`;
 }
 
+/**
+ * The Docker hosts of the state, as its engines are reached now: by its ID or by its containers an engine is known that the
+ * config gives another path.
+ */
+export function reachedNow(prior: PriorState, seen: Survey): Map<string, string> {
+  const now = (ending: string, host: string): string => {
+    if (factsOf(seen, host) !== undefined || seen.silent.has(host)) {
+      return host;
+    }
+    const own = [...prior.containers].filter(([node]) => prior.places.get(node) === host).map(([, id]) => id);
+    return (
+      seen.engines.find(({ engine }) => engine === prior.engines.get(ending))?.dockerHost ??
+      seen.found.find(({ id }) => own.includes(id))?.dockerHost ??
+      host
+    );
+  };
+  return new Map([...prior.providers].map(([ending, host]) => [ending, now(ending, host)]));
+}
+
 /** Whether a stack is on several engines, or was. */
 export const isSpread = (config: PlacedConfig, prior: PriorState): boolean =>
   enginesOf(config.nodes).length > 1 || prior.providers.size > 1;

@@ -54,6 +54,51 @@ describe("what the nodes of a stack share", () => {
   });
 });
 
+describe("nodes on several Docker hosts", () => {
+  const HOST = ["ssh://db1", "ssh://db2"];
+  const cluster = clusterOf(
+    placed(
+      parseConfig("prod", {
+        nodes: [
+          { name: "pg1", port: 6001, dockerHost: HOST[0], address: "10.0.0.1" },
+          { name: "pg2", port: 6002, dockerHost: HOST[0], address: "10.0.0.1", seenFrom: ["192.0.2.0/24"] },
+          { name: "pg3", port: 6001, dockerHost: HOST[1], address: "10.0.0.3" },
+        ],
+        allowedSubnets: ["172.16.0.0/12"],
+      }),
+      "unix:///x",
+    ),
+  );
+  const told = (node: string): Record<string, string> => parseConf(nodeEnvironment(cluster, node).PGNODE_CONF);
+  const streams = (node: string, address: string): string | undefined =>
+    hbaMethod(parseHba(nodeEnvironment(cluster, node).PGNODE_HBA), { database: "replication", user: "replica_user", address });
+
+  test("reach those beside them by name, and the others by the published address and port", () => {
+    const upstream = (node: string): unknown => parseConninfo(told(node)["primary_conninfo"] ?? "");
+    expect(upstream("pg1")).toMatchObject({ host: "pg2,10.0.0.3", port: "5432,6001" });
+    expect(upstream("pg2")).toMatchObject({ host: "pg1,10.0.0.3", port: "5432,6001" });
+    expect(upstream("pg3")).toMatchObject({ host: "10.0.0.1,10.0.0.1", port: "6001,6002" });
+    expect(told("pg1")["pgnode.members"]).toBe("pg1=pg1:5432 pg2=pg2:5432 pg3=10.0.0.3:6001");
+    expect(told("pg3")["pgnode.members"]).toBe("pg1=10.0.0.1:6001 pg2=10.0.0.1:6002 pg3=pg3:5432");
+  });
+
+  test("are cloned from whoever is primary by the same ways", () => {
+    const source = (node: string): unknown => parseConninfo(sourceConninfo(cluster, node));
+    expect(source("pg2")).toMatchObject({ host: "pg1,pg2,10.0.0.3", port: "5432,5432,6001", target_session_attrs: "read-write" });
+    expect(source("pg3")).toMatchObject({ host: "10.0.0.1,10.0.0.1,pg3", port: "6001,6002,5432" });
+    expect(() => sourceConninfo(cluster, "pg9")).toThrow('node "pg9" is not among the stack\'s nodes pg1, pg2, pg3');
+  });
+
+  test("let each other stream from where they are seen, and only those of other hosts need to be named", () => {
+    const far = (node: string): (string | undefined)[] =>
+      ["10.0.0.1/32", "192.0.2.0/24", "10.0.0.3/32"].map((address) => streams(node, address));
+    expect(far("pg1")).toEqual([undefined, undefined, "scram-sha-256"]);
+    expect(far("pg2")).toEqual([undefined, undefined, "scram-sha-256"]);
+    expect(far("pg3")).toEqual(["scram-sha-256", "scram-sha-256", undefined]);
+    expect(streams("pg3", "samenet")).toBe("scram-sha-256");
+  });
+});
+
 describe("what a node is told", () => {
   const environment = (): ReturnType<typeof nodeEnvironment> => nodeEnvironment(clusterOf(config()), "db-c");
 

@@ -716,6 +716,53 @@ describe("refuses", () => {
     expect(one).toMatch(/^config key "nodes\[1\]\.port" is 5432; /);
   });
 
+  describe("nodes on several Docker hosts", () => {
+    const HOSTS = ["ssh://db1", "ssh://db2"];
+    const on = (...more: object[]): Raw => ({
+      nodes: more.map((one, i) => ({ name: `pg${i + 1}`, port: 5432 + i, dockerHost: HOSTS[i % 2], address: `10.0.0.${i + 1}`, ...one })),
+    });
+
+    test.each(["127.0.0.1", "127.0.1.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"])(
+      "whose address is %s, where no other machine reaches it",
+      (address) => {
+        expect(refusal(() => parseConfig("dev", on({}, { address })))).toBe(
+          `config key "nodes[1].address" is "${address}"; allowed is an address by which the other Docker hosts reach this one, because the nodes are on several. ${fixIn("nodes")}`,
+        );
+        expect(parseConfig("dev", on({ address }, { address, dockerHost: "ssh://db1" })).nodes).toHaveLength(2);
+      },
+    );
+
+    test("of which one has a Docker host and the other the current one", () => {
+      expect(refusal(() => parseConfig("dev", on({}, { dockerHost: undefined, address: "127.0.0.1" })))).toContain('"nodes[1].address"');
+      expect(parseConfig("dev", on({}, { dockerHost: undefined })).nodes).toHaveLength(2);
+    });
+
+    test("with one address on two of them; nodes of one host may share theirs", () => {
+      expect(refusal(() => parseConfig("dev", on({}, {}, {}, { address: "10.0.0.1" })))).toBe(
+        `config key "nodes[0].address" is "10.0.0.1"; allowed is an address that no other Docker host has (node pg4 is on another one). ${fixIn("nodes")}`,
+      );
+      expect(parseConfig("dev", on({}, {}, { address: "10.0.0.1" })).nodes.map((node) => node.address)).toEqual([
+        "10.0.0.1",
+        "10.0.0.2",
+        "10.0.0.1",
+      ]);
+    });
+
+    test.each<[unknown, string, string, string]>([
+      [[], "nodes[1].seenFrom", "[]", "at least one address"],
+      ["10.0.0.1", "nodes[1].seenFrom", '"10.0.0.1"', "a list of IP addresses or CIDR ranges"],
+      [["db2"], "nodes[1].seenFrom[0]", '"db2"', "an IP address or a CIDR range"],
+      [["10.0.0.1", "10.0.0.0/33"], "nodes[1].seenFrom[1]", '"10.0.0.0/33"', "an IP address or a CIDR range"],
+      [["samenet"], "nodes[1].seenFrom[0]", '"samenet"', "an IP address or a CIDR range"],
+    ])("that are seen from %j", (seenFrom, key, value, allowed) => {
+      expect(refusal(() => parseConfig("dev", on({}, { seenFrom })))).toBe(
+        `config key "${key}" is ${value}; allowed is ${allowed}. ${fixIn("nodes")}`,
+      );
+      const from = ["10.0.0.1", "10.0.0.0/8", "fd00::7", "fd00::/8"];
+      expect(parseConfig("dev", on({}, { seenFrom: from })).nodes[1]?.seenFrom).toEqual(from);
+    });
+  });
+
   test("a value with characters that no terminal should see, which it writes as what they are", () => {
     const shown = (value: string): string | undefined =>
       /^config key "image" is (".*"); allowed/.exec(refusal(() => parseConfig("dev", { image: value })))?.[1];

@@ -228,6 +228,31 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
     words: "its container is paused, but the server does not answer",
     advice: "docker unpause postgres-replica-dev-pg1",
   },
+  "a Docker host does not answer": {
+    observed: [
+      primary("pg1", ["pg3"]),
+      { ...silent("pg2", "unreachable"), silentEngine: "ssh://db2", reason: "ssh: connect to host db2: timed out" },
+      standby("pg3"),
+    ],
+    finding: {
+      kind: "node-down",
+      node: "pg2",
+      severity: "error",
+      facts: down("unreachable", "unknown", "ssh: connect to host db2: timed out"),
+      remedy: { do: "reach-host", engine: "ssh://db2" },
+    },
+    all: ["node-down pg2"],
+    words: "its Docker host does not answer, so nobody knows what it does: ssh: connect to host db2: timed out",
+    advice:
+      "docker -H ssh://db2 version (it has to answer; the node comes back with its host. Is the host of the primary gone: npm run failover -- --stack dev)",
+  },
+  "the last primary's Docker host does not answer": {
+    observed: [{ ...silent("pg1", "unreachable"), silentEngine: "ssh://db1" }, standby("pg2")],
+    finding: { kind: "no-primary", node: "", severity: "critical", facts: { gone: [] }, remedy: { do: "failover" } },
+    all: ["no-primary ", "node-down pg1"],
+    words: "no node is primary",
+    advice: "npm run failover -- --stack dev (or, when it was only stopped, docker start its container)",
+  },
   "a standby is not connected, and its disk is full": {
     observed: three({ ...standby("pg2", { receiver: null }), reason: "pg_wal: No space left on device" }, {}, false),
     finding: {

@@ -432,6 +432,93 @@ describe("failover promotes nobody", () => {
   });
 });
 
+describe("failover while the primary's Docker host does not answer", () => {
+  const AWAY: Observation = { ...silent("pg1", "unreachable"), silentEngine: "ssh://db1", reason: "connection timed out" };
+  const HOSTS = NODES.map((node, i) => ({ ...node, address: `10.0.0.${i + 1}`, dockerHost: `ssh://db${i + 1}` }));
+  const BEHIND = standby("pg3", { lsn: "0/4000000" });
+  const vouched = { fencedByHand: ["pg1"] };
+  beforeEach(() => configured({ nodes: HOSTS }));
+
+  test.each([{}, { allowDataLoss: true }])(
+    "is refused, with %j, and says who cannot be fenced, where, and what a person has to do",
+    async (options) => {
+      seen(AWAY, standby("pg2"), BEHIND);
+      expect(await refusal([], options)).toBe(
+        "failover refused: the Docker host of pg1 at ssh://db1 (connection timed out) does not answer, so nobody can stop what may still write there. " +
+          "Power that host off or cut it off from every client and every node; then, and only then, run: npm run failover -- --i-have-fenced pg1 --stack dev",
+      );
+    },
+  );
+
+  test("is refused as long as one of several such hosts is not fenced", async () => {
+    seen(AWAY, standby("pg2"), { ...silent("pg3", "unreachable"), silentEngine: "ssh://db3" });
+    expect(await refusal([], vouched)).toMatch(
+      /^failover refused: the Docker host of pg3 at ssh:\/\/db3 .* --i-have-fenced pg3 --stack dev$/,
+    );
+  });
+
+  test.each([
+    ["answers, a standby", [AWAY, standby("pg2"), BEHIND], "pg2"],
+    ["answers, beside one that runs and says nothing", [silent("pg1", "running"), standby("pg2"), BEHIND], "pg3"],
+  ])("is refused to one who says to have fenced a node that %s", async (_which, observed, name) => {
+    seen(...observed);
+    expect(await refusal([], { ...vouched, fencedByHand: [name], allowDataLoss: true })).toBe(
+      `--i-have-fenced ${name}: node ${name} answers, so it is not fenced. Nothing was changed`,
+    );
+  });
+
+  test("fences by its host alone who has one that answers, whatever a person says", async () => {
+    seen(silent("pg1", "running"), standby("pg2"), BEHIND);
+    mockFence = { pg1: () => Promise.resolve(false) };
+    mockStartedAgain = ["pg1"];
+    expect(await refusal(["fence pg1"], { ...vouched, allowDataLoss: true })).toMatch(/^pg1 cannot be fenced/);
+  });
+
+  test("fenced by a person loses what nobody knows, so it takes --allow-data-loss as well, and nobody goes to that host", async () => {
+    seen(AWAY, standby("pg2"), BEHIND);
+    expect(await refusal([], vouched)).toBe(
+      "failover refused: the data of pg1 cannot be read (its Docker host does not answer), so nobody knows what the standby lacks. " +
+        "Wait for what was primary to come back, or give that up with --allow-data-loss",
+    );
+    expect(await run({ ...vouched, allowDataLoss: true, json: true })).toBe(0);
+    expect(mockDid).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
+    expect(jest.mocked(observing.runningNodes)).toHaveBeenLastCalledWith(expect.anything(), ["ssh://db1"]);
+    expect(printed.map((text) => JSON.parse(text) as Report)).toMatchObject([{ fenced: ["pg1"], bytesLost: null, promoted: "pg2" }]);
+    expect(said.at(-1)).toBe("pg1 asks the others when its host is back, and comes up as a standby");
+  });
+
+  describe("with commits that wait for standbys", () => {
+    const confirmed = { synchronousCount: 1 };
+    beforeEach(() => configured({ nodes: HOSTS, synchronous: { mode: "any", count: 1 } }));
+
+    test("needs no --allow-data-loss when every node that answers says so: what was confirmed is here", async () => {
+      seen(AWAY, standby("pg2", confirmed), standby("pg3", { ...confirmed, lsn: "0/4000000" }));
+      expect(await run(vouched)).toBe(0);
+      expect(mockDid).toContain("promote pg2");
+    });
+
+    test.each<[string, Observation[], object]>([
+      ["when a node has not been told so yet", [AWAY, standby("pg2", confirmed), BEHIND], {}],
+      ["when the config does not say so (any more)", [AWAY, standby("pg2", confirmed), standby("pg3", confirmed)], { synchronous: {} }],
+    ])("needs it %s: commits of then may be on the lost host alone", async (_when, observed, config) => {
+      configured({ nodes: HOSTS, synchronous: { mode: "any", count: 1 }, ...config });
+      seen(...observed);
+      expect(await refusal([], vouched)).toContain("nobody knows what the standby lacks");
+    });
+
+    test("needs it when the one that has confirmed may be out of reach as well", async () => {
+      seen(AWAY, standby("pg2", confirmed), silent("pg3", "exited"));
+      expect(await refusal(["fence pg3", "read pg3"], vouched)).toMatch(/nobody knows what the standby lacks/);
+    });
+
+    test("needs it when the data that cannot be read is that of a host that answers", async () => {
+      seen(silent("pg1", "exited"), standby("pg2", confirmed), standby("pg3", confirmed));
+      mockEnds = { pg1: UNREADABLE };
+      expect(await refusal(["fence pg1", "read pg1"])).toContain("nobody knows what the standby lacks");
+    });
+  });
+});
+
 describe("failover", () => {
   /** All that is done, in order. */
   const WHOLE = ["fence pg1", "read pg1", "mark fenced pg1", "promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"];

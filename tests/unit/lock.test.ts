@@ -266,6 +266,80 @@ describe("a lock whose holder is dead", () => {
   });
 });
 
+describe("the lock of a stack on several engines", () => {
+  const [A, B, C] = ["unix:///a.sock", "tcp://b:1", "tcp://c:1"] as const;
+  const SILENT = failed("Cannot connect to the Docker daemon at x. Is the docker daemon running?");
+  let engines: Record<string, Engine>;
+  let order: string[];
+  const everywhere = (seconds = 0): ReturnType<typeof acquireLock> =>
+    acquireLock({ stack: "dev", engines: [A, B, C] }, "failover", { seconds, say });
+  const held = (): number[] => [A, B, C].map((host) => engines[host]?.containers.length ?? 0);
+  const silence = (...hosts: string[]): void =>
+    hosts.forEach((host) => ["create", "inspect", "rm"].forEach((verb) => ((engines[host] as Engine).before[verb] = () => SILENT)));
+  beforeEach(() => {
+    engines = Object.fromEntries([A, B, C].map((host) => [host, new Engine()]));
+    order = [];
+    run.mockImplementation((args, { host }) => {
+      order.push(`${args[0]} ${host}`);
+      return Promise.resolve((engines[host] as Engine).answer(args));
+    });
+  });
+
+  test("is taken on each, one after the other, so that of two who want it one gets all, and is given back on each", async () => {
+    const lock = await everywhere();
+    expect(order).toEqual([A, B, C].map((host) => `create ${host}`));
+    expect([held(), lock.waited]).toEqual([[1, 1, 1], false]);
+    await lock.release();
+    expect(held()).toEqual([0, 0, 0]);
+  });
+
+  test("is taken where an engine answers, and the others are named", async () => {
+    silence(B);
+    const lock = await everywhere();
+    expect(held()).toEqual([1, 0, 1]);
+    expect(said).toEqual(["the Docker engine at tcp://b:1 does not answer, so the stack's lock is not taken there"]);
+    await lock.release();
+    expect(held()).toEqual([0, 0, 0]);
+  });
+
+  test("is none when no engine answers: exit code 2", async () => {
+    silence(A, B, C);
+    await expect(everywhere()).rejects.toMatchObject({
+      message:
+        "the Docker engine does not answer: Cannot connect to the Docker daemon at x. Is the docker daemon running. Start it with: npm run setup",
+      exitCode: 2,
+    });
+    expect(said).toEqual([]);
+  });
+
+  test("is given back on the first when somebody else has it on the second", async () => {
+    engines[B]?.add(holder());
+    await expect(everywhere()).rejects.toThrow(/^switchover .* is at work on stack "dev" .* run: docker -H tcp:\/\/b:1 rm /);
+    expect([held(), order.filter((call) => call.endsWith(C))]).toEqual([[0, 1, 0], []]);
+  });
+
+  test("is given back as well when an engine refuses to make it", async () => {
+    (engines[C] as Engine).before["create"] = () => failed("Error response from daemon: no space left on device");
+    await expect(everywhere()).rejects.toThrow("no space left on device");
+    expect(held()).toEqual([0, 0, 0]);
+  });
+
+  test("was waited for when it was on any of them", async () => {
+    engines[B]?.add(holder());
+    setTimeout(() => ((engines[B] as Engine).containers = []), 300);
+    expect((await everywhere(60)).waited).toBe(true);
+    expect(held()).toEqual([1, 1, 1]);
+  });
+
+  test("is somebody's when it is so on any engine; a silent one holds nothing", async () => {
+    const whoever = (): Promise<string | undefined> => lockHolder({ stack: "dev", engines: [A, B, C] });
+    silence(A);
+    expect(await whoever()).toBeUndefined();
+    engines[C]?.add(holder());
+    expect(await whoever()).toMatch(/^switchover \(process /);
+  });
+});
+
 describe("when Docker fails", () => {
   test("an engine that does not answer is said with exit code 2", async () => {
     engine.before["create"] = engine.before["inspect"] = () => failed("Cannot connect to the Docker daemon at x. Is it running?");

@@ -1,6 +1,6 @@
 import { Engine } from "../../operations/engine/engine";
 import { UserError } from "../../operations/errors";
-import { observe } from "../../operations/engine/observe";
+import { diagnose, observe, runningNodes } from "../../operations/engine/observe";
 import { type NodeConfig, parseConfig } from "../../core/config";
 import { placed, placedNode } from "../../core/model/place";
 
@@ -118,6 +118,90 @@ describe("of a node that stops again and again its log is asked", () => {
     expect(await reasons(true)).toEqual(["", ""]);
     nodeIs("exited", refused, "");
     expect(await reasons(true)).toEqual(["", ""]);
+  });
+});
+
+describe("nodes on several Docker hosts", () => {
+  const [A, B] = ["unix:///a.sock", "tcp://b:1"] as const;
+  const NO_ANSWER = "Cannot connect to the Docker daemon at it. Is the docker daemon running?\nmore";
+  const there = placed(
+    parseConfig("dev", { nodes: nodes.map((node, i) => ({ ...node, dockerHost: [A, B][i], address: `10.0.0.${i + 1}` })) }),
+    "unix:///x",
+  );
+  /** What a standby says that receives from this host and port. */
+  const receiving = (from: string | null, fromPort?: number): string =>
+    `${JSON.stringify({ inRecovery: true, receiver: { status: "streaming", slot: "pg2", from, fromPort } })}\n`;
+  function hostsAnswer(answering: readonly string[], report = '{"inRecovery":false,"receiver":null}\n'): void {
+    run.mockReset();
+    const called = (_docker: string, [verb]: string[], { env }: { env: { DOCKER_HOST: string } }): Promise<object> =>
+      Promise.resolve(
+        !answering.includes(env.DOCKER_HOST)
+          ? { exitCode: 1, stdout: "", stderr: NO_ANSWER }
+          : {
+              exitCode: verb === "exec" && report === "" ? 1 : 0,
+              stdout: verb === "inspect" ? `/${env.DOCKER_HOST === A ? PG1 : PG2} running\n` : report,
+              stderr: "",
+            },
+      );
+    run.mockImplementation(called as unknown as (docker: string, args: string[]) => Promise<object>);
+  }
+  // A host that could not be reached is not asked again at once.
+  beforeEach(() => jest.spyOn(performance, "now").mockReturnValue((clock += 60_000)));
+  afterEach(() => jest.restoreAllMocks());
+  let clock = 0;
+
+  test("of which one does not answer are all told: what is there is unknown, not gone", async () => {
+    hostsAnswer([A]);
+    const [one, two] = await observe(there, { drift: true });
+    expect([one?.containerState, one?.server?.inRecovery]).toEqual(["running", false]);
+    expect(two).toEqual({
+      ...{ name: "pg2", container: PG2, host: "10.0.0.2", port: 5433, containerState: "unreachable", silentEngine: B },
+      ...{ server: null, disk: null, reason: "Cannot connect to the Docker daemon at it. Is the docker daemon running" },
+    });
+    expect(run.mock.calls.filter(([, args]) => args[0] === "logs")).toEqual([]);
+  });
+
+  test("of which one does not answer have a log only where somebody answers", async () => {
+    hostsAnswer([A], "");
+    expect((await diagnose(there)).map(({ containerState, server }) => [containerState, server])).toEqual([
+      ["running", null],
+      ["unreachable", null],
+    ]);
+    const asked = run.mock.calls as unknown as [string, string[], { env: { DOCKER_HOST: string } }][];
+    expect([...new Set(asked.filter(([, args]) => args[0] === "logs").map(([, , { env }]) => env.DOCKER_HOST))]).toEqual([A]);
+  });
+
+  test("are an error with exit code 2 when no host answers", async () => {
+    hostsAnswer([]);
+    await expect(observe(there)).rejects.toMatchObject({
+      exitCode: 2,
+      message: expect.stringMatching(/^the Docker engine does not answer: /) as string,
+    });
+    hostsAnswer([A]);
+    const onlyFar = { ...there, nodes: there.nodes.slice(1) };
+    await expect(observe(onlyFar)).rejects.toThrow(
+      new UserError(
+        "the Docker engine at tcp://b:1 does not answer: Cannot connect to the Docker daemon at it. Is the docker daemon running. Look whether the host runs, and whether this works: docker -H tcp://b:1 version",
+      ),
+    );
+  });
+
+  test.each([
+    ["a node of another host, by its published address and port", receiving("10.0.0.1", 5432), "pg1"],
+    ["a node beside it, by its name", receiving("pg1", 5432), "pg1"],
+    ["a server that is none of the stack's, by its host", receiving("10.0.0.1", 6000), "10.0.0.1"],
+    ["nobody", '{"inRecovery":true,"receiver":null}\n', undefined],
+  ])("receive from %s", async (_whom, report, from) => {
+    hostsAnswer([A, B], report);
+    expect((await observe(there))[1]?.server?.receiver?.from).toBe(from);
+  });
+
+  test("are asked which of them run on the hosts alone that are not left out", async () => {
+    hostsAnswer([A]);
+    await expect(runningNodes(there)).rejects.toThrow(UserError);
+    clock += 60_000;
+    run.mockImplementation(() => Promise.resolve({ exitCode: 0, stdout: "pg1\n", stderr: "" }));
+    expect(await runningNodes(there, [B])).toEqual(["pg1"]);
   });
 });
 

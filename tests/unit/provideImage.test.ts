@@ -12,7 +12,14 @@ const DOCKER = `#!/bin/sh
 echo "$*" >>"$FAKE/calls"
 . "$FAKE/answers"
 for last; do :; done
+# Another engine, with images of its own.
+[ "$DOCKER_HOST" != tcp://first:1 ] || [ -d "$FAKE/first" ] || { echo "Cannot connect to the Docker daemon" >&2; exit 1; }
+case "$DOCKER_HOST $1 $2" in
+  "tcp://first:1 image inspect") [ -f "$FAKE/first/$last" ] || { echo "Error: No such image: $last" >&2; exit 1; }; cat "$FAKE/first/$last"; exit 0 ;;
+  "tcp://first:1 save "*) echo "$last"; cat "$FAKE/first/$last"; exit 0 ;;
+esac
 case "$1 $2" in
+  "load ") read -r name; cat >"$FAKE/images/$name"; echo "Loaded image: $name" ;;
   "image inspect") [ -f "$FAKE/images/$last" ] || { echo "Error: No such image: $last" >&2; exit 1; }; cat "$FAKE/images/$last" ;;
   "image rm" | "tag "*) [ "$1" = image ] || : >"$FAKE/images/$last" ;;
   "pull "*) echo "Error response from daemon: Get https://registry/v2/: no such host" >&2; exit 1 ;;
@@ -44,6 +51,8 @@ interface Machine {
   image?: string;
   /** The images that the engine has, with their labels. */
   images?: Record<string, string>;
+  /** Those of the engine tcp://first:1. @default it does not answer */
+  elsewhere?: Record<string, string> | undefined;
   /** Answers of docker, in shell, that come before the usual ones. */
   docker?: string;
   /** More programs, in shell; undefined takes one away. */
@@ -97,6 +106,10 @@ function prepare(machine: Machine): { fake: string; env: Record<string, string> 
   for (const [name, label] of Object.entries(machine.images ?? {})) {
     writeFileSync(join(fake, "images", name), `${label}\n`);
   }
+  if (machine.elsewhere !== undefined) {
+    mkdirSync(join(fake, "first"));
+    Object.entries(machine.elsewhere).forEach(([name, label]) => writeFileSync(join(fake, "first", name), `${label}\n`));
+  }
   const image = machine.image ?? OURS;
   const recipe = image === OURS ? { IMAGE_RECIPE: RECIPE, IMAGE_FINGERPRINT: "abc" } : { IMAGE_RECIPE: "", IMAGE_FINGERPRINT: "" };
   return { fake, env: { PATH: bin, BIN: bin, FAKE: fake, TMPDIR: join(fake, "tmp"), IMAGE: image, ...recipe, ...machine.environment } };
@@ -148,6 +161,50 @@ describe("an image that is there", () => {
       stdout: "",
       calls: [],
     });
+  });
+});
+
+describe("an image that another Docker host of the stack has", () => {
+  /** @param label Of the image there; undefined when there is none. */
+  const beside = (label: string | undefined, machine: Machine = {}): Ran =>
+    run({
+      elsewhere: label === undefined ? {} : { [machine.image ?? OURS]: label },
+      ...machine,
+      environment: { IMAGE_FROM: "tcp://first:1", DOCKER_HOST: "tcp://second:1" },
+    });
+  const BRINGS = [`save ${OURS}`, "load"];
+
+  test("is brought from there before ours is built twice", () => {
+    const ran = beside("abc");
+    expect(ran).toMatchObject({ code: 0, stdout: `${OURS}\n`, stderr: [`bringing ${OURS} from the Docker host at tcp://first:1`] });
+    expect([ran.calls.sort(), ran.images]).toEqual([[...BRINGS].sort(), [OURS]]);
+  });
+
+  test("is left there when it is here already", () => {
+    expect(beside("abc", { images: { [OURS]: "abc" } })).toMatchObject({ code: 0, stderr: [], calls: [] });
+  });
+
+  test.each<[string, string | undefined, Machine]>([
+    ["has none", undefined, {}],
+    ["does not answer", undefined, { elsewhere: undefined }],
+  ])("is built here when that host %s", (_why, label, machine) => {
+    const ran = beside(label, { images: { [REGISTRY_BASE]: "" }, ...machine });
+    expect([ran.code, ran.calls.some((call) => call.startsWith("build ")), ran.calls.includes("load")]).toEqual([0, true, false]);
+  });
+
+  test("is built here when it cannot be brought, and that is said", () => {
+    const broken = 'case "$1" in load) cat >/dev/null; echo "Error: no space left on device" >&2; exit 1 ;; esac';
+    const ran = beside("abc", { images: { [REGISTRY_BASE]: "" }, docker: broken });
+    expect([ran.code, ran.calls.some((call) => call.startsWith("build "))]).toEqual([0, true]);
+    expect(ran.stderr).toContainEqual(expect.stringMatching(/^ours:17-abc cannot be brought from there: .*no space left on device/));
+  });
+
+  test("is pulled all the same when it is not ours, and brought only where that fails", () => {
+    const pulls = 'case "$1" in pull) echo Pulling; : >"$FAKE/images/$2"; exit 0 ;; esac';
+    expect(beside("", { image: "postgres:17", docker: pulls }).calls).toEqual(["pull postgres:17"]);
+    const ran = beside("", { image: "postgres:17" });
+    expect([ran.code, ran.calls[0], ran.calls.slice(1).sort()]).toEqual([0, "pull postgres:17", ["load", "save postgres:17"]]);
+    expect(beside(undefined, { image: "postgres:17" }).error).toMatch(/^image: postgres:17 cannot be pulled: /);
   });
 });
 

@@ -26,7 +26,7 @@ case $all in *" pgnode "*) action=\${all##* pgnode } ;; esac
 # The container's state and role, which a test may change on the way.
 was() { cat "$FAKE/$1-$container" 2>/dev/null || echo "$2"; }
 becomes() { echo "$2" >"$FAKE/$1-$container"; }
-if [ -n "$container" ]; then . "$FAKE/box-$container"; fi
+if [ -n "$container" ]; then . "$FAKE/box-$container"; else . "$FAKE/engine"; fi
 case "$verb $all" in
   inspect*RestartCount*) was restarts 0 ;;
   inspect*State.Status*) [ -n "$container" ] || { echo "Error response from daemon: No such container: x" >&2; exit 1; }; was state running ;;
@@ -76,18 +76,20 @@ interface Ran {
   stdin: (container: string) => string;
 }
 
-/** Runs one script with its environment, while containers answer as told. */
+/** Runs one script with its environment, while containers answer as told, and the engine to what names none. */
 async function run(
   script: keyof typeof HOST_SCRIPTS | "drop",
   environment: Record<string, string>,
   answers: Record<string, string>,
   input = "",
+  engine = "",
 ): Promise<Ran> {
   const fake = mkdtempSync(join(folder, "run-"));
   for (const [container, answer] of Object.entries(answers)) {
     writeFileSync(join(fake, `box-${container}`), answer);
   }
   writeFileSync(join(fake, "calls"), "");
+  writeFileSync(join(fake, "engine"), engine);
   const text = script === "drop" ? HOST_SCRIPTS.onPrimary : HOST_SCRIPTS[script];
   const child = spawn("/bin/sh", ["-c", text], {
     env: { PGNODE_TIMEOUT: "10", ...environment, PATH: `${join(folder, "bin")}${delimiter}${process.env["PATH"] ?? ""}`, FAKE: fake },
@@ -365,6 +367,59 @@ describe("the configuration of a node whose server does not start with the setti
       1,
       'pgnode: node pg1 has the stack\'s settings and does not come up: 2026 FATAL:  could not access file "x": No such file',
     ]);
+  });
+});
+
+describe("a node whose Docker engine does not answer", () => {
+  const NO_ANSWER = "Cannot connect to the Docker daemon at tcp://db2:1. Is the docker daemon running?";
+  const AWAY = `echo "${NO_ANSWER}" >&2; exit 1`;
+  const node = { NODE_NAME: "pg2", NODE_CONTAINER: "two", NODE_CONTAINERS: "one two", DOCKER_HOST: "tcp://db2:1", PGNODE_SLOT: "pg2" };
+  /** The verbs of docker that were meant for it. */
+  const verbs = (ran: Ran): string[] => [
+    ...new Set(ran.calls.filter((call) => !/ one( |$)/.test(call)).map((call) => call.split(" ")[0] ?? "")),
+  ];
+  const silent = { one: PRIMARY, two: AWAY };
+  // The engine as a whole is asked with no container's name.
+  const whole = `case $verb in version) ${AWAY} ;; esac`;
+
+  test.each(["configure", "ready"] as const)("ends its %s with one line, and nothing is tried there", async (script) => {
+    const ran = await run(script, { ...node, NODE_START: "yes" }, silent, "", whole);
+    expect([ran.code, ran.stderr]).toEqual([
+      1,
+      `pgnode: the Docker engine of node pg2 at tcp://db2:1 does not answer: ${NO_ANSWER}. What is to be changed there is left for the next up\n`,
+    ]);
+    expect(verbs(ran)).toEqual(["inspect", "version"]);
+  });
+
+  test("makes its slot when it starts, like any node that does not run", async () => {
+    const ran = await run("slot", { ...SQL, ...node }, silent);
+    expect([ran.code, asked(ran)]).toEqual([0, []]);
+  });
+
+  test.each([
+    NO_ANSWER,
+    'error during connect: Get \\"http://docker.example.com/v1.50/info\\": command [ssh db2] has exited with exit status 255',
+  ])("may be the primary for all that anybody knows: SQL goes to another one that is, else it is said (%s)", async (said) => {
+    const away = says(said, 1);
+    const other = await onPrimary({ one: away, two: PRIMARY });
+    expect([other.code, asked(other)]).toEqual([0, ["one", "two"]]);
+    const nobody = await onPrimary({ one: away, two: STANDBY });
+    expect([nobody.code, nobody.stderr]).toEqual([
+      1,
+      "pgnode: no primary among one two. The Docker engine of container one does not answer.\n",
+    ]);
+  });
+
+  test("is not taken for a node that is not there: kept data begins no cluster beside it", async () => {
+    const environment = { ...node, NODE_CONTAINER: "one", NODE_NAME: "pg1", DOCKER_HOST: "tcp://db1:1" };
+    const ran = await run("ready", environment, { one: "case $action in role) was role kept; exit 0 ;; esac", two: AWAY });
+    expect([ran.code, ran.calls.filter((call) => call.endsWith("pgnode promote"))]).toEqual([1, []]);
+  });
+
+  test("is not waited for by the others", async () => {
+    const environment = { ...node, NODE_CONTAINER: "one", NODE_NAME: "pg1", DOCKER_HOST: "tcp://db1:1" };
+    expect(await run("ready", environment, { one: PRIMARY, two: AWAY })).toMatchObject({ code: 0, stderr: "" });
+    expect(await run("configure", environment, { one: PRIMARY, two: AWAY })).toMatchObject({ code: 0, stderr: "" });
   });
 });
 

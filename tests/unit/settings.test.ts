@@ -171,6 +171,23 @@ describe("who may connect", () => {
   });
 });
 
+describe("nodes on other Docker hosts", () => {
+  const FAR = ["10.0.0.2", "fd00::7", "198.51.100.0/24"];
+  const RANGES = ["10.0.0.2/32", "fd00::7/128", "198.51.100.0/24"];
+  const rules = (): HbaRule[] => parseHba(hbaConf(["192.0.2.0/24"], FAR));
+
+  test.each(RANGES)("may stream and rewind from %s, and nobody else may come in from there", (address) => {
+    const method = (user: string, database: string): string | undefined => hbaMethod(rules(), { user, database, address });
+    expect([method("replica_user", "replication"), method("replica_user", "postgres")]).toEqual(["scram-sha-256", "scram-sha-256"]);
+    expect([method("replica_user", "app"), method("app", "app"), method("postgres", "postgres")]).toEqual(["reject", undefined, undefined]);
+  });
+
+  test("are in no rule twice when they may come in anyway, and without them the file is what it was", () => {
+    expect(hbaConf(["198.51.100.0/24"], ["198.51.100.0/24", "10.0.0.2", "10.0.0.2/32"])).toBe(hbaConf(["198.51.100.0/24"], ["10.0.0.2"]));
+    expect(hbaConf(["10.0.0.0/8"], [])).toBe(hbaConf(["10.0.0.0/8"]));
+  });
+});
+
 describe("an allowedSubnets without the nodes' own network", () => {
   const rules = (): HbaRule[] => parseHba(hbaConf(["192.0.2.0/24"]));
   const method = (user: string, database: string): string | undefined => hbaMethod(rules(), { user, database, address: "samenet" });
