@@ -150,6 +150,19 @@ export function main(): Command {
       (require("../operations/deploy/forget") as typeof import("../operations/deploy/forget")).forget(stack, node ?? ""),
   );
 
+  does<CommonOptions>(
+    commandLine(all, "secrets", "Makes a strong password for each secret that a new stack has none of, encrypted in its config.").argument(
+      "<what>",
+      "init",
+    ),
+    ({ stack }, [what]) => {
+      if (what !== "init") {
+        throw new UserError(`secrets ${what ?? ""}: allowed is init. Run: npm run secrets -- init --stack ${stack}`);
+      }
+      return (require("../operations/deploy/secrets") as typeof import("../operations/deploy/secrets")).initSecrets(stack);
+    },
+  );
+
   all.commandsGroup("The machine:");
   does<CommonOptions & { check?: boolean }>(
     commandLine(all, "setup", "Installs what is missing: Docker engine, PostgreSQL image, Pulumi and its plugins.", { json: true }).option(

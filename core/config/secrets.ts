@@ -18,7 +18,7 @@ export function requireSecrets(stack: string, present: (key: SecretKey) => boole
   const missing = SECRET_KEYS.filter((key) => !present(key));
   if (missing.length > 0 && !generatesPasswords(stack)) {
     throw new ConfigError(
-      `stack "${stack}" has no secret ${missing.join(", ")}; only dev stacks make up their own. Set each with: ` +
+      `stack "${stack}" has no secret ${missing.join(", ")}; only dev stacks make up their own. Make strong ones: npm run secrets -- init --stack ${stack}; or set each with: ` +
         missing.map((key) => `pulumi config set --stack ${stack} --secret ${key}`).join("; "),
     );
   }

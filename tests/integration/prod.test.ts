@@ -42,6 +42,24 @@ describe("the production stack", () => {
     expect(made.stdout).toBe("");
   });
 
+  test("secrets init makes the ones that are missing, encrypted, once, and shows none", async () => {
+    const file = (): string => readFileSync(join(checkout.folder, `Pulumi.${stack}.yaml`), "utf8");
+    const first = await checkout.must("secrets", "init", "--stack", stack);
+    const made = file();
+    expect(made.match(/^ +postgres-replica:\w+Password:\n +secure: /gm)).toHaveLength(3);
+    expect((await checkout.must("secrets", "init", "--stack", stack)).stdout).toContain("is set already");
+    expect(file()).toBe(made);
+    const values = JSON.parse((await checkout.pulumi(stack, "config", "--json", "--show-secrets")).stdout) as Record<
+      string,
+      { value: string }
+    >;
+    for (const key of Object.keys(passwords)) {
+      const { value = "" } = values[`postgres-replica:${key}`] ?? {};
+      expect(value).toMatch(/^[A-Za-z0-9_-]{32}$/);
+      expect(first.stdout + first.stderr + made).not.toContain(value);
+    }
+  });
+
   test("up refuses a secret that is set in plain text", async () => {
     const set = await checkout.pulumi(stack, "config", "set", "--plaintext", "appPassword", "open");
     expect(set.exitCode).toBe(0);

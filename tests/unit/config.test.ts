@@ -796,7 +796,7 @@ describe("passwords", () => {
     (stack) => {
       const message = refusal(() => requireSecrets(stack, (key) => key === "replicationPassword"));
       expect(message).toBe(
-        `stack "${stack}" has no secret superuserPassword, appPassword; only dev stacks make up their own. Set each with: ` +
+        `stack "${stack}" has no secret superuserPassword, appPassword; only dev stacks make up their own. Make strong ones: npm run secrets -- init --stack ${stack}; or set each with: ` +
           `pulumi config set --stack ${stack} --secret superuserPassword; pulumi config set --stack ${stack} --secret appPassword`,
       );
     },
