@@ -1,6 +1,6 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
-import { stackAuthority, writeAuthority } from "./components/authority";
+import { providedAuthority, stackAuthority, writeAuthority } from "./components/authority";
 import { type Ground, groundAt } from "./components/foundation";
 import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
 import { containerName, networkName, slotName } from "./core/model/names";
@@ -14,7 +14,7 @@ export = async () => {
   // at one per promise: a tenth of an up without a change.
   (Error as { prepareStackTrace?: unknown }).prepareStackTrace = undefined;
   const settings = await readSettings();
-  const { cluster, stack, plan, drift, toStart } = settings;
+  const { cluster, stack, plan, drift, toStart, provided } = settings;
 
   const superuserPassword = password(settings, "superuserPassword");
   const replicationPassword = password(settings, "replicationPassword");
@@ -27,7 +27,12 @@ export = async () => {
   }
   const begun = [...grounds.values()].flatMap(({ identity, image }) => [identity, image]);
   // Certificates are issued by an authority of the stack, which is made where the stack began.
-  const authority = settings.tls === undefined ? undefined : stackAuthority(cluster, begun.slice(0, 2));
+  const authority =
+    settings.tls === undefined
+      ? undefined
+      : provided === undefined
+        ? stackAuthority(cluster, begun.slice(0, 2))
+        : providedAuthority(provided.authority);
   if (authority !== undefined && settings.tls !== undefined) {
     writeAuthority(authority, settings.tls.caFile);
   }
@@ -47,6 +52,7 @@ export = async () => {
       ...{ node: name, port, address, resources: Object.fromEntries(limits), startStopped: settings.startStopped },
       ...(after === undefined ? {} : { after }),
       ...(authority === undefined ? {} : { authority }),
+      ...(provided?.nodes[name] === undefined ? {} : { certificate: provided.nodes[name] }),
       drift: { config: drift.config[name] ?? [], node: [...(toStart[name] ?? []), ...(drift.slots[name] ?? [])] },
     };
     return name === plan.first

@@ -14,9 +14,12 @@ import { shown } from "./shown";
 export interface Authority {
   /** PEM. It is no secret: clients check the servers by it. */
   certificate: pulumi.Output<string>;
-  /** PEM; it is in the state alone, encrypted. */
-  key: pulumi.Output<string>;
+  /** PEM; it is in the state alone, encrypted. Nobody has it here when the user provides the certificates. */
+  key?: pulumi.Output<string>;
 }
+
+/** The user's own, whose certificates they provide. */
+export const providedAuthority = (certificate: string): Authority => ({ certificate: pulumi.output(certificate) });
 
 /** A certificate authority that is made once per stack, by a helper container, and kept in the stack's state. */
 export function stackAuthority(cluster: Cluster, dependsOn: pulumi.Resource[]): Authority {

@@ -32,18 +32,19 @@ export function birthArgs(args: NodeArgs, volume: docker.Volume): BirthArgs {
 }
 
 /** What the node is told, by variable; nothing of it is secret. */
-function told({ cluster, node, authority }: NodeArgs): Environment {
+function told({ cluster, node, authority, certificate }: NodeArgs): Environment {
   return {
     ...nodeEnvironment(cluster, node),
-    ...(authority === undefined
-      ? {}
-      : { PGNODE_CA: authority.certificate, PGNODE_NAMES: certificateNames(memberOf(cluster, node)).join(",") }),
+    ...(authority === undefined ? {} : { PGNODE_CA: authority.certificate }),
+    ...(authority?.key === undefined ? {} : { PGNODE_NAMES: certificateNames(memberOf(cluster, node)).join(",") }),
+    ...(certificate === undefined ? {} : { PGNODE_CERTIFICATE: certificate.certificate }),
   };
 }
 
 /** The texts of the node's secret files, by variable. */
-function secretFiles(args: NodeArgs): Record<"PGNODE_PASSFILE", pulumi.Output<string>> {
+function secretFiles(args: NodeArgs): Record<string, pulumi.Output<string>> {
   return {
+    ...(args.certificate === undefined ? {} : { PGNODE_KEY: pulumi.secret(args.certificate.key) }),
     PGNODE_PASSFILE: pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password))),
   };
 }
@@ -156,7 +157,7 @@ export class Node extends pulumi.ComponentResource {
         logging: "stderr",
         drift: args.drift?.config ?? [],
       },
-      { update: HOST_SCRIPTS.configure, ...(args.authority === undefined ? {} : { stdin: args.authority.key }) },
+      { update: HOST_SCRIPTS.configure, ...(args.authority?.key === undefined ? {} : { stdin: args.authority.key }) },
       { parent: this, dependsOn: [this.container, ...(args.after ?? [])], aliases: formerly(name) },
     );
   }

@@ -5,6 +5,8 @@ import {
   ConfigError,
   generatesPasswords,
   parseConfig,
+  type Provided,
+  providedCertificates,
   requireSecrets,
   SECRET_KEYS,
   type SecretKey,
@@ -39,6 +41,8 @@ export interface Settings extends PlacedConfig {
   drift: Drift;
   /** Why the ready step of a stopped node runs, by node. */
   toStart: Record<string, string[]>;
+  /** The certificates that the user has brought. @default none */
+  provided?: Provided;
 }
 
 /**
@@ -47,7 +51,7 @@ export interface Settings extends PlacedConfig {
  */
 export async function readSettings(): Promise<Settings> {
   try {
-    const config = readConfig();
+    const { config, provided } = readConfig();
     const state = stateResources().then(readPrior);
     const placedAt = ({ dockerHost }: Known): PlacedConfig => placed(config, dockerHost);
     const clusterAt = (known: Known, tls?: TlsStage): Cluster => ({ ...clusterOf(placedAt(known), tls), identity: known.identity });
@@ -66,7 +70,7 @@ export async function readSettings(): Promise<Settings> {
     for (const line of tlsWords(prior, tls, observed)) {
       void pulumi.log.warn(line);
     }
-    const drift = driftIn(config, cluster, prior, seen);
+    const drift = driftIn(config, cluster, prior, seen, provided);
     const stopped = seen.survey === undefined ? undefined : stoppedNodes(config, seen.survey);
     for (const line of stopped?.report ?? []) {
       void pulumi.log.warn(line);
@@ -82,13 +86,14 @@ export async function readSettings(): Promise<Settings> {
       plan: planOf(there, prior, seen),
       drift,
       toStart: stopped?.start ?? {},
+      ...(provided === undefined ? {} : { provided }),
     };
   } catch (error) {
     throw shown(error);
   }
 }
 
-function readConfig(): StackConfig {
+function readConfig(): { config: StackConfig; provided?: Provided } {
   const raw: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(pulumi.runtime.allConfig())) {
     if (key.startsWith(CONFIG_NAMESPACE)) {
@@ -105,7 +110,15 @@ function readConfig(): StackConfig {
     }
   }
   requireSecrets(config.stack, (key) => Boolean(raw[key]));
-  return config;
+  if (config.tls?.certificates !== "provided") {
+    return { config };
+  }
+  if (raw["tlsCertificates"] && !secretKeys.has(`${CONFIG_NAMESPACE}tlsCertificates`)) {
+    throw new ConfigError(
+      `config key "tlsCertificates" has keys in plain text; allowed is secrets. Set each with: pulumi config set --stack ${config.stack} --secret --path 'tlsCertificates.NODE.key' < FILE.pem`,
+    );
+  }
+  return { config, provided: providedCertificates(config, raw, Date.now() / 1000) };
 }
 
 /**
@@ -121,21 +134,29 @@ async function stateResources(): Promise<StateResource[]> {
 }
 
 /** What somebody has changed by hand. Without an answer of the engine nothing is said. */
-function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look): Drift {
+function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look, provided: Provided | undefined): Drift {
   const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
   const files = {
     ...(given === undefined ? {} : { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, given) }),
-    ...(config.tls === undefined || prior.authority === undefined ? {} : { PGNODE_CA: prior.authority }),
+    ...(provided === undefined
+      ? config.tls === undefined || prior.authority === undefined
+        ? {}
+        : { PGNODE_CA: prior.authority }
+      : { PGNODE_CA: provided.authority }),
+  };
+  const filesOf = (node: string): Parameters<typeof expectedFiles>[2] => {
+    const own = provided?.nodes[node];
+    return own === undefined ? files : { ...files, PGNODE_CERTIFICATE: own.certificate, PGNODE_KEY: own.key };
   };
   // One whose engine does not answer says nothing, and nothing of it is to be run.
   const asked = cluster.members.filter(({ place }) => survey?.silent.has(place.engine) !== true);
   const observed = (survey?.observed ?? []).filter((node) => asked.some((n) => n.name === node.name));
   return driftOf({
     observed,
-    expected: Object.fromEntries(config.nodes.map((node) => [node.name, expectedFiles(cluster, node.name, files)])),
+    expected: Object.fromEntries(config.nodes.map((node) => [node.name, expectedFiles(cluster, node.name, filesOf(node.name))])),
     database: config.database,
     sample: config.sampleDatabase,
-    ...(config.tls === undefined
+    ...(config.tls?.certificates !== "generated"
       ? {}
       : {
           certificates: {

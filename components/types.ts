@@ -1,6 +1,7 @@
 import type * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/model/cluster";
+import type { NodeCertificate } from "../core/config";
 import type { Authority } from "./authority";
 import type { Located } from "./localCommand";
 
@@ -20,8 +21,10 @@ export interface NodeArgs {
   resources?: { memory?: number; cpus?: number; sharedMemory?: number };
   /** The password that standbys stream with. */
   replicationPassword: pulumi.Input<string>;
-  /** Who issues the node's certificate. @default it has none */
+  /** By whose certificate servers are checked; where it has its key here, it issues the node's. @default TLS is off */
   authority?: Authority;
+  /** The certificate that the user has brought for the node. @default one is issued by the authority */
+  certificate?: NodeCertificate;
   /** The Docker host's provider. @default the provider of the component's options */
   provider?: docker.Provider;
   /** What has to be there before the node's data is: the image, the stack's identity. @default nothing */

@@ -11,6 +11,8 @@ export const DEFAULTS = {
   synchronous: {},
   tls: "off",
   caFile: "",
+  tlsCa: "",
+  tlsCertificates: {},
   failover: "manual",
   protectData: false,
   maxSlotWalKeepSize: "1GB",

@@ -3,6 +3,7 @@ import { PROJECT } from "../model/names";
 export { DEFAULTS } from "./defaults";
 export { ConfigError } from "./errors";
 export { parseConfig } from "./parse";
+export { type NodeCertificate, type Provided, providedCertificates } from "./provided";
 export { CONFIG_KEYS } from "./schema";
 export { checkPassword, generatesPasswords, requireSecrets, SECRET_KEYS, type SecretKey } from "./secrets";
 export type { NodeConfig, StackConfig, SynchronousConfig, TlsConfig } from "./types";

@@ -2,6 +2,7 @@ import { isIPv4, isIPv6 } from "net";
 import { z } from "zod";
 import { isNodeName } from "../model/names";
 import { DEFAULTS } from "./defaults";
+import { PROVIDED_KEYS } from "./provided";
 import { SECRET_KEYS } from "./secrets";
 
 const isAddress = (text: string): boolean => isIPv4(text) || isIPv6(text);
@@ -115,7 +116,9 @@ export const schema = z.strictObject({
     )
     .default({}),
   tls: z
-    .union([boolean.transform((on) => (on ? "generated" : "off")), z.enum(["off", "generated"])], { error: "off or generated" })
+    .union([boolean.transform((on) => (on ? "generated" : "off")), z.enum(["off", "generated", "provided"])], {
+      error: "off, generated or provided",
+    })
     .default(DEFAULTS.tls),
   caFile: textThat((text) => !/[\u0000-\u001f\u007f]/.test(text), "a path on one line").default(DEFAULTS.caFile),
   failover: z.literal("manual", { error: "manual: this version has no automatic failover yet" }).default("manual"),
@@ -129,4 +132,4 @@ export const schema = z.strictObject({
 });
 
 /** Every key that Pulumi's config may hold. */
-export const CONFIG_KEYS: readonly string[] = [...Object.keys(schema.shape), ...SECRET_KEYS];
+export const CONFIG_KEYS: readonly string[] = [...Object.keys(schema.shape), ...PROVIDED_KEYS, ...SECRET_KEYS];

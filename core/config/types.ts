@@ -1,3 +1,5 @@
+import type { TlsOrigin } from "../settings/tls";
+
 /** One PostgreSQL server. */
 export interface NodeConfig {
   /** A DNS label, unique in the stack; it carries no role. */
@@ -28,8 +30,8 @@ export interface SynchronousConfig {
 
 /** Encrypted connections. */
 export interface TlsConfig {
-  /** Where the certificates come from: `generated` by a certificate authority of the stack. */
-  certificates: "generated";
+  /** Where the certificates come from: `generated` by a certificate authority of the stack, or `provided` by the user. */
+  certificates: TlsOrigin;
   /** Where `up` writes the certificate of that authority, and what the URLs name: a path as it was written. */
   caFile: string;
 }

@@ -272,10 +272,10 @@ function certificateFindings({ name, server }: Observation): Finding[] {
     return [finding("certificate-provisional", name, {}, { do: "up" })];
   }
   if (left <= 0) {
-    return [finding("certificate-expired", name, { on: dateOf(certificate) }, remedy)];
+    return [finding("certificate-expired", name, { on: dateOf(to) }, remedy)];
   }
   return left < (to - from) * LAST_PART
-    ? [finding("certificate-expiring", name, { on: dateOf(certificate), days: Math.floor(left / DAY) }, remedy)]
+    ? [finding("certificate-expiring", name, { on: dateOf(to), days: Math.floor(left / DAY) }, remedy)]
     : [];
 }
 

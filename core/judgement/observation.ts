@@ -1,6 +1,5 @@
 import type { DriftFacts } from "./drift";
 import { type Code, NODE_ROOT, REPLICATION_ROLE } from "../model/names";
-import { TLS_FILES } from "../settings/tls";
 import { CHANGED_PASSWORDS_SQL } from "../sql/roles";
 
 /** What the servers are asked, and what one look has found of every node. Nothing is judged here. */
@@ -39,7 +38,7 @@ export interface ServerReport {
   tls?: {
     /** Whether it offers TLS. */
     on: boolean;
-    /** The certificate that it was given, PEM; null when it has none. */
+    /** The certificate that the stack has given it, PEM; null when it has none. */
     certificate: string | null;
     /** The server's own time, by which that is judged, in seconds since 1970. */
     at: number;
@@ -80,7 +79,7 @@ SELECT json_build_object(
   'tablespaces', coalesce((SELECT json_agg(spcname || ' in ' || pg_tablespace_location(oid) ORDER BY spcname)
       FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'),
   'tls', json_build_object('on', current_setting('ssl')::boolean,
-      'certificate', pg_read_file('${NODE_ROOT}/${TLS_FILES.certificate}', 0, 65536, true),
+      'certificate', CASE WHEN current_setting('ssl_cert_file') LIKE '${NODE_ROOT}/own/%' THEN pg_read_file(current_setting('ssl_cert_file'), 0, 65536, true) END,
       'at', extract(epoch FROM now()),
       'plainSessions', (SELECT count(*) FROM pg_stat_ssl AS s JOIN pg_stat_activity AS a USING (pid)
           WHERE NOT s.ssl AND a.client_addr IS NOT NULL AND a.backend_type = 'client backend' AND a.usename <> '${REPLICATION_ROLE}')))

@@ -69,6 +69,15 @@ export function readCertificate(pem: string | null | undefined): Certificate | u
   }
 }
 
+/** Reads every certificate of a text in PEM; undefined when one of them cannot be read. */
+export function certificateList(pem: string): Certificate[] | undefined {
+  const read = pem
+    .split(/(?=-----BEGIN )/)
+    .filter((part) => part.trim() !== "")
+    .map((part) => readCertificate(part));
+  return read.every((certificate) => certificate !== undefined) ? read : undefined;
+}
+
 /** Whether a certificate was issued by this one. */
 export const isIssuedBy = ({ x509 }: Certificate, authority: Certificate): boolean =>
   x509.checkIssued(authority.x509) && x509.verify(authority.x509.publicKey);
@@ -97,9 +106,9 @@ export function certificateDrift(
   return [
     ...(issuer === undefined || isIssuedBy(certificate, issuer) ? [] : ["its certificate is not of the stack's CA"]),
     ...(certificate.names.join() === names.join() ? [] : ["its certificate is for other names"]),
-    ...(certificate.to - of.at < RENEWAL_DAYS * DAY ? [`its certificate ends on ${dateOf(certificate)}`] : []),
+    ...(certificate.to - of.at < RENEWAL_DAYS * DAY ? [`its certificate ends on ${dateOf(certificate.to)}`] : []),
   ];
 }
 
-/** The day on which it ends. */
-export const dateOf = ({ to }: Certificate): string => new Date(to * 1000).toISOString().slice(0, 10);
+/** The day of a moment, which is in seconds since 1970. */
+export const dateOf = (moment: number): string => new Date(moment * 1000).toISOString().slice(0, 10);

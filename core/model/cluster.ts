@@ -38,9 +38,9 @@ export interface Cluster {
 /**
  * The cluster that a stack's config describes.
  *
- * @param tls How far TLS is in force. @default off
+ * @param stage How far TLS is in force, where the config asks for it. @default off
  */
-export function clusterOf(config: PlacedConfig, tls?: TlsStage): Cluster {
+export function clusterOf(config: PlacedConfig, stage?: TlsStage): Cluster {
   return {
     stack: config.stack,
     image: imageName(config.image),
@@ -52,7 +52,7 @@ export function clusterOf(config: PlacedConfig, tls?: TlsStage): Cluster {
       maxSlotWalKeepSize: config.maxSlotWalKeepSize,
       automaticRejoin: config.automaticRejoin,
       ...(config.synchronous === undefined ? {} : { synchronous: config.synchronous }),
-      ...(tls === undefined ? {} : { tls }),
+      ...(stage === undefined || config.tls === undefined ? {} : { tls: { stage, certificates: config.tls.certificates } }),
     },
     protectData: config.protectData,
   };
@@ -63,7 +63,7 @@ export function nodeEnvironment(cluster: Cluster, node: string): NodeEnvironment
   const { settings } = cluster;
   return {
     PGNODE_CONF: nodeConf({ ...settings, node, members: membersFor(cluster, node) }),
-    PGNODE_HBA: hbaConf(settings.allowedSubnets, farPeers(cluster, node), settings.tls),
+    PGNODE_HBA: hbaConf(settings.allowedSubnets, farPeers(cluster, node), settings.tls?.stage),
     PGNODE_SLOT: slotName(node),
   };
 }
@@ -104,6 +104,6 @@ export function sourceConninfo(cluster: Cluster, node: string): string {
     keepalives_interval: 5,
     keepalives_count: 3,
     tcp_user_timeout: 30_000,
-    ...(cluster.settings.tls === "required" ? BETWEEN_NODES : {}),
+    ...(cluster.settings.tls?.stage === "required" ? BETWEEN_NODES : {}),
   });
 }

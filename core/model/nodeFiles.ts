@@ -1,4 +1,4 @@
-import { TLS_FILES } from "../settings/tls";
+import { AUTHORITY_FILE, TLS_FILES } from "../settings/tls";
 
 /**
  * The files that the stack writes into a node's volume. This list alone says which there are, who may read them, and what a
@@ -28,7 +28,10 @@ export const NODE_FILES = [
   { ...ofNode, name: "own/node.conf", called: "node.conf", variable: "PGNODE_CONF", inData: true },
   { ...ofNode, name: "own/pg_hba.conf", called: "pg_hba.conf", variable: "PGNODE_HBA", inData: true },
   { ...ofNode, name: "passfile", called: "the password file", variable: "PGNODE_PASSFILE", secret: true },
-  { ...ofNode, name: TLS_FILES.authority, called: "the CA's certificate", variable: "PGNODE_CA" },
+  { ...ofNode, name: AUTHORITY_FILE, called: "the CA's certificate", variable: "PGNODE_CA" },
+  // Of `tls: provided`; what a node makes itself is no file of the stack's.
+  { ...ofNode, name: TLS_FILES.provided.certificate, called: "its certificate", variable: "PGNODE_CERTIFICATE" },
+  { ...ofNode, name: TLS_FILES.provided.key, called: "the key of its certificate", variable: "PGNODE_KEY", secret: true },
 ] as const satisfies readonly NodeFile[];
 
 export type FileVariable = (typeof NODE_FILES)[number]["variable"];

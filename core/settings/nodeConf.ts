@@ -2,7 +2,7 @@ import { confValue } from "../grammar/quoting";
 import type { Endpoint } from "../grammar/conninfo";
 import { CONTAINER_PORT, slotName } from "../model/names";
 import { defaultParameters, primaryConninfo, synchronousStandbyNames } from "./replication";
-import { tlsParameters, type TlsStage } from "./tls";
+import { type NodeTls, tlsParameters } from "./tls";
 
 /** What decides a node's configuration files. None of it says who is primary. */
 export interface NodeSettings {
@@ -21,7 +21,7 @@ export interface NodeSettings {
   /** Whether a node that finds another primary rejoins by itself when it starts. */
   automaticRejoin: boolean;
   /** How far TLS is in force. @default off */
-  tls?: TlsStage;
+  tls?: NodeTls;
 }
 
 /** The file that postgresql.conf includes. It is the same text whatever role the node has. */
@@ -32,7 +32,7 @@ export function nodeConf(settings: NodeSettings): string {
     password_encryption: "scram-sha-256",
     max_slot_wal_keep_size: settings.maxSlotWalKeepSize,
     synchronous_standby_names: synchronousStandbyNames(settings),
-    primary_conninfo: primaryConninfo(settings.node, settings.members, settings.tls),
+    primary_conninfo: primaryConninfo(settings.node, settings.members, settings.tls?.stage),
     primary_slot_name: slotName(settings.node),
     // For pgnode, which asks the peers before a node comes up writable.
     "pgnode.members": settings.members.map((m) => `${m.name}=${m.host}:${m.port}`).join(" "),

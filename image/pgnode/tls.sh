@@ -7,20 +7,22 @@ PROVISIONAL_DAYS=30
 AUTHORITY_KEY=${AUTHORITY_KEY:-}
 
 # Sees to it that a server that is to use TLS has a key and a certificate, and that this is right, as far as the CA's key is
-# here. Sets CHANGED when it made one.
+# here. Sets CHANGED when it made one. Certificates of the user's are files like others, and these are only made where they
+# are missing.
 certify() {
-    [ "$(own_setting ssl)" = on ] || return 0
-    [ -n "$AUTHORITY_KEY" ] || [ ! -f "$OWN/server.crt" ] || [ ! -f "$OWN/server.key" ] || return 0
+    CERTIFICATE=$(own_setting ssl_cert_file) KEY=$(own_setting ssl_key_file)
+    case $CERTIFICATE in "$OWN"/*) ;; *) return 0 ;; esac
+    [ -n "$AUTHORITY_KEY" ] || [ ! -f "$CERTIFICATE" ] || [ ! -f "$KEY" ] || return 0
     command -v openssl >/dev/null 2>&1 ||
         die "this image has no openssl, which makes the certificate of node $PGNODE_NAME. Set the config key image to an image that has it, such as postgres:17, or the config key tls to off"
-    if [ ! -f "$OWN/server.key" ]; then
-        (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$OWN/server.key.new")
-        mv -f "$OWN/server.key.new" "$OWN/server.key"
+    if [ ! -f "$KEY" ]; then
+        (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$KEY.new")
+        mv -f "$KEY.new" "$KEY"
     fi
     if [ -n "$AUTHORITY_KEY" ]; then
         is_certified || issue
     else
-        say "node $PGNODE_NAME has no certificate of the stack's CA: it makes one for itself, which no client that checks it takes. The next up brings the right one"
+        say "node $PGNODE_NAME has no certificate that the stack has given it: it makes one for itself, which no client that checks it takes. The next up brings the right one"
         issue
     fi
 }
@@ -33,11 +35,11 @@ names_in() {
 # Whether the certificate is of the stack's CA, for this node's key and names, and far enough from its end. The look asks the
 # same; see core/model/certificate.ts.
 is_certified() {
-    [ -f "$OWN/server.crt" ] &&
-        openssl verify -no-CApath -CAfile "$OWN/ca.crt" "$OWN/server.crt" >/dev/null 2>&1 &&
-        openssl x509 -in "$OWN/server.crt" -noout -checkend $((RENEWAL_DAYS * 86400)) >/dev/null &&
-        [ "$(openssl x509 -in "$OWN/server.crt" -noout -pubkey)" = "$(openssl pkey -in "$OWN/server.key" -pubout)" ] &&
-        [ "$(names_in "$OWN/server.crt")" = "$PGNODE_NAMES" ]
+    [ -f "$CERTIFICATE" ] &&
+        openssl verify -no-CApath -CAfile "$OWN/ca.crt" "$CERTIFICATE" >/dev/null 2>&1 &&
+        openssl x509 -in "$CERTIFICATE" -noout -checkend $((RENEWAL_DAYS * 86400)) >/dev/null &&
+        [ "$(openssl x509 -in "$CERTIFICATE" -noout -pubkey)" = "$(openssl pkey -in "$KEY" -pubout)" ] &&
+        [ "$(names_in "$CERTIFICATE")" = "$PGNODE_NAMES" ]
 }
 
 # issue: a new certificate, by the stack's CA; without its key by the node itself.
@@ -61,20 +63,20 @@ subjectKeyIdentifier = hash
 subjectAltName = ${PGNODE_NAMES:-DNS:$PGNODE_NAME}
 CONFIG
         if [ -n "$AUTHORITY_KEY" ]; then
-            openssl req -new -key "$OWN/server.key" -config "$OWN/server.cnf" -out "$OWN/server.csr"
+            openssl req -new -key "$KEY" -config "$OWN/server.cnf" -out "$OWN/server.csr"
             # By the shell itself: on no command line.
             printf '%s\n' "$AUTHORITY_KEY" | openssl x509 -req -in "$OWN/server.csr" -CA "$OWN/ca.crt" -CAkey /dev/stdin -set_serial "$serial" \
-                -sha256 -days "$CERTIFICATE_DAYS" -extfile "$OWN/server.cnf" -extensions leaf -out "$OWN/server.crt.new"
+                -sha256 -days "$CERTIFICATE_DAYS" -extfile "$OWN/server.cnf" -extensions leaf -out "$CERTIFICATE.new"
         else
-            openssl req -x509 -new -key "$OWN/server.key" -config "$OWN/server.cnf" -extensions leaf -set_serial "$serial" \
-                -sha256 -days "$PROVISIONAL_DAYS" -out "$OWN/server.crt.new"
+            openssl req -x509 -new -key "$KEY" -config "$OWN/server.cnf" -extensions leaf -set_serial "$serial" \
+                -sha256 -days "$PROVISIONAL_DAYS" -out "$CERTIFICATE.new"
         fi
     ) 2>"$OWN/server.log" || {
         cat "$OWN/server.log" >&2
-        rm -f "$OWN/server.crt.new" "$OWN/server.csr" "$OWN/server.cnf" "$OWN/server.log"
+        rm -f "$CERTIFICATE.new" "$OWN/server.csr" "$OWN/server.cnf" "$OWN/server.log"
         die "the certificate of node $PGNODE_NAME could not be made"
     }
-    mv -f "$OWN/server.crt.new" "$OWN/server.crt"
+    mv -f "$CERTIFICATE.new" "$CERTIFICATE"
     rm -f "$OWN/server.csr" "$OWN/server.cnf" "$OWN/server.log"
     CHANGED=yes
 }

@@ -12,7 +12,7 @@ import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "..
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { lastSaid, reasonIn, type Said } from "../../core/judgement/reason";
 import { createSlotSql } from "../../core/sql/slots";
-import { TLS_FILES, tlsStageIn } from "../../core/settings/tls";
+import { AUTHORITY_FILE, tlsStageIn } from "../../core/settings/tls";
 import { isGone, type Ran } from "./docker";
 import { Engine } from "./engine";
 import { NodeVolume } from "./nodeVolume";
@@ -300,7 +300,7 @@ export class NodeControl {
       ...nodeEnvironment(cluster, this.node.name),
       PGNODE_SOURCE: sourceConninfo(cluster, this.node.name),
       // Of the CA it has the certificate, to check the primary by, and not the key: the next `up` brings the node its own.
-      ...(cluster.settings.tls === undefined ? {} : { PGNODE_CA: await primary.file(TLS_FILES.authority) }),
+      ...(cluster.settings.tls === undefined ? {} : { PGNODE_CA: await primary.file(AUTHORITY_FILE) }),
     };
     const result = await this.engine.script(`the clone of node ${this.node.name}`, HOST_SCRIPTS.birth, {
       env: { NODE_ACTION: "clone", ...birthVariables(cluster, this.node.name, { helper: "clone", environment }) },

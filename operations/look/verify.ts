@@ -1,4 +1,6 @@
 import { randomBytes } from "crypto";
+import { existsSync } from "fs";
+import { resolve } from "path";
 import { Client } from "pg";
 import { containerName, SAMPLE_DATABASE } from "../../core/model/names";
 import { REPLICATION_STATUS } from "../../core/sql/queries";
@@ -13,7 +15,7 @@ import { Engine } from "../engine/engine";
 import { nodeOf } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
 import { poll } from "../engine/poll";
-import { pulumiOutput, readStackConfig } from "../deploy/workspace";
+import { pulumiOutput, readStackConfig, ROOT } from "../deploy/workspace";
 import { explain, npmRun } from "./advice";
 
 /** One thing that was tried. */
@@ -69,12 +71,7 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
     if (url === undefined) {
       throw new UserError(`the stack's outputs hold no URL of node ${node}. Run: ${npmRun("up", stack)}`);
     }
-    const client = new Client({
-      connectionString: url,
-      connectionTimeoutMillis: 10_000,
-      statement_timeout: 30_000,
-      application_name: "verify",
-    });
+    const client = clientOf(stack, url);
     await client.connect().catch((error: Error) => {
       throw new UserError(`node ${node} does not let the role app in: ${error.message}. Run: ${npmRun("status", stack)}`);
     });
@@ -138,6 +135,21 @@ async function runChecks(stack: string, show: (check: Check) => void): Promise<v
     await writer.query(`DROP TABLE IF EXISTS ${table}`).catch(() => undefined);
     await Promise.all([writer, ...readers.values()].map((client) => client.end().catch(() => undefined)));
   }
+}
+
+/** The CA's certificate is where the URL says, seen from the project's folder. @throws UserError when it is not */
+function clientOf(stack: string, url: string): Client {
+  const [, key = "", file = ""] = /([?&]sslrootcert=)([^&]*)/.exec(url) ?? [];
+  const path = resolve(ROOT, decodeURIComponent(file));
+  if (file !== "" && !existsSync(path)) {
+    throw new UserError(`the CA's certificate is not at ${path}, where the stack's URLs say. Run: ${npmRun("up", stack)}`);
+  }
+  return new Client({
+    connectionString: file === "" ? url : url.replace(`${key}${file}`, `${key}${encodeURIComponent(path)}`),
+    connectionTimeoutMillis: 10_000,
+    statement_timeout: 30_000,
+    application_name: "verify",
+  });
 }
 
 /** Step 5: reads work on the secondary. */

@@ -217,14 +217,23 @@ export interface StackOutputs {
 /** Our own image, by the name under which containers use it. */
 export const OWN_IMAGE = imageName(DEFAULTS.image);
 
-/** Runs psql (of the node's own container) against a libpq URL that is reachable from this machine. */
-export async function psql(url: string, sql: string): Promise<Ran> {
+/**
+ * Runs psql (of the node's own container) against a libpq URL that is reachable from this machine.
+ *
+ * @param authority The text of the file that the URL names as the CA's certificate. @default it names none
+ */
+export async function psql(url: string, sql: string, authority = ""): Promise<Ran> {
+  const [, file = "none.pem"] = /[?&]sslrootcert=([^&]*)/.exec(url) ?? [];
+  const script = 'cd /tmp && printf %s "$AUTHORITY" >"$FILE" && psql -X -v ON_ERROR_STOP=1 "$URL"';
   // The container shares the host's network, so a URL with 127.0.0.1 means the same to it.
   const result = await docker(
-    ["run", "--rm", "-i", "--network", "host", "-e", "URL", "--entrypoint", "sh", OWN_IMAGE, "-c", 'psql -X -v ON_ERROR_STOP=1 "$URL"'],
+    [
+      ...["run", "--rm", "-i", "--network", "host", "-e", "URL", "-e", "FILE", "-e", "AUTHORITY"],
+      ...["--entrypoint", "sh", OWN_IMAGE, "-c", script],
+    ],
     {
       input: sql,
-      env: { URL: url },
+      env: { URL: url, FILE: decodeURIComponent(file), AUTHORITY: authority },
     },
   );
   return result;

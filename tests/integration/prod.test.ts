@@ -12,12 +12,15 @@ jest.setTimeout(300_000);
 /** Every character that one of the grammars in between could take for its own. */
 const AWKWARD = "'\\:@/#% $\"&?=+`{}|~^é";
 
-/** Pulumi.prod.yaml itself, on other ports: three nodes, synchronous, data protected. */
+/** Pulumi.prod.yaml itself, on other ports: three nodes, synchronous, data protected, TLS. */
 describe("the production stack", () => {
   let checkout: Checkout;
   let stack: string;
   let outputs: StackOutputs;
   const passwords = { superuserPassword: `super${AWKWARD}`, replicationPassword: `repl${AWKWARD}`, appPassword: `app${AWKWARD}` };
+  /** As node-postgres takes it: the CA's certificate by its whole path. */
+  const whole = (url: string): string => url.replace("sslrootcert=", `sslrootcert=${encodeURIComponent(`${checkout.folder}/`)}`);
+  const authority = (): string => readFileSync(join(checkout.folder, `ca-${stack}.pem`), "utf8");
   const container = (node: string): string => outputs.nodes[node]?.container ?? "";
 
   beforeAll(async () => {
@@ -98,18 +101,20 @@ describe("the production stack", () => {
 
   test("every URL works with those passwords, in libpq and in node-postgres", async () => {
     for (const url of [outputs.writerUrl, outputs.readerUrl, outputs.primaryUrl, ...Object.values(outputs.secondaryUrls)]) {
-      const ran = await psql(url, "SELECT 'in as ' || current_user;");
+      const ran = await psql(url, "SELECT 'in as ' || current_user;", authority());
       expect([ran.stderr, ran.stdout]).toEqual(["", expect.stringContaining("in as app") as string]);
     }
-    const client = new Client({ connectionString: outputs.primaryUrl });
+    const client = new Client({ connectionString: whole(outputs.primaryUrl) });
     await client.connect();
     await client.end();
+    await checkout.must("verify", "--stack", stack);
   });
 
   test("the superuser's password works over TCP, a wrong one does not", async () => {
     const { port } = outputs.nodes["pg1"] ?? {};
     const login = async (password: string): Promise<string> => {
-      const client = new Client({ host: "127.0.0.1", port: port ?? 0, user: "postgres", password, database: "postgres" });
+      const ssl = { ca: authority() };
+      const client = new Client({ host: "127.0.0.1", port: port ?? 0, user: "postgres", password, database: "postgres", ssl });
       return client.connect().then(
         () => client.end().then(() => "in"),
         (error: Error) => error.message,
@@ -121,7 +126,7 @@ describe("the production stack", () => {
 
   test("a commit waits while no standby can confirm it, and goes through when one can", async () => {
     await execa("docker", ["stop", container("pg2"), container("pg3")]);
-    const client = new Client({ connectionString: outputs.writerUrl.replace(/@[^/]*/, `@127.0.0.1:${outputs.nodes["pg1"]?.port}`) });
+    const client = new Client({ connectionString: whole(outputs.writerUrl).replace(/@[^/]*/, `@127.0.0.1:${outputs.nodes["pg1"]?.port}`) });
     await client.connect();
     let committed = false;
     try {
@@ -164,7 +169,7 @@ describe("the production stack", () => {
     await checkout.must("up", "--stack", stack);
     expect(await born()).toEqual(before);
     expect(await checkout.status(stack)).toMatchObject({ primary: "pg3", problems: [] });
-    const row = await psql(outputs.readerUrl, "SELECT note FROM kept;");
+    const row = await psql(outputs.readerUrl, "SELECT note FROM kept;", authority());
     expect(row.stdout).toContain("confirmed");
     for (const node of nodes) {
       expect((await sqlIn(container(node), "SELECT one FROM written_elsewhere", { database: "app" })).stdout.trim()).toBe("1");

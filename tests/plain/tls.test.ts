@@ -272,3 +272,75 @@ describe("a stack that runs without TLS", () => {
     await plain.expectZeroDiff();
   });
 });
+
+describe("a stack with certificates that the user has brought", () => {
+  let plain: PlainStack;
+  let made: Record<"authority" | "pg1" | "pg1-key" | "pg2" | "pg2-key" | "again", string>;
+  beforeAll(async () => {
+    plain = await PlainStack.make("tls-own", { sampleDatabase: true, tls: "provided" });
+    made = await ownCertificates();
+    await plain.must("config", "set", "tlsCa", made.authority);
+    for (const node of ["pg1", "pg2"] as const) {
+      await set(node, "certificate", made[node]);
+      await set(node, "key", made[`${node}-key`]);
+    }
+  });
+  afterAll(() => plain.remove());
+  const set = (node: string, part: "certificate" | "key", text: string): Promise<unknown> =>
+    plain.must("config", "set", ...(part === "key" ? ["--secret"] : []), "--path", `tlsCertificates.${node}.${part}`, text);
+
+  test("is refused in one line, and nothing is made, when a key does not fit", async () => {
+    await set("pg2", "key", made["pg1-key"]);
+    const ran = await plain.pulumi(["up", "--yes", "--skip-preview"]);
+    expect([ran.exitCode, ran.stdout]).toEqual([
+      1,
+      expect.stringContaining('error: config key "tlsCertificates.pg2.key" does not fit the certificate; allowed is') as string,
+    ]);
+    expect(await plain.containers()).toEqual([]);
+    await set("pg2", "key", made["pg2-key"]);
+  });
+
+  test("uses them, insists on TLS, and shows no change", async () => {
+    await plain.up();
+    const { primaryUrl, secondaryUrls } = await plain.outputs();
+    expect(caFile(plain)).toBe(made.authority);
+    for (const url of [primaryUrl, ...Object.values(secondaryUrls)]) {
+      expect(await psql(url, IN_USE, made.authority)).toEqual({ code: 0, said: "t|TLSv1.3" });
+      expect((await psql(withoutTls(url), "SELECT 1", made.authority)).said).toContain("no encryption");
+    }
+    expect(await plain.sql("pg1", STREAMS_BY_TLS, "postgres")).toBe("1");
+    expect(await plain.sh("pg1", "ls /var/lib/pgnode/own")).not.toContain("server.key");
+    await plain.expectZeroDiff();
+  });
+
+  test("takes another one by a reload: no session is dropped", async () => {
+    const before = [await plain.sql("pg1", SESSIONS, "postgres"), ...(await plain.containers())];
+    await set("pg1", "certificate", made.again);
+    await plain.up();
+    expect([await plain.sql("pg1", SESSIONS, "postgres"), ...(await plain.containers())]).toEqual(before);
+    expect(await daysLeft(plain, "pg1")).toBeGreaterThan(50);
+    await plain.expectZeroDiff();
+  });
+});
+
+/** A CA of somebody else's, and certificates by it: of each node for 40 days, and another one of pg1 for 60. */
+async function ownCertificates(): Promise<Record<"authority" | "pg1" | "pg1-key" | "pg2" | "pg2-key" | "again", string>> {
+  const script = `cd /tmp
+    ec='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+    openssl req -x509 $ec -keyout ca.key -subj /O=Example -days 50 -out authority
+    sign() { openssl x509 -req -in "$1.csr" -CA authority -CAkey ca.key -days "$2" -copy_extensions copy -out "$3"; }
+    for node in pg1 pg2; do
+      openssl req $ec -keyout "$node-key" -subj "/CN=$node" -addext "subjectAltName=DNS:$node,IP:127.0.0.1,DNS:127.0.0.1" -out "$node.csr"
+      sign "$node" 40 "$node"
+    done
+    sign pg1 60 again
+    for file in authority pg1 pg1-key pg2 pg2-key again; do echo "== $file"; cat "$file"; done`;
+  const ran = await docker(["run", "--rm", "--network", "none", "--entrypoint", "sh", OWN_IMAGE, "-ec", script]);
+  if (ran.exitCode !== 0) {
+    throw new Error(ran.stderr);
+  }
+  const parts = ran.stdout.split(/^== /m).slice(1);
+  return Object.fromEntries(
+    parts.map((part) => [part.split("\n")[0] ?? "", `${part.split("\n").slice(1).join("\n").trim()}\n`]),
+  ) as Awaited<ReturnType<typeof ownCertificates>>;
+}

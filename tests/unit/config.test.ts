@@ -638,7 +638,7 @@ describe("refuses", () => {
     ],
     [
       "TLS from elsewhere than the ways that there are",
-      { raw: { tls: "letsencrypt" }, key: "tls", value: '"letsencrypt"', allowed: "off or generated", fix: fixIn("tls") },
+      { raw: { tls: "letsencrypt" }, key: "tls", value: '"letsencrypt"', allowed: "off, generated or provided", fix: fixIn("tls") },
     ],
     [
       "a path of the CA's certificate on two lines",

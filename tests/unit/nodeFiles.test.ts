@@ -69,7 +69,10 @@ describe("the files of a node", () => {
   });
 
   test("are secret where a password is in them, and only there", () => {
-    expect([fileVariables(false), fileVariables(true)]).toEqual([["PGNODE_CONF", "PGNODE_HBA", "PGNODE_CA"], ["PGNODE_PASSFILE"]]);
+    expect([fileVariables(false), fileVariables(true)]).toEqual([
+      ["PGNODE_CONF", "PGNODE_HBA", "PGNODE_CA", "PGNODE_CERTIFICATE"],
+      ["PGNODE_PASSFILE", "PGNODE_KEY"],
+    ]);
   });
 });
 
