@@ -10,6 +10,6 @@ module.exports = {
   transform: projects[0].transform,
   testMatch: [
     "<rootDir>/tests/property/*.test.ts",
-    "<rootDir>/tests/unit/{alerts,bytes,cluster,config,conninfo,dockerHost,drift,election,findings,image,lsn,names,notCovered,observation,reason,settings,sql,topology}.test.ts",
+    "<rootDir>/tests/unit/{alerts,bytes,cluster,config,conninfo,dockerHost,drift,election,findings,image,lsn,names,notCovered,observation,place,reason,settings,sql,topology}.test.ts",
   ],
 };

@@ -106,6 +106,12 @@ describe("a stack on several Docker engines", () => {
     ["another one of the stack's", A, seen([A, B]), "is another one (ID ID-A)"],
     ["another one of the stack's, while its own does not answer", A, seen([A]), "is another one (ID ID-A)"],
     ["a new one", C, seen([A, B, C]), "is another one (ID ID-C)"],
+    [
+      "one that does not answer, nor does its own",
+      C,
+      seen([A], { silent: new Map([B, C].map((host) => [host, "no"])) }),
+      "does not answer",
+    ],
     ["one that does not answer", C, seen([A, B], { silent: new Map([[C, "no"]]) }), "does not answer"],
   ])("does not make a node anew on %s", (_where, host, survey, id) => {
     expect(refusals.refusal(judge(survey, at({ pg3: host })))).toBe(moved(host, id));
@@ -131,6 +137,7 @@ describe("a stack on several Docker engines", () => {
     expect(now(seen([A, B]))).toEqual({ "": A, "-at-b": B });
     expect(now(seen([A]))).toEqual({ "": A, "-at-b": B });
     expect(now(seen([A, OTHER_PATH], {}, there))).toEqual({ "": A, "-at-b": OTHER_PATH });
+    expect(now(seen([A, OTHER_PATH], { found: [] }, there))).toEqual({ "": A, "-at-b": OTHER_PATH });
     const noted = { ...prior, engines: new Map([["", "ID-A"]]) };
     expect(now(seen([A, OTHER_PATH], {}, there), noted)).toEqual({ "": A, "-at-b": OTHER_PATH });
     expect(now(seen([A, C], { found: [] }))).toEqual({ "": A, "-at-b": B });

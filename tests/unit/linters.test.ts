@@ -4,7 +4,7 @@ import { tmpdir } from "os";
 import { join } from "path";
 import { UserError } from "../../operations/errors";
 import { ROOT } from "../../operations/folders";
-import { type Comment, isDockerfile, isShell, JOINED, judge, type Piece, pieces, placeOf, projectFiles } from "../linters";
+import { type Comment, isDockerfile, isShell, JOINED, judge, type Piece, pieces, placeOf, projectFiles, unlessClean } from "../linters";
 import { SHELLCHECK, Toolbox } from "../tools";
 
 // What pip says goes to the log of set-up, and that one is the checkout's.
@@ -85,6 +85,27 @@ describe("a finding in a text of several files", () => {
       { piece: other, comments: elsewhere.map(comment) },
     ];
     expect(judge(said)).toEqual(expected);
+  });
+});
+
+describe("a slow linter", () => {
+  let folder: string;
+  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), "clean-"))));
+  afterEach(() => rmSync(folder, { recursive: true }));
+  const looks = jest.fn<Promise<string[]>, []>();
+  const ask = (key: string): Promise<string[]> => unlessClean(key, join(folder, "notes"), looks);
+
+  test("that had nothing to say is not asked again of the same, and is of anything else", async () => {
+    looks.mockReset().mockResolvedValue([]);
+    expect([await ask("one"), await ask("one"), looks.mock.calls.length]).toEqual([[], [], 1]);
+    expect([await ask("two"), looks.mock.calls.length]).toEqual([[], 2]);
+  });
+
+  test("that found something, or could not look, is asked until it finds nothing", async () => {
+    looks.mockReset().mockResolvedValueOnce(["x"]).mockRejectedValueOnce(new Error("no go")).mockResolvedValue([]);
+    expect(await ask("one")).toEqual(["x"]);
+    await expect(ask("one")).rejects.toThrow("no go");
+    expect([await ask("one"), await ask("one"), looks.mock.calls.length]).toEqual([[], [], 3]);
   });
 });
 

@@ -163,9 +163,9 @@ describe("nodes on several Docker hosts", () => {
 
   test("of which one does not answer have a log only where somebody answers", async () => {
     hostsAnswer([A], "");
-    expect((await diagnose(there)).map(({ containerState, server }) => [containerState, server])).toEqual([
-      ["running", null],
-      ["unreachable", null],
+    expect((await diagnose(there)).map(({ containerState, server, reason }) => [containerState, server, reason])).toEqual([
+      ["running", null, ""],
+      ["unreachable", null, "Cannot connect to the Docker daemon at it. Is the docker daemon running"],
     ]);
     const asked = run.mock.calls as unknown as [string, string[], { env: { DOCKER_HOST: string } }][];
     expect([...new Set(asked.filter(([, args]) => args[0] === "logs").map(([, , { env }]) => env.DOCKER_HOST))]).toEqual([A]);
