@@ -47,7 +47,7 @@ describe("a stack on three Docker hosts", () => {
     second = await lan.host({ ssh: true });
     third = await lan.host({ ssh: true });
     plain = await PlainStack.make("hosts", {
-      ...{ sampleDatabase: true, synchronous: { mode: "any", count: 1 } },
+      ...{ sampleDatabase: true, tls: "generated", synchronous: { mode: "any", count: 1 } },
       nodes: [
         { name: "pg1", port: 15432, address: lan.address },
         { name: "pg2", port: 15432, address: second.address, dockerHost: second.ssh, memory: "1GB", cpus: 1.5, sharedMemory: "128MB" },
@@ -68,6 +68,15 @@ describe("a stack on three Docker hosts", () => {
     await plain.expectStreaming("pg3", "pg1");
     await plain.expectZeroDiff();
     await untilRoles({ pg1: "primary", pg2: "standby", pg3: "standby" }, true);
+  });
+
+  test("speaks to its own by TLS alone", async () => {
+    const plainText = "SELECT count(*) FROM pg_stat_replication JOIN pg_stat_ssl USING (pid) WHERE NOT ssl";
+    expect(await plain.sql("pg1", plainText, "postgres")).toBe("0");
+    const rules = "SELECT count(*) FROM pg_hba_file_rules WHERE type NOT IN ('local', 'hostssl')";
+    expect(await plain.sql("pg2", rules, "postgres")).toBe("0");
+    const modes = "SELECT current_setting('primary_conninfo') LIKE '%sslmode=verify-full%'";
+    expect(await plain.sql("pg2", modes, "postgres")).toBe("t");
   });
 
   test("a node has the memory and the CPUs of the config, and what it logs never fills a disk", async () => {
