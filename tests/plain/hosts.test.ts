@@ -59,8 +59,11 @@ describe("a stack on three Docker hosts", () => {
     await plain.up();
   });
   afterAll(async () => {
-    await plain?.remove();
-    await lan?.remove();
+    try {
+      await plain?.remove();
+    } finally {
+      await lan?.remove();
+    }
   });
 
   test("streams from one to the others by their addresses, and is up to date at once", async () => {
