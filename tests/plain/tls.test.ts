@@ -279,15 +279,15 @@ describe("a stack with certificates that the user has brought", () => {
   beforeAll(async () => {
     plain = await PlainStack.make("tls-own", { sampleDatabase: true, tls: "provided" });
     made = await ownCertificates();
-    await plain.must("config", "set", "tlsCa", made.authority);
+    await plain.set(made.authority, "--plaintext", "tlsCa");
     for (const node of ["pg1", "pg2"] as const) {
       await set(node, "certificate", made[node]);
       await set(node, "key", made[`${node}-key`]);
     }
   });
   afterAll(() => plain.remove());
-  const set = (node: string, part: "certificate" | "key", text: string): Promise<unknown> =>
-    plain.must("config", "set", ...(part === "key" ? ["--secret"] : []), "--path", `tlsCertificates.${node}.${part}`, text);
+  const set = (node: string, part: "certificate" | "key", text: string): Promise<void> =>
+    plain.set(text, ...(part === "key" ? ["--secret"] : ["--plaintext"]), "--path", `tlsCertificates.${node}.${part}`);
 
   test("is refused in one line, and nothing is made, when a key does not fit", async () => {
     await set("pg2", "key", made["pg1-key"]);
