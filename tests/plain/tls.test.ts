@@ -2,6 +2,7 @@ import { readFileSync } from "fs";
 import { join } from "path";
 import { Client } from "pg";
 import { docker } from "../docker";
+import { until } from "../../operations/engine/poll";
 import { freePorts, OWN_IMAGE } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
 
@@ -133,6 +134,39 @@ describe("a stack that begins with TLS", () => {
     } finally {
       await session.end();
     }
+  });
+
+  test("comes back by up, twice, when every certificate has ended and its primary was started anew", async () => {
+    const key = await authorityKey(plain);
+    const ended = "-not_before 20200101000000Z -not_after 20210101000000Z";
+    await Promise.all(plain.nodes.map(({ name }) => replaceCertificate(plain, name, key, ended)));
+    await plain.docker("restart", plain.container("pg2"));
+    const said = async (): Promise<string> => {
+      const { stdout, stderr } = await docker(["logs", "--tail", "5", plain.container("pg2")]);
+      return stdout + stderr;
+    };
+    // It writes for nobody whom it cannot ask whether there is another writer.
+    await until("pg2 to stay down", 60, async () =>
+      (await said()).includes("may be the primary, and the certificate of it is not one that this node takes"),
+    );
+    await plain.up();
+    await plain.until("pg2", "SELECT pg_is_in_recovery()", "f");
+    await plain.up();
+    await plain.until("pg2", STREAMS_BY_TLS, "2");
+    await plain.expectZeroDiff();
+  });
+
+  test("gets a new key for one that is damaged, on a node that does not start with it", async () => {
+    await plain.sh("pg3", "echo damaged >/var/lib/pgnode/own/server.key");
+    await plain.docker("restart", plain.container("pg3"));
+    await until("pg3 not to start", 60, async () => {
+      const { stdout, stderr } = await docker(["logs", "--tail", "5", plain.container("pg3")]);
+      return (stdout + stderr).includes("could not load private key file");
+    });
+    expect(await plain.preview("--diff")).toContain("its server does not start with the settings that it has");
+    await plain.up();
+    await plain.until("pg2", STREAMS_BY_TLS, "2");
+    await plain.expectZeroDiff();
   });
 
   test("has a certificate made anew that is for other names, or of another CA, or gone", async () => {
