@@ -2,6 +2,10 @@ import { readFileSync } from "fs";
 import { join } from "path";
 import { Client } from "pg";
 import { docker } from "../docker";
+import { parseConfig } from "../../core/config";
+import { findingsOf } from "../../core/judgement/findings";
+import { placedHere } from "../../operations/engine/dockerHost";
+import { diagnose } from "../../operations/engine/observe";
 import { until } from "../../operations/engine/poll";
 import { freePorts, OWN_IMAGE } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
@@ -118,6 +122,11 @@ describe("a stack that begins with TLS", () => {
       await replaceCertificate(plain, "pg1", key, "-not_before 20200101000000Z -not_after 20210101000000Z");
       const { primaryUrl } = await plain.outputs();
       expect((await psql(primaryUrl, "SELECT 1", authority)).said).toContain("certificate verify failed");
+      const config = placedHere(parseConfig(plain.stack, { nodes: plain.nodes, tls: "generated" }));
+      expect(findingsOf(await diagnose(config)).map(({ kind, node }) => `${kind} ${node}`)).toEqual([
+        "certificate-expired pg1",
+        // Of a life of two days nothing is gone yet: that is for status to say, and another matter than to make it anew in time.
+      ]);
       const preview = await plain.preview("--diff");
       expect(preview).toContain("its certificate ends on 2021-01-01");
       expect(preview.match(/its certificate ends on/g)).toHaveLength(2);
