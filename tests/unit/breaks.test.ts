@@ -9,7 +9,7 @@ const byName = Object.fromEntries(BREAKS.map((found) => [found.name, found]));
 
 describe("a break of tests/breaks", () => {
   test("is there, of both kinds: for unit tests and for real nodes", () => {
-    expect([...new Set(BREAKS.map(groupOf))].sort()).toEqual(["faults", "unit"]);
+    expect([...new Set(BREAKS.map(groupOf))].sort()).toEqual(["faults", "plain", "unit"]);
   });
 
   test.each(Object.keys(byName))("%s still applies to this tree", async (name) => {
