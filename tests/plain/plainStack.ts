@@ -149,6 +149,7 @@ export class PlainStack {
       // A machine without network would try for seconds.
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
       NO_COLOR: "1",
+      ...Object.fromEntries(Object.entries(this.variables).filter(([name]) => name !== "PATH")),
       ...extra,
     };
   }
