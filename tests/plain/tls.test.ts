@@ -194,6 +194,35 @@ describe("a stack that begins with TLS", () => {
       expect(await psql(url, IN_USE, authority)).toEqual({ code: 0, said: "t|TLSv1.3" });
     }
   });
+
+  test("gets a new CA in three steps, both trusted in between: clients and standbys are served all the time", async () => {
+    await plain.set("2", "--plaintext", "caGeneration");
+    const { primaryUrl, secondaryUrls } = await plain.outputs();
+    const urls = [primaryUrl, ...Object.values(secondaryUrls)];
+    const served = async (by: string): Promise<string[]> => Promise.all(urls.map(async (url) => (await psql(url, IN_USE, by)).said));
+    const all = urls.map(() => "t|TLSv1.3");
+    const before = [await plain.sql("pg2", SESSIONS, "postgres"), ...(await plain.containers())];
+
+    expect(await plain.preview()).toMatch(/warning: the stack's CA is replaced in three steps/);
+    await plain.up();
+    const both = caFile(plain);
+    expect(both.match(/BEGIN CERTIFICATE/g)).toHaveLength(2);
+    const renewed = both.replace(authority, "");
+    // Who has the old one and who has both are served; only the new one serves nobody yet.
+    expect([await served(authority), await served(both)]).toEqual([all, all]);
+    expect(await served(renewed)).not.toEqual(all);
+
+    expect(await plain.preview()).toMatch(/warning: with this up every certificate is issued by the new CA/);
+    await plain.up();
+    expect([await served(both), await served(renewed)]).toEqual([all, all]);
+
+    expect(await plain.preview()).toMatch(/warning: with this up the old CA is trusted no more/);
+    await plain.up();
+    expect(caFile(plain)).toBe(renewed);
+    expect(await served(renewed)).toEqual(all);
+    expect([await plain.sql("pg2", SESSIONS, "postgres"), ...(await plain.containers())]).toEqual(before);
+    await plain.expectZeroDiff();
+  });
 });
 
 /** The client sessions and WAL senders of a server. */
