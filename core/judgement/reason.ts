@@ -79,6 +79,7 @@ export function refusesSettings(reason: string): boolean {
     /could not load .*pg_hba\.conf/,
     /could not map anonymous shared memory/,
     /could not access file /,
+    /could not (load|access) (server certificate|private key) file|private key file ".*" (must|has)|check of private key failed/,
   ].some((pattern) => pattern.test(reason));
 }
 

@@ -173,7 +173,11 @@ stay_down() {
     same-timeline) die "${PRIMARY%:*} is primary on timeline $MINE, and so was this node: both have written, and which one is right is nobody's to guess. Node $PGNODE_NAME stays down, so that there is one writer. To give up its data, run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION" ;;
     older-primary) die "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, which is older than this node's $MINE. Node $PGNODE_NAME stays down, so that there is one writer. Stop ${PRIMARY%:*}, start this node, then run: npm run rejoin -- ${PRIMARY%:*}$STACK_OPTION" ;;
     starting) die "node $PGNODE_NAME stays down: $STARTING may be the primary, and has let nobody in for $STARTING_SECONDS s. When it is to be this node, stop the other one (docker stop), then start this one" ;;
-    refused) die "node $PGNODE_NAME stays down: $REFUSED may be the primary and refuses its login, so its password file is not the stack's. To bring it the primary's, run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION. When no node is primary, run npm run failover --$STACK_OPTION before" ;;
+    refused)
+        # What may be the primary is asked by a connection that is checked, or by none.
+        [ -z "$UNTRUSTED" ] || die "node $PGNODE_NAME stays down: $UNTRUSTED may be the primary, and the certificate of it is not one that this node takes: it has ended, or is not of the stack's CA. To have it made anew, and then this node's, run twice: npm run up --$STACK_OPTION"
+        die "node $PGNODE_NAME stays down: $REFUSED may be the primary and refuses its login, so its password file is not the stack's. To bring it the primary's, run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION. When no node is primary, run npm run failover --$STACK_OPTION before"
+        ;;
     rejoin-off) die "node $PGNODE_NAME has to rejoin as a standby, and automaticRejoin is off. Run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION" ;;
     nobody) die "node $PGNODE_NAME must not be the primary (it was fenced, or a newer timeline exists), and no other node is primary to rejoin. Run: npm run status --$STACK_OPTION, then npm run failover --$STACK_OPTION. When this node is to be the primary again, see docs/operations.md: a node must not be the primary" ;;
     *) die "node $PGNODE_NAME stays down: nothing is decided for what it has found ($FACTS). Run: npm run status --$STACK_OPTION" ;;

@@ -2,7 +2,7 @@
 KEEPALIVE='keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000'
 
 # ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
-# there and does not let this node in; "starting" when it is there and lets nobody in yet or any more; "recovering" when it may
+# there and does not let this node in; "untrusted" when its certificate is not one that this node takes; "starting" when it is there and lets nobody in yet or any more; "recovering" when it may
 # also be a standby that waits for WAL, which only this node may have; nothing when it does not answer. The timeline of a
 # standby is the one that it replays: IDENTIFY_SYSTEM knows it, the views hide it from this role.
 ask() {
@@ -18,6 +18,9 @@ ask() {
                 s/.*the database system is \(starting up\|in recovery mode\|shutting down\).*/starting/p
                 # Since version 15 that is said of a primary in crash recovery too.
                 s/.*the database system is not yet accepting connections.*/recovering/p
+                s/.*certificate verify failed.*/untrusted/p
+                s/.*server certificate for .*/untrusted/p
+                s/.*server does not support SSL.*/untrusted/p
                 b
                 :first
                 h;b
@@ -35,11 +38,11 @@ ask() {
 }
 
 # Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any peer, SILENT how
-# many do not answer, STARTING and RECOVERING those of which ask says so, REFUSED those that do not let this node in, FOREIGN
+# many do not answer, STARTING and RECOVERING those of which ask says so, REFUSED those that do not let this node in, UNTRUSTED those of them whose certificate is wrong, FOREIGN
 # the primary of another cluster. A node that is to be cloned in any case has no cluster to compare.
 look_around() {
     local system peer answer timeline theirs
-    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 STARTING='' RECOVERING='' REFUSED='' FOREIGN=''
+    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 STARTING='' RECOVERING='' REFUSED='' UNTRUSTED='' FOREIGN=''
     system=
     [ -e "$ROOT/reclone" ] || [ ! -f "$DATA/PG_VERSION" ] || system=$(control 'Database system identifier' 2>/dev/null)
     for peer in $(own_setting pgnode.members); do
@@ -50,8 +53,9 @@ look_around() {
             continue
         fi
         case $answer in
-        refused)
+        refused | untrusted)
             REFUSED="$REFUSED${REFUSED:+ and }${peer%%=*}"
+            [ "$answer" = refused ] || UNTRUSTED="$UNTRUSTED${UNTRUSTED:+ and }${peer%%=*}"
             continue
             ;;
         starting)

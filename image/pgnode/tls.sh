@@ -15,11 +15,14 @@ certify() {
     [ -n "$AUTHORITY_KEY" ] || [ ! -f "$CERTIFICATE" ] || [ ! -f "$KEY" ] || return 0
     command -v openssl >/dev/null 2>&1 ||
         die "this image has no openssl, which makes the certificate of node $PGNODE_NAME. Set the config key image to an image that has it, such as postgres:17, or the config key tls to off"
+    # One that is damaged is of no use.
+    openssl pkey -in "$KEY" -noout >/dev/null 2>&1 || rm -f "$KEY"
     if [ ! -f "$KEY" ]; then
         (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$KEY.new")
         mv -f "$KEY.new" "$KEY"
     fi
     if [ -n "$AUTHORITY_KEY" ]; then
+        chmod 600 "$KEY"
         is_certified || issue
     else
         say "node $PGNODE_NAME has no certificate that the stack has given it: it makes one for itself, which no client that checks it takes. The next up brings the right one"

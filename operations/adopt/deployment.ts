@@ -85,6 +85,19 @@ function unconfigured(inputs: Record<string, unknown>): Record<string, unknown> 
   return { ...inputs, environment: Object.fromEntries(environment.filter(([variable]) => !plain.includes(variable))) };
 }
 
+/** What is declared, but for one resource, and nothing that names it: what only the lost state knew is made anew by the next `up`. */
+export function without(declared: readonly Declared[], name: string): Declared[] {
+  const lost = declared.filter((resource) => resource.name === name).map(({ urn }) => urn);
+  const others = (urns: readonly string[]): string[] => urns.filter((urn) => !lost.includes(urn));
+  return declared
+    .filter(({ urn }) => !lost.includes(urn))
+    .map((resource) => ({
+      ...resource,
+      dependencies: others(resource.dependencies),
+      propertyDependencies: Object.fromEntries(Object.entries(resource.propertyDependencies).map(([key, urns]) => [key, others(urns)])),
+    }));
+}
+
 /**
  * Of the Docker provider (its version is in package.json): the version of its state's shape, and the defaults that a refresh
  * does not read. The rest is read.

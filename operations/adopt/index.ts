@@ -8,7 +8,7 @@ import { containerName, type Identity, networkName, volumeName } from "../../cor
 import { sqlLiteral } from "../../core/grammar/quoting";
 import { isPrimary } from "../../core/judgement/observation";
 import { newIdentity } from "../guard/look";
-import { exportedResources, IDENTITY_NAME, readPrior } from "../guard/prior";
+import { AUTHORITY_NAME, exportedResources, IDENTITY_NAME, readPrior } from "../guard/prior";
 import { type Survey, survey } from "../guard/survey";
 import { toEngine } from "../engine/docker";
 import { Engine } from "../engine/engine";
@@ -20,7 +20,7 @@ import { npmRun } from "../look/advice";
 import { exportState, importState } from "../deploy/state";
 import { setup } from "../setup";
 import { ensureStack, hasStack, pulumiOutput, readStackConfig, stackFile } from "../deploy/workspace";
-import { deploymentOf } from "./deployment";
+import { deploymentOf, without } from "./deployment";
 import { askHidden, findPasswords, type Password, ROLE_OF } from "./passwords";
 import { type Declared, declaredBy, type ProgramRequest } from "./program";
 import { containerRefusal, identityOf, refusal, versionRefusal } from "./refusals";
@@ -75,7 +75,7 @@ async function adoptUnderLock(config: PlacedConfig): Promise<number> {
     prior: priorOf(config, seen, identity),
     ids: idsOf(config, seen),
   });
-  const resources = await filledIn(stack, deploymentOf(declared, there, stdout));
+  const resources = await filledIn(stack, deploymentOf(without(declared, AUTHORITY_NAME), there, stdout));
   await setPasswords(declared, homeOf(config));
   await importState(stack, await exportState(stack), resources);
   report(config, declared, there, passwords, settings.passwords);
@@ -258,6 +258,11 @@ function report(
     } else if (!current) {
       say(`${of} was another one; it is now the one ${configured[key] === undefined ? "that was given" : `of ${stackFile(stack)}`}`);
     }
+  }
+  if (declared.some(({ name }) => name === AUTHORITY_NAME)) {
+    say(
+      `the key of the stack's CA was in the lost state alone: the next up makes a new CA, and the certificate of every node with it. Give the clients its certificate then: pulumi stack output caCertificate`,
+    );
   }
   const changed = there.flatMap((found) => {
     const resource = declared.find(({ id }) => id === found.container.Id);

@@ -214,15 +214,18 @@ async function judge(means: Means, gone: readonly Observation[], fenced: Fenced[
   if (against.length > 0 && !allowDataLoss) {
     throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(fenced)}, or give that up with --allow-data-loss`);
   }
-  const howKnown =
-    atRisk === null
+  // Without an objection and without the WAL only the standbys' own word is left.
+  const confirmed = atRisk === null && against.length === 0;
+  const howKnown = confirmed
+    ? `the host of ${unreadable.map((node) => node.name).join(", ")} does not answer, and a commit was acknowledged only when a standby had it`
+    : atRisk === null
       ? `the WAL of ${unreadable.map((node) => node.name).join(", ") || "the last primary"} could not be read`
       : `the WAL in the volume of ${names(fenced)} was compared with what ${candidate.name} had received`;
   return {
     candidate,
     after,
     fenced,
-    loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown },
+    loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown, ...(confirmed ? { confirmed } : {}) },
     logicalSlots: ends.flatMap((end) => end.logicalSlots ?? []),
     against,
     abandoned: fenced.filter((_, i) => (readable[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),

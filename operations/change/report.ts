@@ -13,6 +13,8 @@ export interface Report {
   bytesLost: BytesAtRisk;
   /** How that is known. */
   howKnown: string;
+  /** Nobody can tell the bytes, and commits waited for standbys, of which enough answer: none that was acknowledged is lost. @default false */
+  confirmed?: true;
   /** What `bytesLost` says nothing of, because no standby gets it; empty when there is nothing. */
   notCovered: string[];
 }
@@ -21,7 +23,7 @@ export interface Report {
 export const say = (line: string): void => console.error(line);
 
 /** What a change of primary gives up. */
-export type Loss = Pick<Report, "fenced" | "bytesLost" | "howKnown">;
+export type Loss = Pick<Report, "fenced" | "bytesLost" | "howKnown" | "confirmed">;
 
 /** Names for a message. */
 export const names = (nodes: readonly Observation[]): string => nodes.map((node) => node.name).join(", ") || "nobody";
@@ -34,7 +36,9 @@ export function show(report: Report, json: boolean): void {
   }
   const loss =
     report.bytesLost === null
-      ? "an unknown number of bytes may be lost"
+      ? report.confirmed === true
+        ? "nothing that was acknowledged is lost"
+        : "an unknown number of bytes may be lost"
       : report.bytesLost === 0
         ? "nothing is lost"
         : `${report.bytesLost} bytes of WAL are lost`;

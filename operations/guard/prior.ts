@@ -96,11 +96,14 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     providers,
     engines: endings(commands, IDENTITY_NAME, (r) => environmentOf(r)["STACK_ENGINE"]),
     places: new Map(
-      commands.flatMap((r) => {
-        const [, node = ""] = /^(.+)-config$/.exec(nameOf(r)) ?? [];
-        const at = environmentOf(r)["DOCKER_HOST"];
-        return node !== "" && at !== undefined ? [[node, at] as const] : [];
-      }),
+      // The last one counts: an interrupted deletion leaves the birth, which is never told of another way to the engine.
+      [/^(.+)-(?:init|basebackup)$/, /^(.+)-config$/].flatMap((name) =>
+        commands.flatMap((r) => {
+          const [, node = ""] = name.exec(nameOf(r)) ?? [];
+          const at = environmentOf(r)["DOCKER_HOST"];
+          return node !== "" && at !== undefined ? [[node, at] as const] : [];
+        }),
+      ),
     ),
     containers,
     volumes,

@@ -38,7 +38,8 @@ export class Lan {
   /** This machine's address in it. */
   public readonly address = `10.77.${this.third}.1`;
   private readonly hosts: FarHost[] = [];
-  private readonly folder = mkdtempSync(join(tmpdir(), "own-lan-"));
+  /** Scratch space for the tests; removed with the network. */
+  public readonly folder = mkdtempSync(join(tmpdir(), "own-lan-"));
 
   public static async make(): Promise<Lan> {
     const lan = new Lan();

@@ -1,5 +1,6 @@
 import execa from "execa";
-import { docker } from "../docker";
+import { currentDockerHost } from "../../operations/engine/dockerHost";
+import { docker, leftovers } from "../docker";
 import { type FarHost, Lan } from "../faults/lan";
 import type { Status } from "../../operations/look/documents";
 import type { Ran } from "../integration/checkout";
@@ -55,12 +56,18 @@ describe("a stack on three Docker hosts", () => {
       ],
     });
     plain.sockets.set("pg2", second.socket).set("pg3", third.socket);
-    plain.variables = lan.environment();
+    // The user's own choice of a context leads to yet another engine than DOCKER_HOST, which wins.
+    const context = { DOCKER_CONFIG: lan.folder, DOCKER_CONTEXT: "elsewhere" };
+    await execa("docker", ["context", "create", "elsewhere", "--docker", `host=${third.socket}`], { env: { DOCKER_CONFIG: lan.folder } });
+    plain.variables = { ...lan.environment(), ...context, DOCKER_HOST: currentDockerHost() };
     await plain.up();
   });
   afterAll(async () => {
-    await plain?.remove();
-    await lan?.remove();
+    try {
+      await plain?.remove();
+    } finally {
+      await lan?.remove();
+    }
   });
 
   test("streams from one to the others by their addresses, and is up to date at once", async () => {
@@ -68,6 +75,14 @@ describe("a stack on three Docker hosts", () => {
     await plain.expectStreaming("pg3", "pg1");
     await plain.expectZeroDiff();
     await untilRoles({ pg1: "primary", pg2: "standby", pg3: "standby" }, true);
+  });
+
+  test("is where the config and DOCKER_HOST say, whatever DOCKER_CONTEXT is", async () => {
+    const at = async (host: string): Promise<string[]> =>
+      (await leftovers(plain.stack, [host])).filter((line) => line.startsWith("container"));
+    expect([await at(currentDockerHost()), await at(second.socket), await at(third.socket)]).toEqual(
+      ["pg1", "pg2", "pg3"].map((node) => [`container ${plain.container(node)}`]),
+    );
   });
 
   test("speaks to its own by TLS alone", async () => {

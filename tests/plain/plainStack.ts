@@ -149,18 +149,19 @@ export class PlainStack {
       // A machine without network would try for seconds.
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
       NO_COLOR: "1",
+      ...Object.fromEntries(Object.entries(this.variables).filter(([name]) => name !== "PATH")),
       ...extra,
     };
   }
 
   /** Starts `pulumi`, in a process group of its own. */
-  public start(args: readonly string[], extra: Record<string, string> = {}, cwd = this.folder): execa.ExecaChildProcess {
+  public start(args: readonly string[], extra: Record<string, string> = {}, cwd = this.folder, input?: string): execa.ExecaChildProcess {
     return execa("pulumi", ["--non-interactive", ...args], {
       cwd,
       env: this.environment(extra),
       extendEnv: false,
       reject: false,
-      stdin: "ignore",
+      ...(input === undefined ? { stdin: "ignore" } : { input }),
       timeout: RUN_LIMIT,
       detached: true,
     });
@@ -194,6 +195,14 @@ export class PlainStack {
       throw new Error(`pulumi ${args.join(" ")} ended with ${ran.exitCode}\n${reason(ran)}`);
     }
     return ran;
+  }
+
+  /** `pulumi config set`, with the value on standard input. */
+  public async set(value: string, ...args: string[]): Promise<void> {
+    const ended = await this.start(["config", "set", ...args, "--stack", this.stack], {}, this.folder, value);
+    if (ended.exitCode !== 0) {
+      throw new Error(`pulumi config set ${args.join(" ")}: ${ended.stderr}`);
+    }
   }
 
   public up(...args: string[]): Promise<Ran> {

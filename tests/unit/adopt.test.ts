@@ -2,7 +2,7 @@ import { PassThrough } from "stream";
 import { passfile } from "../../core/grammar/conninfo";
 import { parseConfig } from "../../core/config";
 import { REPLICATION_ROLE } from "../../core/model/names";
-import { deploymentOf } from "../../operations/adopt/deployment";
+import { deploymentOf, without } from "../../operations/adopt/deployment";
 import { askHidden, findPasswords, fromPassfile, isPasswordOf, madeUp, type Sources } from "../../operations/adopt/passwords";
 import type { Declared } from "../../operations/adopt/program";
 import { containerRefusal, identityOf, refusal, versionRefusal } from "../../operations/adopt/refusals";
@@ -192,6 +192,18 @@ describe("the state", () => {
       deploymentOf([node, step], [found], {}).find(({ id }) => id === "pg1-config1")?.inputs?.["environment"];
     expect(environment(standing())).toEqual(inputs.environment);
     expect(environment(standing({}, "#!/bin/sh\n# older\n"))).toEqual({ NODE_NAME: "pg1" });
+  });
+
+  test("what only the lost state knew is not in it, nor does anything name it: the next up makes it anew", () => {
+    const lost = declare({ name: "authority", urn: "urn:lost" });
+    const other = declare({ name: "pg1-config", urn: "urn:other", dependencies: ["urn:a", "urn:lost"] });
+    const state = deploymentOf(
+      without([lost, { ...other, propertyDependencies: { stdin: ["urn:lost"], environment: ["urn:a"] } }], "authority"),
+      [],
+      {},
+    );
+    expect(state.map(({ urn }) => urn)).toEqual([state[0]?.urn, "urn:other"]);
+    expect(state[1]).toMatchObject({ dependencies: ["urn:a"], propertyDependencies: { stdin: [], environment: ["urn:a"] } });
   });
 
   test("a container is in the state as it was made, not as it is declared", () => {

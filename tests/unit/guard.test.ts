@@ -115,6 +115,13 @@ describe("what the state knows", () => {
     expect(readPrior([identity]).empty).toBe(false);
   });
 
+  test("knows where a node is by its birth, where an interrupted deletion has left no more of it", () => {
+    const born = resource(COMMAND, "pg1-init", { environment: { DOCKER_HOST: "ssh://born" } });
+    const config = resource(COMMAND, "pg1-config", { environment: { DOCKER_HOST: "ssh://now" } });
+    expect(readPrior([born]).places).toEqual(new Map([["pg1", "ssh://born"]]));
+    expect(readPrior([config, born]).places).toEqual(new Map([["pg1", "ssh://now"]]));
+  });
+
   test("has no first node when that was taken out", () => {
     const prior = readPrior(NEW.filter(({ urn }) => !/::pg1(-\w+)?$/.test(urn)));
     expect([prior.first, knownNodes(prior)]).toEqual([undefined, ["pg2", "pg3"]]);

@@ -11,6 +11,7 @@ import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 const PSQL = String.raw`#!/bin/sh
 # The server of this node itself: what settle() asks it.
 case "$*" in *"-d host="* | *"-d "*host=*) ;; *) echo t; exit 0 ;; esac
+echo "$*" >>"$0.args"
 host=$(echo "$*" | sed 's/.*host=\([^ ]*\).*/\1/')
 case "$*" in
 *IDENTIFY_SYSTEM*) ;;
@@ -26,6 +27,8 @@ echo "$answer" >"$0.$host.last"
 case $answer in
 silent) echo "psql: error: connection refused" >&2; exit 2 ;;
 refused) echo 'psql: error: FATAL:  password authentication failed for user "replica_user"' >&2; exit 2 ;;
+untrusted) echo 'psql: error: connection to server at "pg2" (192.0.2.1), port 5432 failed: SSL error: certificate verify failed' >&2; exit 2 ;;
+misnamed) echo 'psql: error: connection to server at "pg2" (192.0.2.1), port 5432 failed: server certificate for "pg3" does not match host name "pg2"' >&2; exit 2 ;;
 starting) echo "psql: error: FATAL:  the database system is starting up" >&2; exit 2 ;;
 recovering) echo "psql: error: FATAL:  the database system is not yet accepting connections" >&2; exit 2 ;;
 foreign*) echo "9999 \${answer##* } 0/3000000 "; echo primary ;;
@@ -69,6 +72,8 @@ interface Case {
   late?: string[];
   /** Whether automaticRejoin is off. */
   off?: boolean;
+  /** How it checks whom it asks. @default it does not */
+  tls?: string;
   /** How the server runs in the end; empty: it does not. */
   is: "writable" | "standby" | "";
   /** The last that it says. */
@@ -170,7 +175,7 @@ describe("the guard of a node that starts, with made-up peers", () => {
       PGNODE_SCRIPT.replace("ROOT=/var/lib/pgnode", `ROOT=${path("volume")}`).replace("/usr/lib/postgresql/*/bin", path("bin")),
     );
 
-  function run({ has = WRITABLE, on = 1, peers = {}, late, off }: Case): { is: string; said: string; left: string[] } {
+  function run({ has = WRITABLE, on = 1, peers = {}, late, off, tls }: Case): { is: string; said: string; left: string[] } {
     const files: Record<string, string> = {
       "data/PG_VERSION": "17\n",
       "data/postgresql.conf": "",
@@ -182,6 +187,7 @@ describe("the guard of a node that starts, with made-up peers", () => {
           .join(" ")}'`,
         `pgnode.rejoin = '${off === true ? "off" : "on"}'`,
         "primary_slot_name = 'pg1'",
+        ...(tls === undefined ? [] : [`pgnode.tls = '${tls}'`]),
         "",
       ].join("\n"),
       ...Object.fromEntries(has.map((name) => [name, ""])),
@@ -221,6 +227,24 @@ describe("the guard of a node that starts, with made-up peers", () => {
       const { is, said } = run({ has: ["started", mark], on: 5, peers: { pg2: ["primary 2"] }, is: "standby" });
       expect([is, said]).toEqual(["standby", expect.stringContaining("cloning node pg1 anew from pg2") as string]);
     }
+  });
+
+  test.each(["untrusted", "misnamed"])("takes the word of no peer whose certificate is wrong (%s), and says what to do", (answer) => {
+    const { is, said } = run({ peers: { pg2: [answer] }, late: ["PEER"], tls: "sslmode=verify-full sslrootcert=/ca", is: "" });
+    expect([is, said]).toEqual([
+      "",
+      expect.stringMatching(/stays down: pg2 may be the primary, and the certificate of it .* npm run up --/),
+    ]);
+  });
+
+  test("checks whom it asks and whom it rejoins, where TLS is insisted on", () => {
+    const tls = "sslmode=verify-full sslrootcert=/ca";
+    run({ peers: { pg2: ["primary 2"] }, tls, is: "standby" });
+    const asked = readFileSync(path("bin", "psql.args"), "utf8")
+      .split("\n")
+      .filter((line) => line.includes("host="));
+    expect(asked.length).toBeGreaterThan(1);
+    expect(asked.filter((line) => !line.includes(tls))).toEqual([]);
   });
 
   test("asks no peer twice for what it knows: one that was left behind rejoins whom it has seen", () => {

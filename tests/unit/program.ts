@@ -7,6 +7,7 @@ import type { PriorState, StateResource } from "../../operations/guard/prior";
 import type { Found } from "../../operations/guard/survey";
 import { endingsOf, enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
 import type Index from "../../index";
+import { AUTHORITY } from "./certificates";
 import { foundAt, surveyOf } from "./surveys";
 
 /** The outputs of index.ts. */
@@ -278,9 +279,13 @@ export function configure(scenario: Scenario): void {
   process.env["DOCKER_HOST"] = DOCKER_HOST;
 }
 
+/** The key of the CA that a stack makes, in the tests. */
+export const AUTHORITY_KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
+
 /** What a resource has become once it is made. */
 function outputsOf({ type, name, inputs }: { type: string; name: string; inputs: Record<string, unknown> }): Record<string, unknown> {
-  return { ...inputs, id: `${name}-id`, ...(type === "command:local:Command" ? { stdout: madeUp(name) } : {}) };
+  const stdout = /^authority/.test(name) ? `${AUTHORITY_KEY}${AUTHORITY}` : madeUp(name);
+  return { ...inputs, id: `${name}-id`, ...(type === "command:local:Command" ? { stdout } : {}) };
 }
 
 /** Starts Pulumi's mocks for a stack. Returns the list to which registrations are added. */

@@ -335,6 +335,10 @@ describe("the configuration of a node whose server does not start with the setti
   test.each([
     'FATAL:  configuration file "/x" contains errors',
     "FATAL:  recovery aborted because of insufficient parameter settings",
+    'FATAL:  could not load server certificate file "/var/lib/pgnode/own/server.crt": no start line',
+    'FATAL:  could not load private key file "/var/lib/pgnode/own/server.key": no start line',
+    'FATAL:  private key file "/var/lib/pgnode/own/server.key" has group or world access',
+    "FATAL:  check of private key failed: key values mismatch",
     "FATAL:  could not load /var/lib/pgnode/data/pg_hba.conf",
     "FATAL:  could not map anonymous shared memory: Cannot allocate memory",
     'FATAL:  could not access file "x": No such file or directory',
@@ -419,7 +423,10 @@ describe("a node whose Docker engine does not answer", () => {
   test("is not waited for by the others", async () => {
     const environment = { ...node, NODE_CONTAINER: "one", NODE_NAME: "pg1", DOCKER_HOST: "tcp://db1:1" };
     expect(await run("ready", environment, { one: PRIMARY, two: AWAY })).toMatchObject({ code: 0, stderr: "" });
-    expect(await run("configure", { ...environment, NODE_FILES: "", NODE_SECRETS: "" }, { one: PRIMARY, two: AWAY })).toMatchObject({ code: 0, stderr: "" });
+    expect(await run("configure", { ...environment, NODE_FILES: "", NODE_SECRETS: "" }, { one: PRIMARY, two: AWAY })).toMatchObject({
+      code: 0,
+      stderr: "",
+    });
   });
 });
 
