@@ -39,7 +39,7 @@ ask-again   nobody        marked
 
 # Sets FACTS, the words of the table, and what the messages name: MINE (this node's timeline), and what look_around() sets.
 #   new standby writable marked   what it is: never started, a standby, it was or could have been primary, or it has to rejoin
-#   primary, primary-same, primary-older   a peer of its cluster is primary; on its own timeline, on an older one
+#   primary, primary-same, primary-older   a peer of its cluster is primary; on its own timeline (or that cannot be read), on an older one
 #   newer                         a peer, primary or not, is on a newer timeline
 #   foreign                       the primary of another cluster is there
 #   silent refused starting recovering     at least one peer is so; see ask()
@@ -64,8 +64,9 @@ gather() {
     LOOKED=yes time=$(now)
     [ -z "$PRIMARY" ] || FACTS="$FACTS primary"
     if [ "$FACTS" = "writable primary" ]; then
-        [ "$PRIMARY_TIMELINE" -ne "$MINE" ] || FACTS="$FACTS primary-same"
-        [ "$PRIMARY_TIMELINE" -ge "$MINE" ] || FACTS="$FACTS primary-older"
+        # One that cannot be read may be any.
+        [ "$PRIMARY_TIMELINE" -ne "${MINE:-$PRIMARY_TIMELINE}" ] || FACTS="$FACTS primary-same"
+        [ "$PRIMARY_TIMELINE" -ge "${MINE:-0}" ] || FACTS="$FACTS primary-older"
     fi
     # Without a timeline of its own, because pg_control cannot be read, nothing is newer: PostgreSQL says what is wrong.
     case $FACTS in writable*) [ "$NEWEST" -le "${MINE:-$NEWEST}" ] || FACTS="$FACTS newer" ;; esac
@@ -170,7 +171,10 @@ before_asking() {
 stay_down() {
     case $1 in
     foreign) die "node $PGNODE_NAME stays down: $FOREIGN. Nothing was changed. To replace its data by a clone of that one, run: npm run rejoin -- $PGNODE_NAME --clone$STACK_OPTION" ;;
-    same-timeline) die "${PRIMARY%:*} is primary on timeline $MINE, and so was this node: both have written, and which one is right is nobody's to guess. Node $PGNODE_NAME stays down, so that there is one writer. To give up its data, run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION" ;;
+    same-timeline)
+        [ -n "$MINE" ] || die "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, and this node's pg_control cannot be read, so nobody can tell what it has written. Node $PGNODE_NAME stays down, so that there is one writer. To replace its data by a clone, run: npm run rejoin -- $PGNODE_NAME --clone$STACK_OPTION"
+        die "${PRIMARY%:*} is primary on timeline $MINE, and so was this node: both have written, and which one is right is nobody's to guess. Node $PGNODE_NAME stays down, so that there is one writer. To give up its data, run: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+        ;;
     older-primary) die "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, which is older than this node's $MINE. Node $PGNODE_NAME stays down, so that there is one writer. Stop ${PRIMARY%:*}, start this node, then run: npm run rejoin -- ${PRIMARY%:*}$STACK_OPTION" ;;
     starting) die "node $PGNODE_NAME stays down: $STARTING may be the primary, and has let nobody in for $STARTING_SECONDS s. When it is to be this node, stop the other one (docker stop), then start this one" ;;
     refused)

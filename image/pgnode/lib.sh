@@ -78,7 +78,7 @@ own_timeline() {
     local checkpoint recovery
     checkpoint=$(control "Latest checkpoint's TimeLineID")
     recovery=$(control "Min recovery ending loc's timeline")
-    [ "${recovery:-0}" -gt "$checkpoint" ] && echo "$recovery" || echo "$checkpoint"
+    [ "${recovery:-0}" -gt "${checkpoint:-0}" ] && echo "$recovery" || echo "$checkpoint"
 }
 
 # A volume that holds anything else than this node's cluster is never written to.

@@ -66,6 +66,8 @@ interface Case {
   has?: string[];
   /** Its timeline. */
   on?: number;
+  /** Whether its pg_control cannot be read. */
+  unreadable?: boolean;
   /** What each peer answers, one after the other. */
   peers?: Record<string, string[]>;
   /** Whose time is over: PEER, STARTING or REJOIN. */
@@ -175,7 +177,11 @@ describe("the guard of a node that starts, with made-up peers", () => {
       PGNODE_SCRIPT.replace("ROOT=/var/lib/pgnode", `ROOT=${path("volume")}`).replace("/usr/lib/postgresql/*/bin", path("bin")),
     );
 
-  function run({ has = WRITABLE, on = 1, peers = {}, late, off, tls }: Case): { is: string; said: string; left: string[] } {
+  function run({ has = WRITABLE, on = 1, unreadable = false, peers = {}, late, off, tls }: Case): {
+    is: string;
+    said: string;
+    left: string[];
+  } {
     const files: Record<string, string> = {
       "data/PG_VERSION": "17\n",
       "data/postgresql.conf": "",
@@ -196,7 +202,9 @@ describe("the guard of a node that starts, with made-up peers", () => {
     Object.entries(peers).forEach(([peer, answers]) => writeFileSync(path("bin", `psql.${peer}`), `${answers.join("\n")}\n`));
     writeFileSync(
       path("bin", "pg_controldata.says"),
-      `Database system identifier:           7000\nDatabase cluster state:               shut down\nLatest checkpoint's TimeLineID:       ${on}\nMin recovery ending loc's timeline:   0\nBytes per WAL segment:                16777216\n`,
+      unreadable
+        ? ""
+        : `Database system identifier:           7000\nDatabase cluster state:               shut down\nLatest checkpoint's TimeLineID:       ${on}\nMin recovery ending loc's timeline:   0\nBytes per WAL segment:                16777216\n`,
     );
     const ran = spawnSync("sh", ["-c", script(late), "pgnode", "run"], {
       env: { PATH: process.env["PATH"], PGNODE_NAME: "pg1" },
@@ -227,6 +235,20 @@ describe("the guard of a node that starts, with made-up peers", () => {
       const { is, said } = run({ has: ["started", mark], on: 5, peers: { pg2: ["primary 2"] }, is: "standby" });
       expect([is, said]).toEqual(["standby", expect.stringContaining("cloning node pg1 anew from pg2") as string]);
     }
+  });
+
+  describe("of one whose pg_control cannot be read", () => {
+    test.each([
+      ["primary 1", "pg2 is primary on timeline 1"],
+      ["primary 2", "pg2 is primary on timeline 2"],
+    ])("does not let it up beside a primary (%s), and says what it knows in one line", (answer, who) => {
+      const { is, said } = run({ unreadable: true, peers: { pg2: [answer] }, is: "" });
+      expect([is, said]).toEqual(["", expect.stringMatching(new RegExp(`^pgnode: (\\[[a-z-]*\\] )?${who}.*stays down.*$`)) as string]);
+    });
+
+    test("leaves it to PostgreSQL to say what is wrong where nobody else is primary", () => {
+      expect(run({ unreadable: true, peers: { pg2: ["standby 7"] }, is: "writable" })).toEqual({ is: "writable", said: "", left: [] });
+    });
   });
 
   test.each(["untrusted", "misnamed"])("takes the word of no peer whose certificate is wrong (%s), and says what to do", (answer) => {

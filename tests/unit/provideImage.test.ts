@@ -74,11 +74,24 @@ interface Ran {
 }
 
 let folder: string;
+/** Where each of the machine's own programs is, in a folder of links that machines share. */
+let tools: string;
+const ownTools = (folder: string, without: readonly string[]): string => {
+  mkdirSync(folder);
+  for (const path of realTools) {
+    const name = path.split("/").at(-1) ?? "";
+    if (!without.includes(name)) {
+      symlinkSync(path, join(folder, name));
+    }
+  }
+  return folder;
+};
 let realTools: string[];
 beforeAll(() => {
   const found = spawnSync("sh", ["-c", `for tool in chmod ${TOOLS.join(" ")}; do command -v "$tool"; done`], { encoding: "utf8" });
   realTools = found.stdout.split("\n").filter((line) => line.startsWith("/"));
   folder = mkdtempSync(join(tmpdir(), "provide-image-"));
+  tools = ownTools(join(folder, "tools"), []);
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -90,16 +103,11 @@ function prepare(machine: Machine): { fake: string; env: Record<string, string> 
   writeFileSync(join(fake, "calls"), "");
   writeFileSync(join(fake, "answers"), machine.docker ?? "");
   const programs: Record<string, string | undefined> = { docker: DOCKER, ...machine.programs };
-  for (const path of realTools) {
-    const name = path.split("/").at(-1) ?? "";
-    if (!(name in programs)) {
-      symlinkSync(path, join(bin, name));
-    }
-  }
+  const gone = Object.keys(programs).filter((name) => programs[name] === undefined);
+  const own = gone.length === 0 ? tools : ownTools(join(fake, "tools"), gone);
   // `true` is the shell's own, but timeout needs a program.
   for (const [name, text] of Object.entries({ true: "exit 0", ...programs })) {
     if (text !== undefined) {
-      rmSync(join(bin, name), { force: true });
       writeFileSync(join(bin, name), text.startsWith("#!") ? text : `#!/bin/sh\n${text}\n`, { mode: 0o755 });
     }
   }
@@ -112,7 +120,10 @@ function prepare(machine: Machine): { fake: string; env: Record<string, string> 
   }
   const image = machine.image ?? OURS;
   const recipe = image === OURS ? { IMAGE_RECIPE: RECIPE, IMAGE_FINGERPRINT: "abc" } : { IMAGE_RECIPE: "", IMAGE_FINGERPRINT: "" };
-  return { fake, env: { PATH: bin, BIN: bin, FAKE: fake, TMPDIR: join(fake, "tmp"), IMAGE: image, ...recipe, ...machine.environment } };
+  return {
+    fake,
+    env: { PATH: `${bin}:${own}`, BIN: bin, FAKE: fake, TMPDIR: join(fake, "tmp"), IMAGE: image, ...recipe, ...machine.environment },
+  };
 }
 
 const { script } = provideImage("");

@@ -1,4 +1,4 @@
-import { spawn } from "child_process";
+import { type ChildProcess, spawn } from "child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
@@ -83,6 +83,7 @@ async function run(
   answers: Record<string, string>,
   input = "",
   engine = "",
+  meanwhile: (child: ChildProcess, fake: string) => void = () => undefined,
 ): Promise<Ran> {
   const fake = mkdtempSync(join(folder, "run-"));
   for (const [container, answer] of Object.entries(answers)) {
@@ -100,6 +101,7 @@ async function run(
   let stderr = "";
   child.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
   child.stdin.on("error", () => undefined);
+  meanwhile(child, fake);
   child.stdin.end(input);
   const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
   const file = (name: string): string => (existsSync(join(fake, name)) ? readFileSync(join(fake, name), "utf8") : "");
@@ -352,6 +354,26 @@ describe("the configuration of a node whose server does not start with the setti
     expect([ran.code, changes(ran)]).toEqual([0, []]);
     expect(ran.stderr).toBe("pgnode: node pg1 does not run: its settings are brought by the next up after it was started\n");
   });
+
+  test.each<NodeJS.Signals>(["SIGTERM", "SIGINT", "SIGHUP"])(
+    "runs again when the step is ended by %s while the node is stopped",
+    async (signal) => {
+      // The helper waits until the test has ended the step.
+      const helper = 'case $verb in run) : >"$FAKE/helps"; while [ ! -e "$FAKE/ended" ]; do sleep 0.05; done; exit 1 ;; esac';
+      const ran = await run("configure", environment, { one: `${helper}\n${RESTARTS}\n${REFUSED}` }, "", "", (child, fake) => {
+        const timer = setInterval(() => {
+          if (existsSync(join(fake, "helps"))) {
+            clearInterval(timer);
+            child.kill(signal);
+            writeFileSync(join(fake, "ended"), "");
+          }
+        }, 20);
+        child.on("close", () => clearInterval(timer));
+      });
+      expect([ran.code, changes(ran).at(-1)]).toEqual([1, "start one"]);
+      expect(changes(ran).filter((call) => call === "start one")).toHaveLength(1);
+    },
+  );
 
   test("that the server does not start with either fails, with what the helper says, and leaves the node to Docker as it was", async () => {
     const helper = 'case $verb in run) echo "pgnode: node pg1 does not start with its settings (x)" >&2; exit 1 ;; esac';
