@@ -45,7 +45,7 @@ is_certified() {
         openssl verify -no-CApath -CAfile "$OWN/issuer.crt" "$CERTIFICATE" >/dev/null 2>&1 &&
         openssl x509 -in "$CERTIFICATE" -noout -checkend $((RENEWAL_DAYS * 86400)) >/dev/null &&
         [ "$(openssl x509 -in "$CERTIFICATE" -noout -pubkey)" = "$(openssl pkey -in "$KEY" -pubout)" ] &&
-        [ "$(names_in "$CERTIFICATE")" = "$PGNODE_NAMES" ]
+        [ "$(names_in "$CERTIFICATE")" = "$PGNODE_ALTERNATIVE_NAMES" ]
 }
 
 # issue: a new certificate, by the stack's CA; without its key by the node itself.
@@ -66,7 +66,7 @@ basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
-subjectAltName = ${PGNODE_NAMES:-DNS:$PGNODE_NAME}
+subjectAltName = ${PGNODE_ALTERNATIVE_NAMES:-DNS:$PGNODE_NAME}
 CONFIG
         if [ -n "$AUTHORITY_KEY" ]; then
             openssl req -new -key "$KEY" -config "$OWN/server.cnf" -out "$OWN/server.csr"

@@ -52,7 +52,7 @@ describe("the certificate of a node, by a made-up openssl,", () => {
     return spawnSync("/bin/sh", ["-c", script, "pgnode", "configure"], {
       env: {
         ...{ PATH: path("bin"), PGNODE_NAME: "pg1", PGNODE_CONF: conf, PGNODE_CA: authority },
-        ...(key === undefined ? {} : { PGNODE_NAMES: "DNS:pg1,IP:127.0.0.1" }),
+        ...(key === undefined ? {} : { PGNODE_ALTERNATIVE_NAMES: "DNS:pg1,IP:127.0.0.1" }),
       },
       input: key ?? "",
       encoding: "utf8",
