@@ -233,7 +233,7 @@ describe("a new CA in the place of the old one", () => {
     ["one that was cut off in the middle of that", state({ 1: OLD, 2: NEW }, NEW + OLD, OLD + NEW), [2, 1], /issued by the new CA/],
     ["one of which every certificate is by the new one", state({ 1: OLD, 2: NEW }, NEW + OLD, NEW + OLD), [2], /old CA is trusted no more/],
     ["one that was cut off at the very end", state({ 1: OLD, 2: NEW }, NEW, NEW + OLD), [2], /old CA is trusted no more/],
-  ])("of %s", (_what, prior, trusted, words) => {
+  ])("goes as far as every node has come, on %s", (_what, prior, trusted, words) => {
     expect(authoritiesOf(prior, 2)).toEqual(trusted);
     const said = authorityWords(prior, 2, "ca.pem");
     expect(said).toEqual(words === undefined ? [] : [expect.stringMatching(words)]);
