@@ -6,6 +6,7 @@ import { parseConfig } from "../../core/config";
 import { findingsOf } from "../../core/judgement/findings";
 import { placedHere } from "../../operations/engine/dockerHost";
 import { diagnose } from "../../operations/engine/observe";
+import { NodeControl } from "../../operations/engine/nodeControl";
 import { until } from "../../operations/engine/poll";
 import { freePorts, OWN_IMAGE } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
@@ -94,6 +95,22 @@ describe("a stack that begins with TLS", () => {
   });
 
   test("shows no change", () => plain.expectZeroDiff());
+
+  test("has a node that rejoin has cloned, without the CA's key, make a certificate for itself, which status names and up replaces", async () => {
+    const config = placedHere(parseConfig(plain.stack, { nodes: plain.nodes, tls: "generated" }));
+    const [one, two] = config.nodes.map((node) => new NodeControl(config, node));
+    await plain.docker("stop", plain.container("pg2"));
+    await plain.docker("run", "--rm", "-v", `${plain.volume("pg2")}:/v`, "--entrypoint", "sh", OWN_IMAGE, "-c", "rm -rf /v/*");
+    await two?.clone(one as NodeControl);
+    await plain.docker("start", plain.container("pg2"));
+    await plain.until("pg1", STREAMS_BY_TLS, "1");
+    expect(findingsOf(await diagnose(config)).map(({ kind, node }) => `${kind} ${node}`)).toEqual(["certificate-provisional pg2"]);
+    const { secondaryUrls } = await plain.outputs();
+    expect((await psql(secondaryUrls["pg2"] ?? "", "SELECT 1", authority)).said).toContain("certificate verify failed");
+    await plain.up();
+    expect(await psql(secondaryUrls["pg2"] ?? "", IN_USE, authority)).toEqual({ code: 0, said: "t|TLSv1.3" });
+    await plain.expectZeroDiff();
+  });
 
   test("goes on after a failover, and back", async () => {
     await plain.moveRole("pg1", "pg2");
