@@ -109,11 +109,7 @@ export function objections(args: {
   atRisk: BytesAtRisk;
   /** The nodes whose data could not be read, each with the reason. */
   unreadable: readonly ({ name: string } & Unreadable)[];
-  /** Those of them whose Docker hosts do not answer, and that a person has fenced. @default none */
-  away?: readonly string[];
   synchronous: SynchronousConfig | undefined;
-  /** Whether the config and every server that answers say that commits wait for standbys. @default false */
-  isPromisedByAll?: boolean;
   maxBytes: number;
 }): Objection[] {
   const { atRisk, candidate, observed, synchronous } = args;
@@ -137,17 +133,18 @@ export function objections(args: {
   // among those that answer, and the most advanced of them has everything.
   const standbys = observed.length - 1;
   const missing = standbys - candidates(observed).length;
-  const isConfirmedHere = synchronous !== undefined && args.isPromisedByAll === true && missing < synchronous.count;
-  // A host that is gone with its disk says nothing for ever; where commits waited for standbys nobody has to ask it.
-  if (atRisk === null && isConfirmedHere && args.unreadable.every(({ name }) => args.away?.includes(name))) {
-    return found;
-  }
   if (atRisk === null) {
     const why =
       args.unreadable.length > 0
         ? `the data of ${args.unreadable.map((node) => `${node.name} cannot be read (${node.unreadable})`).join(", that of ")}`
         : "no stopped node holds the data of the last primary";
-    found.push({ what: `${why}, so nobody knows what the standby lacks` });
+    // What the dead primary's own settings were, which alone count, nobody can read either: a change of them may not have
+    // reached it, or somebody may have made it stop waiting.
+    const most =
+      synchronous !== undefined && missing < synchronous.count && args.unreadable.length > 0
+        ? "; it lacks no acknowledged commit, if the primary waited for its standbys as the config and the others say"
+        : "";
+    found.push({ what: `${why}, so nobody knows what the standby lacks${most}` });
   } else if (atRisk > args.maxBytes) {
     found.push({ what: `${candidate.name} lacks ${atRisk} bytes of the old primary's WAL, more than the ${args.maxBytes} allowed` });
   }

@@ -34,6 +34,8 @@ export interface ServerReport {
   changedPasswords: string[];
   /** Its tablespaces beside the data directory, each with where it is. */
   tablespaces: string[];
+  /** The nodes of the stack as this one was told: `name=host:port`, with spaces between. @default not told */
+  members?: string | null;
   /** @default nothing is known of it */
   tls?: {
     /** Whether it offers TLS. */
@@ -76,6 +78,7 @@ SELECT json_build_object(
   'applyDelay', CASE WHEN standby THEN nullif(current_setting('recovery_min_apply_delay'), '0') END,
   'synchronousCount', (regexp_match(current_setting('synchronous_standby_names'), '^ *(?:ANY|FIRST) +([0-9]+) *[(]'))[1]::int,
   'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'),
+  'members', current_setting('pgnode.members', true),
   'tablespaces', coalesce((SELECT json_agg(spcname || ' in ' || pg_tablespace_location(oid) ORDER BY spcname)
       FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'),
   'tls', json_build_object('on', current_setting('ssl')::boolean,

@@ -30,19 +30,24 @@ on() {
 ${NODE_ENGINES:-}
 ENGINES
     shift
-    DOCKER_HOST=$on_host docker "$@"
+    # shellcheck disable=SC2086 # words on purpose
+    DOCKER_HOST=$on_host ${ASKING:-} docker "$@"
 }
+
+# What goes before a mere question: an engine that hangs, and does not say that it does, ends it. macOS has no timeout.
+QUESTION=
+if timeout -k 1 5 true 2>/dev/null; then QUESTION='timeout -k 2 15'; fi
 
 # reason_of CONTAINER: what a node that stopped by itself has said last, or the last error of its server. Not the end
 # of a server that was killed.
 reason_of() {
-    on "$1" logs --tail 1 "$1" 2>&1 | grep '^pgnode: ' || true
-    on "$1" logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
+    ASKING=$QUESTION on "$1" logs --tail 1 "$1" 2>&1 | grep '^pgnode: ' || true
+    ASKING=$QUESTION on "$1" logs --tail 20 "$1" 2>&1 | grep -E 'FATAL:|PANIC:' | grep -v -E 'terminating connection|the database system is' | tail -n 1 || true
 }
 
 # state_of CONTAINER: Docker's word for its state; gone when there is none, unreachable when its engine does not answer.
 state_of() {
-    state=$(on "$1" inspect --type container --format '{{.State.Status}}' "$1" 2>&1) || case $state in
+    state=$(ASKING=$QUESTION on "$1" inspect --type container --format '{{.State.Status}}' "$1" 2>&1) || case $state in
     *"o such container"* | *"o such object"*) state=gone ;;
     *) state=unreachable ;;
     esac
@@ -51,7 +56,8 @@ state_of() {
 
 # unreachable NODE: ends a step that works on a node whose engine does not answer.
 unreachable() {
-    why=$(docker version --format '{{.Server.Version}}' 2>&1 >/dev/null | tail -n 1) || true
+    # shellcheck disable=SC2086 # words on purpose
+    why=$($QUESTION docker version --format '{{.Server.Version}}' 2>&1 >/dev/null | tail -n 1) || true
     die "the Docker engine of node $1 at $DOCKER_HOST does not answer${why:+: $why}. What is to be changed there is left for the next up"
 }
 

@@ -4,12 +4,15 @@
 # How long a container that goes away while it is asked may take for it, in seconds.
 GOING_SECONDS=5
 
+# How long the SQL may take in one of them, in seconds: an engine that hangs says nothing.
+SQL_SECONDS=300
+
 # Ends this step when one of them was the primary. Sets SAID to what the others said, and GOING when one went away meanwhile.
 ask_all() {
     SAID='' GOING=''
     for c in $NODE_CONTAINERS; do
         code=0
-        out=$(printf '%s\n' "$PGNODE_SQL" | in_node "$c" sql -i 2>&1) || code=$?
+        out=$(printf '%s\n' "$PGNODE_SQL" | ASKING=${QUESTION:+timeout -k 2 $SQL_SECONDS} in_node "$c" sql -i 2>&1) || code=$?
         if [ "$code" = 0 ]; then
             echo "$out" | grep '^pgnode: ' >&2 || true
             exit 0
@@ -19,7 +22,7 @@ ask_all() {
         75*) ;;
         *"No such container"* | *"is not running"* | *"is restarting"* | *"is paused"*) SAID="$SAID $out $(reason_of "$c" | for_people)" ;;
         # Its engine does not answer: whether it is the primary nobody can tell, and no SQL can be run there.
-        *"annot connect to the Docker daemon"* | *"error during connect"* | *"ssh: connect to host"*) SAID="$SAID The Docker engine of container $c does not answer." ;;
+        124* | *"annot connect to the Docker daemon"* | *"error during connect"* | *"failed to connect to the docker API"* | *"ssh: connect to host"*) SAID="$SAID The Docker engine of container $c does not answer." ;;
         # Docker's own words, or the end of what was killed: another step replaces the container just now. No server has
         # refused anything.
         *"OCI runtime exec failed"* | 12[5-9]* | 13[0-9]* | 14[0-9]*)

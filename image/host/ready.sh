@@ -11,7 +11,7 @@ healed=
 # How long a primary that was away waits for its standbys at the most, in seconds. They try again every 5 s.
 FOLLOW_SECONDS=30
 
-role_of() { in_node "$1" role 2>/dev/null || true; }
+role_of() { ASKING=$QUESTION in_node "$1" role 2>/dev/null || true; }
 
 # Sets PRIMARY to the container of another node that is primary, if there is one.
 find_primary() {

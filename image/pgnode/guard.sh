@@ -105,7 +105,7 @@ TABLE
 guard() {
     SINCE=$(now)
     PEERS_UNTIL=$((SINCE + PEER_SECONDS))
-    LOOKED='' WAITS_FOR=''
+    LOOKED='' WAITS_FOR='' WATCHES_ALL=''
     while :; do
         gather
         case $FACTS in marked*) touch "$ROOT/fenced" ;; esac
@@ -139,6 +139,11 @@ come_up() {
         UNSURE=$MINE
         ;;
     silent) UNSURE=$MINE ;;
+    nobody)
+        # A failover elsewhere may be about to promote one of those that have answered, and could not fence this node: its
+        # Docker host was away.
+        ! has_far || UNSURE=$MINE WATCHES_ALL=yes
+        ;;
     esac
 }
 
@@ -190,13 +195,19 @@ stay_down() {
 
 # Beside a server that came up writable while peers were silent: of two nodes that start at the same moment neither hears
 # the other, and one that recovers for long may be the primary. The one on the older timeline ends, and rejoins when Docker
-# starts it anew. For a while only: a standby that somebody promotes later is not to end the primary. It ends with 0; see settle().
+# starts it anew. For a while only: a standby that somebody promotes later is not to end the primary. But the silence of a
+# peer on another Docker host may be the network's, for however long, and nobody may have been able to fence this node: that one
+# is asked until it answers. It ends with 0; see settle().
 watch_peers() {
-    local begun
+    local begun pause
     set +e
-    begun=$(now)
-    while [ $(($(now) - begun)) -lt "$WATCH_SECONDS" ]; do
-        sleep 1
+    begun=$(now) pause=1
+    while :; do
+        if [ $(($(now) - begun)) -ge "$WATCH_SECONDS" ]; then
+            [ -n "$FAR_SILENT" ] || break
+            pause=5
+        fi
+        sleep "$pause"
         look_around
         if [ -n "$PRIMARY" ] && [ "$PRIMARY_TIMELINE" -gt "$UNSURE" ]; then
             say "${PRIMARY%:*} is primary on timeline $PRIMARY_TIMELINE, and did not answer when this node came up on timeline $UNSURE: stopping it, so that there is one writer"
@@ -205,7 +216,7 @@ watch_peers() {
             kill -QUIT $$
             break
         fi
-        [ "$SILENT" != 0 ] || [ -n "$STARTING$RECOVERING$REFUSED" ] || break
+        [ "$SILENT" != 0 ] || [ -n "$STARTING$RECOVERING$REFUSED$WATCHES_ALL" ] || break
     done
     exit 0
 }

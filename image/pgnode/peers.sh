@@ -37,12 +37,28 @@ ask() {
     ! pg_isready -q -t 2 -h "${1%:*}" -p "${1##*:}" || echo refused
 }
 
+# is_far NAME=HOST:PORT: whether a peer is on another Docker host. On this one it is reached by its name.
+is_far() {
+    local host
+    host=${1#*=}
+    [ "${host%:*}" != "${1%%=*}" ]
+}
+
+# Whether any peer is on another Docker host.
+has_far() {
+    local peer
+    for peer in $(own_setting pgnode.members); do
+        [ "${peer%%=*}" = "$PGNODE_NAME" ] || ! is_far "$peer" || return 0
+    done
+    return 1
+}
+
 # Looks at every peer once. PRIMARY becomes the one that is primary, NEWEST the highest timeline of any peer, SILENT how
-# many do not answer, STARTING and RECOVERING those of which ask says so, REFUSED those that do not let this node in, UNTRUSTED those of them whose certificate is wrong, FOREIGN
+# many do not answer, FAR_SILENT whether one of these is on another Docker host, STARTING and RECOVERING those of which ask says so, REFUSED those that do not let this node in, UNTRUSTED those of them whose certificate is wrong, FOREIGN
 # the primary of another cluster. A node that is to be cloned in any case has no cluster to compare.
 look_around() {
     local system peer answer timeline theirs
-    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 STARTING='' RECOVERING='' REFUSED='' UNTRUSTED='' FOREIGN=''
+    PRIMARY='' PRIMARY_TIMELINE=0 NEWEST=0 SILENT=0 FAR_SILENT='' STARTING='' RECOVERING='' REFUSED='' UNTRUSTED='' FOREIGN=''
     system=
     [ -e "$ROOT/reclone" ] || [ ! -f "$DATA/PG_VERSION" ] || system=$(control 'Database system identifier' 2>/dev/null)
     for peer in $(own_setting pgnode.members); do
@@ -50,6 +66,7 @@ look_around() {
         answer=$(ask "${peer#*=}")
         if [ -z "$answer" ]; then
             SILENT=$((SILENT + 1))
+            ! is_far "$peer" || FAR_SILENT=yes
             continue
         fi
         case $answer in

@@ -1,7 +1,7 @@
 import type { PlacedConfig } from "../../core/model/place";
 import { REPLICATION_ROLE } from "../../core/model/names";
 import { cannotClone, isRefused, needsClone } from "../../core/judgement/reason";
-import type { Observation } from "../../core/judgement/observation";
+import { type Observation, UNREACHABLE } from "../../core/judgement/observation";
 import { type Topology, topologyOf } from "../../core/judgement/topology";
 import { lateBy, passwordChanged } from "../../core/judgement/words";
 import { UserError } from "../errors";
@@ -42,6 +42,7 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
   let restarts = await node.restarts();
   let refused = Infinity;
   let late = Infinity;
+  let away = Infinity;
   let ended = 0;
   for (;;) {
     const observed = await observe(config);
@@ -56,6 +57,12 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
     // How long it takes is up to the size of the data: what ends the wait is that nothing moves.
     const own = observed.find((o) => o.name === name);
     const server = own?.server;
+    away = own?.containerState === UNREACHABLE ? Math.min(away, performance.now()) : Infinity;
+    if (performance.now() - away > BOUNDS.away * 1000) {
+      throw new UserError(
+        `the Docker host of node ${name} does not answer any more (${own?.reason ?? ""}). The node comes back with its host; then run: ${npmRun("status", config.stack)}`,
+      );
+    }
     if (server?.inRecovery === false) {
       throw new UserError(`node ${name} has become primary meanwhile, so it rejoins nobody. Run: ${npmRun("status", config.stack)}`);
     }

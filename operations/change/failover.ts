@@ -1,4 +1,4 @@
-import type { PlacedConfig } from "../../core/model/place";
+import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import type { StackConfig } from "../../core/config";
 import { bytesText } from "../../core/grammar/bytes";
 import { bytesAtRisk, candidates, isFed, type Objection, objections, type Unreadable, type WalEnd } from "../../core/judgement/election";
@@ -9,6 +9,7 @@ import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import { placedHere } from "../engine/dockerHost";
+import { Engine } from "../engine/engine";
 import { type NodeControl, nodeOf } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
@@ -61,7 +62,7 @@ async function run(config: PlacedConfig, options: FailoverOptions, observed: Obs
     return 0;
   }
   refuseUnlessNeeded(stack, observed);
-  const vouched = vouchedFor(config, observed, options.fencedByHand ?? []);
+  const vouched = await vouchedFor(config, nodes, observed, options.fencedByHand ?? []);
 
   const best = candidates(observed)[0];
   if (best === undefined) {
@@ -76,25 +77,20 @@ async function run(config: PlacedConfig, options: FailoverOptions, observed: Obs
     return 0;
   }
 
-  const { candidate, after, loss, fenced, logicalSlots } = await prepare(
-    { config, nodes, journal, vouched, allowDataLoss: options.allowDataLoss },
-    gone,
-  );
+  const means: Means = { config, nodes, journal, vouched, allowDataLoss: options.allowDataLoss };
+  const { candidate, after, loss, fenced, logicalSlots } = await prepare(means, gone);
   journal.begin({ promoted: candidate.name, phase: "promoting", loss, logicalSlots });
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
   const promoted = controlOf(nodes, candidate.name);
   await promoted.promote(BOUNDS.promote);
-  const seconds = await finish(config, nodes, candidate.name, after, start);
+  const seconds = await finish(config, nodes, candidate.name, after, { start, without: vouched });
   const notCovered = await promoted.notCovered(logicalSlots);
   show({ stack, promoted: candidate.name, seconds, ...loss, notCovered }, options.json);
   await settle(promoted);
   journal.end();
+  await fenceReturned(means).catch((error: Error) => say(`${vouched.join(", ")} could not be looked after: ${error.message}`));
   for (const node of fenced.filter((n) => n.containerState !== null)) {
-    if (vouched.includes(node.name)) {
-      say(`${node.name} asks the others when its host is back, and comes up as a standby`);
-      continue;
-    }
     say(`bring ${node.name} back with: ${npmRun("rejoin", stack, node.name)}`);
   }
   return 0;
@@ -105,7 +101,12 @@ async function run(config: PlacedConfig, options: FailoverOptions, observed: Obs
  * engine itself says it.
  * @throws UserError
  */
-function vouchedFor(config: PlacedConfig, observed: readonly Observation[], fencedByHand: readonly string[]): string[] {
+async function vouchedFor(
+  config: PlacedConfig,
+  nodes: Map<string, NodeControl>,
+  observed: readonly Observation[],
+  fencedByHand: readonly string[],
+): Promise<string[]> {
   for (const name of fencedByHand) {
     nodeOf(config, name);
     const node = observed.find((n) => n.name === name);
@@ -113,7 +114,65 @@ function vouchedFor(config: PlacedConfig, observed: readonly Observation[], fenc
       throw new UserError(`--i-have-fenced ${name}: node ${name} answers, so it is not fenced. Nothing was changed`);
     }
   }
-  return observed.filter((node) => fencedByHand.includes(node.name) && node.containerState === UNREACHABLE).map(({ name }) => name);
+  const silent = observed.filter((node) => fencedByHand.includes(node.name) && node.server === null);
+  return (await outOfReach(config, nodes, silent)).map(({ name }) => name);
+}
+
+/**
+ * The nodes that nobody can stop: their Docker hosts do not answer, or have neither container nor volume of them. On several
+ * hosts that may be because a name leads to another machine here than it does elsewhere.
+ */
+async function outOfReach(config: PlacedConfig, nodes: Map<string, NodeControl>, silent: readonly Observation[]): Promise<Observation[]> {
+  const several = enginesOf(config.nodes).length > 1;
+  const isOut = async ({ name, containerState }: Observation): Promise<boolean> =>
+    containerState === UNREACHABLE || (several && containerState === null && !(await controlOf(nodes, name).hasVolume()));
+  const out = await Promise.all(silent.map(isOut));
+  return silent.filter((_, i) => out[i]);
+}
+
+/** Where a node is said to be, and why nobody can stop it there. */
+function whereabouts({ nodes }: PlacedConfig, { name, reason, containerState }: Observation): string {
+  const engine = nodes.find((node) => node.name === name)?.place.engine ?? "";
+  return `${name} at ${engine} (${containerState === UNREACHABLE ? reason : "neither its container nor its volume is there"})`;
+}
+
+/**
+ * What a person says of a host that does not answer counts as long as it does not. One that comes back starts its nodes.
+ * @throws UserError
+ */
+async function refuseBack({ config, vouched }: Pick<Means, "config" | "vouched">, observed: readonly Observation[]): Promise<void> {
+  const engines = enginesOf(config.nodes.filter(({ name }) => vouched.includes(name)));
+  // One that answers and has nothing of the node has nothing of it now either.
+  const away = engines.filter((engine) => observed.some((node) => node.silentEngine === engine));
+  const back = await Promise.all(away.map((engine) => new Engine(engine).answers()));
+  const which = away.filter((_, i) => back[i]);
+  if (which.length > 0) {
+    throw new UserError(
+      `failover refused: the Docker host at ${which.join(", ")} answers again, so what is there can be asked and stopped. Run failover again`,
+    );
+  }
+}
+
+/** A host that has come back since it was last asked: what is there is stopped and marked, and asks the others when it is started. */
+async function fenceReturned({ config, nodes, vouched }: Means): Promise<void> {
+  await Promise.all(
+    config.nodes
+      .filter(({ name }) => vouched.includes(name))
+      .map(async ({ name, place }) => {
+        if (!(await new Engine(place.engine).answers())) {
+          say(`${name} asks the others when its host is back, and comes up as a standby`);
+          return;
+        }
+        const control = controlOf(nodes, name);
+        if ((await control.state()) === null) {
+          return;
+        }
+        say(`the Docker host of ${name} answers again: fencing ${name}`);
+        await control.fence(0);
+        await control.mark("fenced");
+        control.leave();
+      }),
+  );
 }
 
 /** What a failover works with. */
@@ -170,6 +229,7 @@ async function prepare(means: Means, gone: readonly Observation[]): Promise<Verd
     if (started.length > 0) {
       throw new UserError(`${names(started)} was started again while failover was at work. Run failover again`);
     }
+    await refuseBack(means, fenced);
     return verdict;
   } catch (error) {
     return await undo(nodes, fenced, marked, error);
@@ -185,7 +245,7 @@ async function prepare(means: Means, gone: readonly Observation[]): Promise<Verd
  * @throws UserError when that may not go on to a promotion; nothing is marked yet.
  */
 async function judge(means: Means, gone: readonly Observation[], fenced: Fenced[]): Promise<Verdict> {
-  const { config, journal, vouched, allowDataLoss } = means;
+  const { config, journal, allowDataLoss } = means;
   const { after, candidate, ends } = await fenceAll(means, gone, fenced);
   refuseAnother(config.stack, journal, candidate, after);
   const fed = after.filter((node) => isFed(node, after));
@@ -206,26 +266,21 @@ async function judge(means: Means, gone: readonly Observation[], fenced: Fenced[
     observed: after,
     atRisk,
     unreadable,
-    away: vouched,
     synchronous: promised(config, after),
-    isPromisedByAll: config.synchronous !== undefined && after.every(({ server }) => server === null || server.synchronousCount !== null),
     maxBytes: DEFAULT_LAG_THRESHOLD_BYTES,
   }).map((objection) => inWords(objection, config.stack));
   if (against.length > 0 && !allowDataLoss) {
     throw new UserError(`failover refused: ${against.join("; ")}. ${startAgain(fenced)}, or give that up with --allow-data-loss`);
   }
-  // Without an objection and without the WAL only the standbys' own word is left.
-  const confirmed = atRisk === null && against.length === 0;
-  const howKnown = confirmed
-    ? `the host of ${unreadable.map((node) => node.name).join(", ")} does not answer, and a commit was acknowledged only when a standby had it`
-    : atRisk === null
+  const howKnown =
+    atRisk === null
       ? `the WAL of ${unreadable.map((node) => node.name).join(", ") || "the last primary"} could not be read`
       : `the WAL in the volume of ${names(fenced)} was compared with what ${candidate.name} had received`;
   return {
     candidate,
     after,
     fenced,
-    loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown, ...(confirmed ? { confirmed } : {}) },
+    loss: { fenced: fenced.map((node) => node.name), bytesLost: atRisk, howKnown },
     logicalSlots: ends.flatMap((end) => end.logicalSlots ?? []),
     against,
     abandoned: fenced.filter((_, i) => (readable[i]?.timeline ?? 0) > (candidate.server?.timeline ?? 0)),
@@ -248,12 +303,19 @@ async function fenceAll(
   const ends: (WalEnd | Unreadable)[] = [];
   // It ends: at every turn one node more is fenced.
   for (let silent = gone; ;) {
-    await fence(config.stack, nodes, silent, fenced, vouched);
+    await fence({ config, nodes, vouched }, silent, fenced);
     const away = config.nodes.filter(({ name }) => vouched.includes(name)).map(({ place }) => place.engine);
     const endOf = async ({ name }: Observation): Promise<WalEnd | Unreadable> =>
       vouched.includes(name) ? { unreadable: "its Docker host does not answer" } : controlOf(nodes, name).walEnd(true);
     const [found, after] = await Promise.all([Promise.all(silent.map(endOf)), observeDrained(config), refuseStrangers(config, away)]);
     ends.push(...found);
+    refuseUnknownMembers(config, after);
+    const back = after.filter(({ name, containerState }) => vouched.includes(name) && ![UNREACHABLE, null].includes(containerState));
+    if (back.length > 0) {
+      throw new UserError(
+        `failover refused: the Docker host of ${names(back)} answers again, so what is there can be stopped. Run failover again`,
+      );
+    }
     // A promotion that had been under way may have ended meanwhile.
     refuseUnlessNeeded(config.stack, after);
     const candidate = candidates(after)[0];
@@ -279,20 +341,19 @@ function promised(config: PlacedConfig, observed: readonly Observation[]): Stack
 
 /** Stops these nodes. @throws UserError when one is not proven to be stopped: it might still write. */
 async function fence(
-  stack: string,
-  nodes: Map<string, NodeControl>,
+  { config, nodes, vouched }: Pick<Means, "config" | "nodes" | "vouched">,
   silent: readonly Observation[],
   fenced: Fenced[],
-  vouched: readonly string[],
 ): Promise<void> {
+  const { stack } = config;
   const asked = silent.filter((node) => !vouched.includes(node.name));
-  const away = asked.filter((node) => node.containerState === UNREACHABLE);
+  const away = await outOfReach(config, nodes, asked);
   if (away.length > 0) {
-    const hosts = away.map(({ name, silentEngine, reason }) => `${name} at ${silentEngine} (${reason})`);
+    const hosts = away.map((node) => whereabouts(config, node));
     const options = away.map(({ name }) => `--i-have-fenced ${name}`).join(" ");
     throw new UserError(
-      `failover refused: the Docker host of ${hosts.join(", ")} does not answer, so nobody can stop what may still write there. ` +
-        `Power that host off or cut it off from every client and every node; then, and only then, run: ${npmRun("failover", stack, options)}`,
+      `failover refused: nobody can stop what may still write: ${hosts.join(", ")}. ` +
+        `Power its host off or cut it off from every client and every node; then, and only then, run: ${npmRun("failover", stack, options)}`,
     );
   }
   say(`fencing ${names(silent)}`);
@@ -365,6 +426,24 @@ async function refuseStrangers(config: PlacedConfig, without: readonly string[])
   if (strangers.length > 0) {
     throw new UserError(
       `failover refused: ${strangers.join(", ")} runs, and nodes in Pulumi.${config.stack}.yaml does not have it, so it may be the primary. Put it back, or stop it, then run failover again`,
+    );
+  }
+}
+
+/**
+ * A node on another Docker host that the config does not have any more, and the nodes that answer were told of: nobody asks that
+ * host, and it may have the primary. @throws UserError
+ */
+function refuseUnknownMembers({ stack, nodes }: PlacedConfig, observed: readonly Observation[]): void {
+  const told = observed.flatMap(({ server }) => (server?.members ?? "").split(" ").filter(Boolean));
+  const unknown = told.flatMap((member) => {
+    const [name = "", host = ""] = member.split(/[=:]/);
+    // One that is reached by its name is on the same engine, which has been asked.
+    return nodes.some((node) => node.name === name) || host === name ? [] : [`${name} (${host})`];
+  });
+  if (unknown.length > 0) {
+    throw new UserError(
+      `failover refused: the nodes that answer know of ${[...new Set(unknown)].join(", ")}, and nodes in Pulumi.${stack}.yaml does not have it, so it may be the primary. Put it back, then run failover again`,
     );
   }
 }

@@ -1,6 +1,6 @@
 import type { PlacedConfig } from "../../core/model/place";
 import { stepOf } from "../../core/judgement/changeOfRoles";
-import { isStandby, type Observation } from "../../core/judgement/observation";
+import { isStandby, type Observation, UNREACHABLE } from "../../core/judgement/observation";
 import { UserError } from "../errors";
 import type { NodeControl } from "../engine/nodeControl";
 import { controlOf } from "../engine/nodeControls";
@@ -9,15 +9,25 @@ import { BOUNDS } from "./bounds";
 import type { Journal, Note } from "./journal";
 import { say } from "./report";
 
-/** After a promotion: the survivors' slots, a write. Returns the seconds since `start`. */
+/**
+ * After a promotion: the survivors' slots, a write. A node whose Docker host does not answer is a survivor too: it may follow all
+ * the while.
+ *
+ * @param how.start When the time without a writer began, in milliseconds. @default now
+ * @param how.without Nodes that get no slot, because they are fenced. @default none
+ * @returns the seconds since then.
+ */
 export async function finish(
   config: PlacedConfig,
   nodes: Map<string, NodeControl>,
   promoted: string,
   observed: readonly Observation[],
-  start = performance.now(),
+  how: { start?: number; without?: readonly string[] } = {},
 ): Promise<number> {
-  const survivors = observed.filter((node) => isStandby(node) && node.name !== promoted).map((node) => node.name);
+  const { start = performance.now(), without = [] } = how;
+  const survivors = observed
+    .filter((node) => (isStandby(node) || node.containerState === UNREACHABLE) && node.name !== promoted && !without.includes(node.name))
+    .map((node) => node.name);
   const primary = controlOf(nodes, promoted);
   await Promise.all([primary.makeSlots(survivors), config.synchronous === undefined ? primary.write(BOUNDS.write) : undefined]);
   if (config.synchronous !== undefined) {
@@ -52,15 +62,18 @@ export async function finishInterrupted(
     return { ...change, seconds: 0 };
   }
   say(`an interrupted promotion of ${promoted} is finished`);
-  if (from !== undefined && config.synchronous !== undefined && observed.some((node) => node.name === from && node.server === null)) {
+  if (from !== undefined && config.synchronous !== undefined && observed.some((node) => node.name === from && isDown(node))) {
     // After a switchover the old primary may be the standby that has to confirm.
     await controlOf(nodes, from).mark("rejoin-once");
     await controlOf(nodes, from).start();
   }
-  const seconds = await finish(config, nodes, promoted, observed);
+  const seconds = await finish(config, nodes, promoted, observed, { without: change.loss?.fenced ?? [] });
   await settle(controlOf(nodes, promoted));
   return { ...change, seconds };
 }
+
+/** Whether a node does not answer, and Docker can be asked to start it. */
+export const isDown = (node: Observation): boolean => node.server === null && ![null, UNREACHABLE].includes(node.containerState);
 
 /** The last step of a promotion. It is not waited for before the first write, and a failure spoils nothing. */
 export async function settle(primary: NodeControl): Promise<void> {

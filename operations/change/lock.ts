@@ -340,7 +340,11 @@ async function acquireAt(lock: Lock, who: string, options: LockOptions): Promise
         told = true;
       }
       await CLOCK.pause(PAUSE);
-      holder = await lock.read();
+      const living = holder;
+      holder = await lock.read().catch((error: unknown) => {
+        // Somebody who was seen at work there is at work, whether the engine can be asked or not.
+        throw error instanceof SilentEngine ? lock.refusal(living) : error;
+      });
     }
     if (holder !== undefined && isBy(holder, claim)) {
       return { waited, release: () => Promise.resolve(), releaseNow: () => undefined };

@@ -13,8 +13,6 @@ export interface Report {
   bytesLost: BytesAtRisk;
   /** How that is known. */
   howKnown: string;
-  /** Nobody can tell the bytes, and commits waited for standbys, of which enough answer: none that was acknowledged is lost. @default false */
-  confirmed?: true;
   /** What `bytesLost` says nothing of, because no standby gets it; empty when there is nothing. */
   notCovered: string[];
 }
@@ -23,7 +21,7 @@ export interface Report {
 export const say = (line: string): void => console.error(line);
 
 /** What a change of primary gives up. */
-export type Loss = Pick<Report, "fenced" | "bytesLost" | "howKnown" | "confirmed">;
+export type Loss = Pick<Report, "fenced" | "bytesLost" | "howKnown">;
 
 /** Names for a message. */
 export const names = (nodes: readonly Observation[]): string => nodes.map((node) => node.name).join(", ") || "nobody";
@@ -36,9 +34,7 @@ export function show(report: Report, json: boolean): void {
   }
   const loss =
     report.bytesLost === null
-      ? report.confirmed === true
-        ? "nothing that was acknowledged is lost"
-        : "an unknown number of bytes may be lost"
+      ? "an unknown number of bytes may be lost"
       : report.bytesLost === 0
         ? "nothing is lost"
         : `${report.bytesLost} bytes of WAL are lost`;

@@ -11,11 +11,11 @@ import { placedHere } from "../engine/dockerHost";
 import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
-import { allDone, until } from "../engine/poll";
+import { allDone, poll, until } from "../engine/poll";
 import { BOUNDS } from "./bounds";
 import { bringBack, refuseChangedPassword } from "./bringingBack";
 import { exclusively } from "./exclusively";
-import { finish, finishInterrupted, settle } from "./finishing";
+import { finish, finishInterrupted, isDown, settle } from "./finishing";
 import { Journal } from "./journal";
 import { type Loss, names, say, show } from "./report";
 import { explain, npmRun } from "../look/advice";
@@ -39,7 +39,7 @@ async function run(config: PlacedConfig, to: string | undefined, json: boolean):
   }
   const finished = await finishInterrupted(config, nodes, observed, journal);
   if (finished !== undefined) {
-    for (const node of observed.filter((n) => n.server === null && n.containerState !== null)) {
+    for (const node of observed.filter(isDown)) {
       await controlOf(nodes, node.name).mark("rejoin-once");
       await bringBack(controlOf(nodes, node.name), config);
     }
@@ -119,7 +119,7 @@ async function move(
       throw new UserError(`${from} was started again`);
     }
   } catch (error) {
-    return await goBack(old, journal, (error as Error).message, resumed);
+    return await goBack(config.stack, old, journal, (error as Error).message, resumed);
   } finally {
     old.leave();
   }
@@ -137,10 +137,14 @@ async function move(
   await candidate.promote(BOUNDS.promote);
   if (config.synchronous !== undefined) {
     // The old primary may be the standby that has to confirm.
-    await Promise.all([old.start(), settle(candidate)]);
+    await Promise.all([
+      // Whether it starts is told below, when the new primary has what it needs.
+      old.start().catch((error: Error) => say(error.message)),
+      settle(candidate),
+    ]);
   }
   const others = observed.filter((n) => n.name !== from);
-  const seconds = await finish(config, nodes, to, others, start);
+  const seconds = await finish(config, nodes, to, others, { start });
   await settle(candidate);
   await bringBack(old, config);
   journal.end();
@@ -184,10 +188,24 @@ async function drain(old: NodeControl, candidate: NodeControl, timeline: number 
  * @param resumed Whether a run that was interrupted may have set the marks of a switchover.
  * @throws UserError always: that says why.
  */
-async function goBack(old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
+async function goBack(stack: string, old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
   const { name } = old.node;
-  await (resumed ? old.unmark(["fenced", "rejoin-once"]) : old.unmark());
-  await old.start();
+  // Nobody writes until then: a host that does not answer at once is tried again, and why all of it goes back is never lost.
+  const back = async (): Promise<boolean> => {
+    await (resumed ? old.unmark(["fenced", "rejoin-once"]) : old.unmark());
+    await old.start();
+    return true;
+  };
+  let failed = "";
+  const { right } = await poll(() => back().catch((error: Error) => ((failed = error.message), false)), Boolean, {
+    seconds: 60,
+    every: 1_000,
+  });
+  if (!right) {
+    throw new UserError(
+      `switchover cannot be undone: ${failed}. It goes back because ${why}. When ${name} can be reached, run switchover again, which brings it back, or: ${npmRun("failover", stack)}`,
+    );
+  }
   await until(`node ${name} to accept writes again`, 60, () =>
     old.write(5).then(
       () => true,

@@ -33,7 +33,8 @@ export async function up(stack: string): Promise<number> {
     // A refresh there would take everything out of the state.
     throw new UserError(elsewhere);
   }
-  const lost = found === undefined ? [] : gone(found);
+  // A refresh asks every host, and takes what one does not show out of the state.
+  const lost = found === undefined || found.survey.silent.size > 0 ? [] : gone(found);
   if (lost.length > 0) {
     say(`gone from Docker: ${lost.join(", ")}; the state is refreshed first`);
   }

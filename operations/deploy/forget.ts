@@ -30,7 +30,13 @@ export async function forget(stack: string, name: string): Promise<number> {
     const prior = readPrior(exportedResources(JSON.stringify(state)));
     await refuseUnlessGone(config, prior, name);
     const goes = forgotten(resources, prior, name, new Set(enginesOf(config.nodes)));
-    await importState(stack, state, withoutResources(resources, goes));
+    // What the next up removes for the node may be protected, as all of such a stack is.
+    const ending = [...prior.providers].find(([, host]) => host === prior.places.get(name))?.[0];
+    const follows = [`${name}-slot-create`, ...(ending ? [`image${ending}`, `identity${ending}`] : [])];
+    const rest = withoutResources(resources, goes).map((resource) =>
+      follows.includes(resource.urn.split("::").at(-1) ?? "") ? { ...resource, protect: false } : resource,
+    );
+    await importState(stack, state, rest);
     console.log(
       `node ${name} is out of the state of stack ${stack}; its volume on the host that is gone is not removed. Next: ${npmRun("up", stack)}, which drops its slot ${slotName(name)} and tells the others`,
     );

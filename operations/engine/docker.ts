@@ -15,6 +15,8 @@ export interface RunOptions {
   env?: Record<string, string>;
   /** Show what it writes to standard error while it runs. */
   progress?: boolean;
+  /** A mere look: when the host could not be reached a moment ago, that is the answer, without another try. @default false */
+  look?: boolean;
 }
 
 /** How docker has ended. */
@@ -62,7 +64,7 @@ const AROUND_SSH = /^error during connect: .* has exited with exit status 255, .
 /** What went wrong, in the words of whoever met it. */
 const said = (stderr: string): string => stderr.replace(NO_MORE_SESSIONS, "").replace(AROUND_SSH, "");
 
-/** How long a host that could not be reached is not tried again, in milliseconds: each try would take seconds. */
+/** How long a host that could not be reached is not looked at again, in milliseconds: each try would take seconds. What changes something is always tried. */
 const FORGET_AFTER = 10_000;
 
 /** The hosts that could not be reached, and what was said of them. */
@@ -72,7 +74,7 @@ const unreached = new Map<string, { at: number; ran: Ran }>();
 export async function docker(args: readonly string[], options: RunOptions & { host: string }): Promise<Ran> {
   const { host } = options;
   const before = unreached.get(host);
-  if (before !== undefined && performance.now() - before.at < FORGET_AFTER) {
+  if (options.look === true && before !== undefined && performance.now() - before.at < FORGET_AFTER) {
     return before.ran;
   }
   const ran = await overOneConnection(host, () => run("docker", args, `docker ${args[0] ?? ""}`, options));

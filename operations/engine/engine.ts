@@ -18,6 +18,11 @@ export class Engine {
     return this.run(args, options);
   }
 
+  /** Whether it answers now. */
+  public async answers(): Promise<boolean> {
+    return (await this.run(["version", "--format", "{{.Server.Version}}"], { timeout: ASK })).exitCode === 0;
+  }
+
   /** Runs one of the scripts of image/host; how long it may be silent is as in {@link stream}. */
   public script(name: string, text: string, options: Omit<RunOptions, "timeout"> & { silence: number }): Promise<Ran> {
     return hostScript(name, text, { ...options, host: this.host });
@@ -37,13 +42,13 @@ export class Engine {
   }
 
   /** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
-  public sql(container: string, sql: string, options: { database?: string; timeout?: number } = {}): Promise<Ran> {
-    const { database = "postgres", timeout = ASK } = options;
+  public sql(container: string, sql: string, options: { database?: string; timeout?: number; look?: boolean } = {}): Promise<Ran> {
+    const { database = "postgres", timeout = ASK, look = false } = options;
     // A server that is frozen lets nobody in, and Docker does not end what it has started in a container: psql has to
     // give up by itself, or every look would leave one behind.
     const variables = [`PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`];
     const psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"];
-    return this.exec(container, psql, { input: sql, timeout, variables });
+    return this.exec(container, psql, { input: sql, timeout, variables, look });
   }
 
   /**
@@ -62,7 +67,7 @@ export class Engine {
    * @throws UserError, exit code 2, when the engine does not answer.
    */
   public async states(containers: readonly string[]): Promise<Map<string, string>> {
-    const asked = await this.inspect("{{.Name}} {{.State.Status}}", containers);
+    const asked = await this.inspect("{{.Name}} {{.State.Status}}", containers, { look: true });
     if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
       throw noAnswer(asked.stderr, this.host);
     }

@@ -252,7 +252,8 @@ export class NodeControl {
     return result.stdout.trim();
   }
 
-  private async hasVolume(): Promise<boolean> {
+  /** Whether its engine has the node's volume. */
+  public async hasVolume(): Promise<boolean> {
     const asked = await this.engine.run(["volume", "inspect", volumeName(this.config.stack, this.node.name)], { timeout: 10_000 });
     return asked.exitCode === 0;
   }

@@ -33,7 +33,7 @@ export async function observe(config: PlacedConfig, options: { drift?: boolean }
   };
   const [states, reports] = await Promise.all([
     Promise.all(engines.map(statesAt)),
-    Promise.all(nodes.map(({ node, container }) => new Engine(node.place.engine).sql(container, sql, { timeout: 5_000 }))),
+    Promise.all(nodes.map(({ node, container }) => new Engine(node.place.engine).sql(container, sql, { timeout: 5_000, look: true }))),
   ]);
   const [silent] = states.filter((state) => state instanceof SilentEngine);
   if (silent !== undefined && states.every((state) => state instanceof SilentEngine)) {
@@ -115,7 +115,7 @@ export async function diagnose(config: PlacedConfig): Promise<Observation[]> {
 export async function runningNodes(config: PlacedConfig, without: readonly string[] = []): Promise<string[]> {
   const running = async (engine: string): Promise<string[]> => {
     const args = ["ps", "--format", `{{.Label "${LABELS.node}"}}`, ...labelFilter(config.stack)];
-    const listed = await new Engine(engine).run(args, { timeout: 10_000 });
+    const listed = await new Engine(engine).run(args, { timeout: 10_000, look: true });
     if (listed.exitCode !== 0) {
       throw new UserError(`docker ps failed: ${firstLine(listed.stderr)}`);
     }

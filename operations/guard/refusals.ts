@@ -180,8 +180,10 @@ export function lostPrimary({ config, prior, survey }: Case): string | undefined
       `Put it back, run: ${npmRun("switchover", stack)} --to ${to}; then take it out`
     );
   }
-  const there = dropped.filter((name) =>
-    survey.found.some((object) => object.kind === "volume" && object.name === volumeName(stack, name)),
+  // What is on a host that does not answer is there for all that anybody knows.
+  const isAway = (name: string): boolean => survey.silent.has(prior.places.get(name) ?? "");
+  const there = dropped.filter(
+    (name) => isAway(name) || survey.found.some((object) => object.kind === "volume" && object.name === volumeName(stack, name)),
   );
   const nobody = notOneWriter(survey.observed);
   if (nobody?.kind === "no-primary" && there.length > 0) {

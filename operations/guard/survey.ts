@@ -90,7 +90,7 @@ interface EngineSurvey extends EngineFacts {
 
 async function surveyEngine(config: PlacedConfig, dockerHost: string): Promise<EngineSurvey | { unreachable: string }> {
   const engine = new Engine(dockerHost);
-  const ask = (...args: string[]): Promise<Ran> => engine.run(args, { timeout: TIMEOUT });
+  const ask = (...args: string[]): Promise<Ran> => engine.run(args, { timeout: TIMEOUT, look: true });
   const [info, containers, volumes, networks, image] = await Promise.all([
     ask("info", "--format", "{{.ID}}"),
     ask("ps", "-a", "--no-trunc", "--format", `{{.ID}}\t{{.Names}}\t{{.State}}\t${LABEL_FORMAT}\t{{.Ports}}`),
