@@ -31,7 +31,7 @@ export = async () => {
     settings.tls === undefined
       ? undefined
       : provided === undefined
-        ? stackAuthority(cluster, begun.slice(0, 2))
+        ? stackAuthority(cluster, settings.authorities, begun.slice(0, 2))
         : providedAuthority(provided.authority);
   if (authority !== undefined && settings.tls !== undefined) {
     writeAuthority(authority, settings.tls.caFile);

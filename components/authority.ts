@@ -5,7 +5,7 @@ import { AUTHORITY_DAYS, AUTHORITY_ORGANISATION } from "../core/model/certificat
 import type { Cluster } from "../core/model/cluster";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
 import { certificatesIn, keyIn } from "../core/grammar/pem";
-import { AUTHORITY_NAME } from "../operations/guard/prior";
+import { authorityName } from "../operations/guard/prior";
 import { ConfigError } from "../core/config";
 import { local } from "./localCommand";
 import { shown } from "./shown";
@@ -21,10 +21,29 @@ export interface Authority {
 /** The user's own, whose certificates they provide. */
 export const providedAuthority = (certificate: string): Authority => ({ certificate: pulumi.output(certificate) });
 
-/** A certificate authority that is made once per stack, by a helper container, and kept in the stack's state. */
-export function stackAuthority(cluster: Cluster, dependsOn: pulumi.Resource[]): Authority {
-  const { stdout } = local(
-    AUTHORITY_NAME,
+/**
+ * A certificate authority that is made once per stack, by a helper container, and kept in the stack's state. While one takes
+ * another's place there are two.
+ *
+ * @param generations Those that are trusted; the first one issues the certificates.
+ */
+export function stackAuthority(
+  cluster: Cluster,
+  [issuer, ...others]: readonly [number, ...number[]],
+  dependsOn: pulumi.Resource[],
+): Authority {
+  const own = oneAuthority(cluster, issuer, dependsOn);
+  const all = [own, ...others.map((generation) => oneAuthority(cluster, generation, dependsOn))];
+  return {
+    key: pulumi.secret(own.apply(keyIn)),
+    certificate: pulumi.unsecret(pulumi.all(all).apply((texts) => texts.map(certificatesIn).join(""))),
+  };
+}
+
+/** Its key and its certificate. */
+function oneAuthority(cluster: Cluster, generation: number, dependsOn: pulumi.Resource[]): pulumi.Output<string> {
+  return local(
+    authorityName(generation),
     {
       cluster,
       environment: {
@@ -36,8 +55,7 @@ export function stackAuthority(cluster: Cluster, dependsOn: pulumi.Resource[]): 
     },
     { create: HOST_SCRIPTS.makeAuthority },
     { dependsOn, ignoreChanges: ["create", "environment"] },
-  );
-  return { key: pulumi.secret(stdout.apply(keyIn)), certificate: pulumi.unsecret(stdout.apply(certificatesIn)) };
+  ).stdout;
 }
 
 /**

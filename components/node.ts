@@ -36,7 +36,7 @@ function told({ cluster, node, authority, certificate }: NodeArgs): Environment 
   return {
     ...nodeEnvironment(cluster, node),
     ...(authority === undefined ? {} : { PGNODE_CA: authority.certificate }),
-    ...(authority?.key === undefined ? {} : { PGNODE_NAMES: certificateNames(memberOf(cluster, node)).join(",") }),
+    ...(authority?.key === undefined ? {} : { PGNODE_ALTERNATIVE_NAMES: certificateNames(memberOf(cluster, node)).join(",") }),
     ...(certificate === undefined ? {} : { PGNODE_CERTIFICATE: certificate.certificate }),
   };
 }

@@ -20,7 +20,7 @@ import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
 import { libpqUrl, type SessionAttributes } from "../core/grammar/conninfo";
 import { APP_ROLE, containerName, REPLICATION_ROLE } from "../core/model/names";
 import { type TlsStage, verified } from "../core/settings/tls";
-import { tlsStageOf, tlsWords } from "../operations/guard/tls";
+import { authoritiesOf, authorityWords, tlsStageOf, tlsWords } from "../operations/guard/tls";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
 import { shellWord } from "../core/grammar/quoting";
 import { type Known, type Look, look } from "../operations/guard/look";
@@ -41,6 +41,8 @@ export interface Settings extends PlacedConfig {
   drift: Drift;
   /** Why the ready step of a stopped node runs, by node. */
   toStart: Record<string, string[]>;
+  /** The generations of the stack's own CA that are trusted, that one first which issues certificates. */
+  authorities: [number, ...number[]];
   /** The certificates that the user has brought. @default none */
   provided?: Provided;
 }
@@ -67,7 +69,9 @@ export async function readSettings(): Promise<Settings> {
     const observed = seen.survey?.observed ?? [];
     const tls = config.tls === undefined ? undefined : tlsStageOf(prior, observed);
     const cluster = clusterAt(seen, tls);
-    for (const line of tlsWords(prior, tls, observed)) {
+    const generation = config.tls?.caGeneration ?? 1;
+    const ofAuthority = config.tls?.certificates === "generated" ? authorityWords(prior, generation, config.tls.caFile) : [];
+    for (const line of [...tlsWords(prior, tls, observed), ...ofAuthority]) {
       void pulumi.log.warn(line);
     }
     const drift = driftIn(config, cluster, prior, seen, provided);
@@ -86,6 +90,7 @@ export async function readSettings(): Promise<Settings> {
       plan: planOf(there, prior, seen),
       drift,
       toStart: stopped?.start ?? {},
+      authorities: authoritiesOf(prior, generation),
       ...(provided === undefined ? {} : { provided }),
     };
   } catch (error) {
@@ -136,13 +141,13 @@ async function stateResources(): Promise<StateResource[]> {
 /** What somebody has changed by hand. Without an answer of the engine nothing is said. */
 function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look, provided: Provided | undefined): Drift {
   const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
-  const files = {
+  // Of an authority that this run makes nobody knows the certificate yet.
+  const authorities = config.tls?.certificates === "generated" ? authoritiesOf(prior, config.tls.caGeneration) : [];
+  const certificates = authorities.map((generation) => prior.authorities.get(generation));
+  const trusted = certificates.length > 0 && !certificates.includes(undefined) ? certificates.join("") : undefined;
+  const files: Parameters<typeof expectedFiles>[2] = {
     ...(given === undefined ? {} : { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, given) }),
-    ...(provided === undefined
-      ? config.tls === undefined || prior.authority === undefined
-        ? {}
-        : { PGNODE_CA: prior.authority }
-      : { PGNODE_CA: provided.authority }),
+    ...(provided === undefined ? { PGNODE_CA: trusted } : { PGNODE_CA: provided.authority }),
   };
   const filesOf = (node: string): Parameters<typeof expectedFiles>[2] => {
     const own = provided?.nodes[node];
@@ -161,7 +166,7 @@ function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { sur
       : {
           certificates: {
             names: Object.fromEntries(cluster.members.map((member) => [member.name, certificateNames(member)])),
-            authority: prior.authority,
+            authority: certificates[0],
           },
         }),
   });

@@ -11,6 +11,7 @@ export const DEFAULTS = {
   synchronous: {},
   tls: "off",
   caFile: "",
+  caGeneration: 1,
   tlsCa: "",
   tlsCertificates: {},
   failover: "manual",

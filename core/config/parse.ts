@@ -95,7 +95,7 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     }
     fail(pathText(issue.path), valueAt(plain, issue.path), issue.message);
   }
-  const { tls, caFile, failover: _failover, synchronous, ...config } = result.data;
+  const { tls, caFile, caGeneration, failover: _failover, synchronous, ...config } = result.data;
   refuseDuplicates(config.nodes);
   refuseParameters(config.parameters, tls === "off" ? [] : TLS_PARAMETERS);
   refuseUnreachable(config.nodes);
@@ -111,7 +111,7 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     nodes: [...config.nodes].sort((a, b) => byName(a.name, b.name)),
     first: config.nodes[0]?.name ?? "",
     ...(sync === undefined ? {} : { synchronous: sync }),
-    ...(tls === "off" ? {} : { tls: { certificates: tls, caFile: caFile || `ca-${stack}.pem` } }),
+    ...(tls === "off" ? {} : { tls: { certificates: tls, caFile: caFile || `ca-${stack}.pem`, caGeneration } }),
     database: config.sampleDatabase ? SAMPLE_DATABASE : "app",
   };
 }

@@ -121,6 +121,7 @@ export const schema = z.strictObject({
     })
     .default(DEFAULTS.tls),
   caFile: textThat((text) => !/[\u0000-\u001f\u007f]/.test(text), "a path on one line").default(DEFAULTS.caFile),
+  caGeneration: wholeNumber("a whole number from 1").default(DEFAULTS.caGeneration),
   failover: z.literal("manual", { error: "manual: this version has no automatic failover yet" }).default("manual"),
   protectData: boolean.default(DEFAULTS.protectData),
   maxSlotWalKeepSize: z

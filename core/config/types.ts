@@ -34,6 +34,8 @@ export interface TlsConfig {
   certificates: TlsOrigin;
   /** Where `up` writes the certificate of that authority, and what the URLs name: a path as it was written. */
   caFile: string;
+  /** Which authority of the stack's own it is: a higher number is a new one. */
+  caGeneration: number;
 }
 
 /** The whole of a stack's configuration but its secrets, checked. */

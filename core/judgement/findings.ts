@@ -184,7 +184,9 @@ function byReason({ name, container, reason, code }: Observation): Remedy {
   if (isDiskFull(reason, code)) {
     return { do: "free-disk", comesBack: true };
   }
-  return reason.includes("password authentication failed") || refusesSettings(reason) ? { do: "up" } : { do: "read-log", container };
+  return /password authentication failed|certificate verify failed/.test(reason) || refusesSettings(reason)
+    ? { do: "up" }
+    : { do: "read-log", container };
 }
 
 function notStreaming(node: Answering, primary: Answering): Finding<"not-streaming">[] {

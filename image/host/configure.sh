@@ -1,13 +1,13 @@
 # Brings the configuration of a running node up to date. A node that is down takes it up when it is started with it.
 # Environment: NODE_NAME, NODE_CONTAINER, NODE_CONTAINERS (all of the stack's, words), PGNODE_SLOT, NODE_FILES and NODE_SECRETS (words:
-# the variables of the node's files, of those that anybody may see and of the others), and those. Where PGNODE_NAMES says for
+# the variables of the node's files, of those that anybody may see and of the others), and those. Where PGNODE_ALTERNATIVE_NAMES says for
 # whom the node's certificate is, the key of the stack's CA is on standard input.
 #
 # A server that does not start with the settings that it has ends again and again: there nothing can be run in the container,
 # but by chance, so what it needs is written by a helper container while the node is stopped.
 
 authority_key=
-[ -z "${PGNODE_NAMES:-}" ] || authority_key=$(cat)
+[ -z "${PGNODE_ALTERNATIVE_NAMES:-}" ] || authority_key=$(cat)
 
 # How often Docker may start such a node again before it counts as no better, and how long it is waited for, in seconds.
 TRIES=2
@@ -56,7 +56,7 @@ bring_to_stopped() {
         [ -z "$authority_key" ] || printf "AUTHORITY_KEY='%s'\n" "$authority_key"
         printf '%s\n' "$program"
     } | PGNODE_NAME=$NODE_NAME docker run --rm -i --name "$NODE_CONTAINER-settings" --user 0:0 --entrypoint sh --network none --tmpfs /tmp --volumes-from "$NODE_CONTAINER" \
-        -e PGNODE_NAME -e PGNODE_NAMES $(by_name "$NODE_FILES") "$(docker inspect --type container --format '{{.Image}}' "$NODE_CONTAINER")" \
+        -e PGNODE_NAME -e PGNODE_ALTERNATIVE_NAMES $(by_name "$NODE_FILES") "$(docker inspect --type container --format '{{.Image}}' "$NODE_CONTAINER")" \
         -c 'cat >/tmp/pgnode && exec sh /tmp/pgnode configure-stopped' || code=$?
     trap - EXIT HUP INT TERM
     docker start "$NODE_CONTAINER" >/dev/null
@@ -81,7 +81,7 @@ out=
 case $(state_of "$NODE_CONTAINER") in
 running)
     # shellcheck disable=SC2046
-    out=$(printf '%s\n' "$authority_key" | in_node "$NODE_CONTAINER" configure -i $(by_name "$NODE_FILES $NODE_SECRETS") -e PGNODE_SLOT -e PGNODE_NAMES) || {
+    out=$(printf '%s\n' "$authority_key" | in_node "$NODE_CONTAINER" configure -i $(by_name "$NODE_FILES $NODE_SECRETS") -e PGNODE_SLOT -e PGNODE_ALTERNATIVE_NAMES) || {
         loops_over_settings "$NODE_CONTAINER" "$before" 1 || with_reason "$NODE_CONTAINER"
         bring_to_stopped
     }

@@ -18,7 +18,7 @@
 #
 # Environment: PGNODE_NAME, PGNODE_STACK, the texts of the node's files (the list is FILES), PGNODE_SOURCE (conninfo
 # of the current primary), PGNODE_EXISTS (init: not empty when there is a cluster, so that none is made), PGNODE_KEPT
-# (init: not empty when the volume holds the newest data that was kept), PGNODE_NAMES (for whom the node's certificate is;
+# (init: not empty when the volume holds the newest data that was kept), PGNODE_ALTERNATIVE_NAMES (for whom the node's certificate is;
 # with it the key of the stack's CA comes: AUTHORITY_KEY in a helper container, on standard input of configure), PGNODE_SLOT, PGNODE_TIMEOUT (seconds, default 120),
 # PGNODE_STALL_SECONDS (how long a copy may move no byte, default 300).
 # Exit codes: 0 done, 1 failed, 75 this node is a standby (sql).

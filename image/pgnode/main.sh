@@ -22,7 +22,7 @@ configure-stopped)
     ;;
 ready) wait_ready ;;
 configure)
-    [ -z "${PGNODE_NAMES:-}" ] || AUTHORITY_KEY=$(cat)
+    [ -z "${PGNODE_ALTERNATIVE_NAMES:-}" ] || AUTHORITY_KEY=$(cat)
     configure
     ;;
 sql | streaming | role | promote) "$1" ;;

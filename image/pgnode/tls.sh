@@ -23,7 +23,10 @@ certify() {
     fi
     if [ -n "$AUTHORITY_KEY" ]; then
         chmod 600 "$KEY"
+        # While one CA takes another's place both are trusted; the first one issues.
+        sed '/^-----END/q' "$OWN/ca.crt" >"$OWN/issuer.crt"
         is_certified || issue
+        rm -f "$OWN/issuer.crt"
     else
         say "node $PGNODE_NAME has no certificate that the stack has given it: it makes one for itself, which no client that checks it takes. The next up brings the right one"
         issue
@@ -39,10 +42,10 @@ names_in() {
 # same; see core/model/certificate.ts.
 is_certified() {
     [ -f "$CERTIFICATE" ] &&
-        openssl verify -no-CApath -CAfile "$OWN/ca.crt" "$CERTIFICATE" >/dev/null 2>&1 &&
+        openssl verify -no-CApath -CAfile "$OWN/issuer.crt" "$CERTIFICATE" >/dev/null 2>&1 &&
         openssl x509 -in "$CERTIFICATE" -noout -checkend $((RENEWAL_DAYS * 86400)) >/dev/null &&
         [ "$(openssl x509 -in "$CERTIFICATE" -noout -pubkey)" = "$(openssl pkey -in "$KEY" -pubout)" ] &&
-        [ "$(names_in "$CERTIFICATE")" = "$PGNODE_NAMES" ]
+        [ "$(names_in "$CERTIFICATE")" = "$PGNODE_ALTERNATIVE_NAMES" ]
 }
 
 # issue: a new certificate, by the stack's CA; without its key by the node itself.
@@ -63,12 +66,12 @@ basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
-subjectAltName = ${PGNODE_NAMES:-DNS:$PGNODE_NAME}
+subjectAltName = ${PGNODE_ALTERNATIVE_NAMES:-DNS:$PGNODE_NAME}
 CONFIG
         if [ -n "$AUTHORITY_KEY" ]; then
             openssl req -new -key "$KEY" -config "$OWN/server.cnf" -out "$OWN/server.csr"
             # By the shell itself: on no command line.
-            printf '%s\n' "$AUTHORITY_KEY" | openssl x509 -req -in "$OWN/server.csr" -CA "$OWN/ca.crt" -CAkey /dev/stdin -set_serial "$serial" \
+            printf '%s\n' "$AUTHORITY_KEY" | openssl x509 -req -in "$OWN/server.csr" -CA "$OWN/issuer.crt" -CAkey /dev/stdin -set_serial "$serial" \
                 -sha256 -days "$CERTIFICATE_DAYS" -extfile "$OWN/server.cnf" -extensions leaf -out "$CERTIFICATE.new"
         else
             openssl req -x509 -new -key "$KEY" -config "$OWN/server.cnf" -extensions leaf -set_serial "$serial" \

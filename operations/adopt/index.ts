@@ -8,7 +8,7 @@ import { containerName, type Identity, networkName, volumeName } from "../../cor
 import { sqlLiteral } from "../../core/grammar/quoting";
 import { isPrimary } from "../../core/judgement/observation";
 import { newIdentity } from "../guard/look";
-import { AUTHORITY_NAME, exportedResources, IDENTITY_NAME, readPrior } from "../guard/prior";
+import { authorityName, exportedResources, IDENTITY_NAME, readPrior } from "../guard/prior";
 import { type Survey, survey } from "../guard/survey";
 import { toEngine } from "../engine/docker";
 import { Engine } from "../engine/engine";
@@ -75,7 +75,7 @@ async function adoptUnderLock(config: PlacedConfig): Promise<number> {
     prior: priorOf(config, seen, identity),
     ids: idsOf(config, seen),
   });
-  const resources = await filledIn(stack, deploymentOf(without(declared, AUTHORITY_NAME), there, stdout));
+  const resources = await filledIn(stack, deploymentOf(without(declared, authorityName(config.tls?.caGeneration ?? 1)), there, stdout));
   await setPasswords(declared, homeOf(config));
   await importState(stack, await exportState(stack), resources);
   report(config, declared, there, passwords, settings.passwords);
@@ -259,7 +259,7 @@ function report(
       say(`${of} was another one; it is now the one ${configured[key] === undefined ? "that was given" : `of ${stackFile(stack)}`}`);
     }
   }
-  if (declared.some(({ name }) => name === AUTHORITY_NAME)) {
+  if (config.tls?.certificates === "generated") {
     say(
       `the key of the stack's CA was in the lost state alone: the next up makes a new CA, and the certificate of every node with it. Give the clients its certificate then: pulumi stack output caCertificate`,
     );

@@ -30,8 +30,10 @@ export interface PriorState {
   first?: string;
   /** How far TLS is in force by the settings that each node was brought last, by its name. */
   tls: ReadonlyMap<string, TlsStage | undefined>;
-  /** The certificate of the stack's own authority, PEM; undefined when it has none. */
-  authority?: string;
+  /** The certificates of the stack's own authorities, PEM, by generation. */
+  authorities: ReadonlyMap<number, string>;
+  /** The certificates that each node was brought last, to check others by, PEM. */
+  trusted: ReadonlyMap<string, string>;
   /** Passwords that a dev stack has made up, by config key. */
   passwords: ReadonlyMap<string, string>;
 }
@@ -46,8 +48,14 @@ export interface StateResource {
 /** The resource that carries the stack's identity; see index.ts. */
 export const IDENTITY_NAME = "identity";
 
-/** The resource that is the stack's certificate authority; see components/authority.ts. */
-export const AUTHORITY_NAME = "authority";
+/** The resource that is a certificate authority of the stack; see components/authority.ts. */
+export const authorityName = (generation: number): string => (generation === 1 ? "authority" : `authority-${generation}`);
+
+/** Which one a resource is; undefined when it is none. */
+export function authorityGeneration(name: string): number | undefined {
+  const [match, number = "1"] = /^authority(?:-(\d+))?$/.exec(name) ?? [];
+  return match === undefined ? undefined : Number(number);
+}
 
 /** Reads a state. Pure. */
 export function readPrior(resources: readonly StateResource[]): PriorState {
@@ -62,11 +70,6 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
   const commands = ofType("command:local:Command");
   const environment = commands.find((r) => nameOf(r) === IDENTITY_NAME)?.outputs["environment"] as Record<string, string> | undefined;
   const [primary] = ofType(`${PROJECT}:index:Primary`);
-  const authority = certificatesIn(
-    commands
-      .flatMap((r) => (nameOf(r) === AUTHORITY_NAME && typeof r.outputs["stdout"] === "string" ? [r.outputs["stdout"]] : []))
-      .join(""),
-  );
   const endings = (resources: readonly StateResource[], name: string, value: (r: StateResource) => unknown): Map<string, string> =>
     new Map(
       resources.flatMap((r) => {
@@ -118,7 +121,19 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
         return node !== "" && typeof conf === "string" ? [[node, tlsStageIn(conf)] as const] : [];
       }),
     ),
-    ...(authority === "" ? {} : { authority }),
+    authorities: new Map(
+      commands.flatMap((r) => {
+        const generation = authorityGeneration(nameOf(r));
+        const certificate = typeof r.outputs["stdout"] === "string" ? certificatesIn(r.outputs["stdout"]) : "";
+        return generation === undefined || certificate === "" ? [] : [[generation, certificate] as const];
+      }),
+    ),
+    trusted: new Map(
+      commands.flatMap((r) => {
+        const [, node = ""] = /^(.+)-config$/.exec(nameOf(r)) ?? [];
+        return node === "" ? [] : [[node, environmentOf(r)["PGNODE_CA"] ?? ""] as const];
+      }),
+    ),
     passwords: new Map(
       commands.flatMap((r) =>
         nameOf(r).endsWith("Password") && typeof r.outputs["stdout"] === "string" ? [[nameOf(r), r.outputs["stdout"]]] : [],

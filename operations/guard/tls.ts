@@ -34,3 +34,38 @@ export function tlsWords(prior: PriorState, stage: TlsStage | undefined, observe
   }
   return [];
 }
+
+/**
+ * The generations of the stack's own authority that are trusted after this run, that one first by which certificates are issued.
+ * A new one takes the old one's place in three steps, each when every node has taken the one before: it is trusted beside the old
+ * one; it issues the certificates; the old one is no more.
+ *
+ * @param generation The one that the config asks for.
+ */
+export function authoritiesOf(prior: PriorState, generation: number): [number, ...number[]] {
+  const [old] = [...prior.authorities.keys()].filter((number) => number !== generation).sort((a, b) => b - a);
+  if (old === undefined) {
+    return [generation];
+  }
+  const next = prior.authorities.get(generation);
+  const every = (has: (trusted: string) => boolean): boolean => [...prior.trusted.values()].every(has);
+  if (next === undefined || !every((trusted) => trusted.includes(next))) {
+    return [old, generation];
+  }
+  return every((trusted) => trusted.startsWith(next)) ? [generation] : [generation, old];
+}
+
+/** What to tell of a change of the authority. */
+export function authorityWords(prior: PriorState, generation: number, file: string): string[] {
+  const [issuer, ...others] = authoritiesOf(prior, generation);
+  if (issuer !== generation) {
+    return [
+      `the stack's CA is replaced in three steps. With this up a new one is trusted beside the old one, and both are in ${file}: give that to the clients. ` +
+        `The next up issues the certificates by the new one, and the one after it ends the old one`,
+    ];
+  }
+  if (others.length > 0) {
+    return [`with this up every certificate is issued by the new CA: a client that does not have it yet (${file}) is not served any more`];
+  }
+  return prior.authorities.size > 1 ? ["with this up the old CA is trusted no more"] : [];
+}

@@ -6,6 +6,7 @@ import { parseConfig } from "../../core/config";
 import { findingsOf } from "../../core/judgement/findings";
 import { placedHere } from "../../operations/engine/dockerHost";
 import { diagnose } from "../../operations/engine/observe";
+import { NodeControl } from "../../operations/engine/nodeControl";
 import { until } from "../../operations/engine/poll";
 import { freePorts, OWN_IMAGE } from "../integration/checkout";
 import { PlainStack } from "./plainStack";
@@ -94,6 +95,22 @@ describe("a stack that begins with TLS", () => {
   });
 
   test("shows no change", () => plain.expectZeroDiff());
+
+  test("has a node that rejoin has cloned, without the CA's key, make a certificate for itself, which status names and up replaces", async () => {
+    const config = placedHere(parseConfig(plain.stack, { nodes: plain.nodes, tls: "generated" }));
+    const [one, two] = config.nodes.map((node) => new NodeControl(config, node));
+    await plain.docker("stop", plain.container("pg2"));
+    await plain.docker("run", "--rm", "-v", `${plain.volume("pg2")}:/v`, "--entrypoint", "sh", OWN_IMAGE, "-c", "rm -rf /v/*");
+    await two?.clone(one as NodeControl);
+    await plain.docker("start", plain.container("pg2"));
+    await plain.until("pg1", STREAMS_BY_TLS, "1");
+    expect(findingsOf(await diagnose(config)).map(({ kind, node }) => `${kind} ${node}`)).toEqual(["certificate-provisional pg2"]);
+    const { secondaryUrls } = await plain.outputs();
+    expect((await psql(secondaryUrls["pg2"] ?? "", "SELECT 1", authority)).said).toContain("certificate verify failed");
+    await plain.up();
+    expect(await psql(secondaryUrls["pg2"] ?? "", IN_USE, authority)).toEqual({ code: 0, said: "t|TLSv1.3" });
+    await plain.expectZeroDiff();
+  });
 
   test("goes on after a failover, and back", async () => {
     await plain.moveRole("pg1", "pg2");
@@ -193,6 +210,35 @@ describe("a stack that begins with TLS", () => {
     for (const url of [primaryUrl, ...Object.values(secondaryUrls)]) {
       expect(await psql(url, IN_USE, authority)).toEqual({ code: 0, said: "t|TLSv1.3" });
     }
+  });
+
+  test("gets a new CA in three steps, both trusted in between: clients and standbys are served all the time", async () => {
+    await plain.set("2", "--plaintext", "caGeneration");
+    const { primaryUrl, secondaryUrls } = await plain.outputs();
+    const urls = [primaryUrl, ...Object.values(secondaryUrls)];
+    const served = async (by: string): Promise<string[]> => Promise.all(urls.map(async (url) => (await psql(url, IN_USE, by)).said));
+    const all = urls.map(() => "t|TLSv1.3");
+    const before = [await plain.sql("pg2", SESSIONS, "postgres"), ...(await plain.containers())];
+
+    expect(await plain.preview()).toMatch(/warning: the stack's CA is replaced in three steps/);
+    await plain.up();
+    const both = caFile(plain);
+    expect(both.match(/BEGIN CERTIFICATE/g)).toHaveLength(2);
+    const renewed = both.replace(authority, "");
+    // Who has the old one and who has both are served; only the new one serves nobody yet.
+    expect([await served(authority), await served(both)]).toEqual([all, all]);
+    expect(await served(renewed)).not.toEqual(all);
+
+    expect(await plain.preview()).toMatch(/warning: with this up every certificate is issued by the new CA/);
+    await plain.up();
+    expect([await served(both), await served(renewed)]).toEqual([all, all]);
+
+    expect(await plain.preview()).toMatch(/warning: with this up the old CA is trusted no more/);
+    await plain.up();
+    expect(caFile(plain)).toBe(renewed);
+    expect(await served(renewed)).toEqual(all);
+    expect([await plain.sql("pg2", SESSIONS, "postgres"), ...(await plain.containers())]).toEqual(before);
+    await plain.expectZeroDiff();
   });
 });
 

@@ -42,7 +42,8 @@ describe("the defaults", () => {
   test("Pulumi.yaml declares every key and no other, each with type, description and default", () => {
     expect(Object.keys(declared).sort()).toEqual([...CONFIG_KEYS].sort());
     for (const [key, { type, description, default: value }] of Object.entries(declared)) {
-      expect([key, type]).toEqual([key, Array.isArray(value) ? "array" : typeof value]);
+      const of = typeof value === "number" ? "integer" : typeof value;
+      expect([key, type]).toEqual([key, Array.isArray(value) ? "array" : of]);
       expect([key, description]).toEqual([key, expect.stringMatching(/^.{20,}\.$/)]);
     }
   });

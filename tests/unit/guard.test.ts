@@ -91,7 +91,7 @@ describe("what the state knows", () => {
     ["version 0.1.0", old],
     ["this version", known],
   ])("is read alike from a state of %s, but for the identity", (_what, prior) => {
-    const { identity: own, engines, tls: _tls, ...rest } = prior;
+    const { identity: own, engines, tls: _tls, authorities: _authorities, trusted: _trusted, ...rest } = prior;
     expect(rest).toEqual({
       empty: false,
       dockerHost: "unix:///a.sock",

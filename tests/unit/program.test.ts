@@ -338,7 +338,7 @@ describe("secrets", () => {
         const [run = ""] = /docker run[^|]*/.exec(step) ?? [];
         expect([name, run.match(/-e \S+|--env\S*|\$\(by_name[^)]*\)/g)]).toEqual([
           name,
-          ["-e PGNODE_NAME", "-e PGNODE_NAMES", '$(by_name "$NODE_FILES")'],
+          ["-e PGNODE_NAME", "-e PGNODE_ALTERNATIVE_NAMES", '$(by_name "$NODE_FILES")'],
         ]);
         const { NODE_FILES: files = "", ...environment } = redacted(inputs["environment"]) as Record<string, string>;
         expect([name, files.split(" ").filter((variable) => environment[variable] === "[secret]")]).toEqual([name, []]);

@@ -112,6 +112,6 @@ describe("certificates that the user has brought", () => {
       tlsCa: PROVIDED_AUTHORITY,
       tlsCertificates: { pg1: { certificate: PROVIDED, key: { secure: "v1:x" } } },
     };
-    expect(parseConfig("prod", raw).tls).toEqual({ certificates: "provided", caFile: "ca-prod.pem" });
+    expect(parseConfig("prod", raw).tls).toEqual({ certificates: "provided", caFile: "ca-prod.pem", caGeneration: 1 });
   });
 });

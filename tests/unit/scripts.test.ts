@@ -240,7 +240,7 @@ describe("the configuration of a node", () => {
     expect([ran.code, acts(ran)]).toEqual([
       0,
       [
-        "exec -u postgres -e PGNODE_TIMEOUT -i -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT -e PGNODE_NAMES one pgnode configure",
+        "exec -u postgres -e PGNODE_TIMEOUT -i -e PGNODE_CONF -e PGNODE_HBA -e PGNODE_PASSFILE -e PGNODE_SLOT -e PGNODE_ALTERNATIVE_NAMES one pgnode configure",
         "exec -u postgres -e PGNODE_TIMEOUT one pgnode role",
       ],
     ]);
@@ -249,7 +249,7 @@ describe("the configuration of a node", () => {
   test("gets the key of the CA on standard input, where its certificate is made, and nowhere else", async () => {
     const ran = await run(
       "configure",
-      { NODE_NAME: "pg1", NODE_CONTAINER: "one", ...FILES, PGNODE_NAMES: "DNS:pg1" },
+      { NODE_NAME: "pg1", NODE_CONTAINER: "one", ...FILES, PGNODE_ALTERNATIVE_NAMES: "DNS:pg1" },
       { one: "" },
       "the CA's\nkey\n",
     );
@@ -304,7 +304,7 @@ describe("the configuration of a node whose server does not start with the setti
       "stop -t 60 one",
       "rm -f -v one-settings",
       expect.stringMatching(
-        /^run --rm -i --name one-settings --user 0:0 --entrypoint sh --network none --tmpfs \/tmp --volumes-from one -e PGNODE_NAME -e PGNODE_NAMES -e PGNODE_CONF -e PGNODE_HBA +-c cat >\/tmp\/pgnode && exec sh \/tmp\/pgnode configure-stopped$/,
+        /^run --rm -i --name one-settings --user 0:0 --entrypoint sh --network none --tmpfs \/tmp --volumes-from one -e PGNODE_NAME -e PGNODE_ALTERNATIVE_NAMES -e PGNODE_CONF -e PGNODE_HBA +-c cat >\/tmp\/pgnode && exec sh \/tmp\/pgnode configure-stopped$/,
       ),
       "start one",
     ]);
@@ -320,7 +320,7 @@ describe("the configuration of a node whose server does not start with the setti
   test("has the key of the CA there as well, and exports it to no program", async () => {
     const ran = await run(
       "configure",
-      { ...environment, PGNODE_NAMES: "DNS:pg1" },
+      { ...environment, PGNODE_ALTERNATIVE_NAMES: "DNS:pg1" },
       { one: `${CURED}\n${RESTARTS}\n${REFUSED}` },
       "the\nkey\n",
     );

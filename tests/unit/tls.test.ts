@@ -13,8 +13,8 @@ import {
 import { type Cluster, clusterOf, memberOf, nodeEnvironment, sourceConninfo } from "../../core/model/cluster";
 import { placed } from "../../core/model/place";
 import { type TlsStage, tlsStageIn } from "../../core/settings/tls";
-import { readPrior } from "../../operations/guard/prior";
-import { tlsStageOf, tlsWords } from "../../operations/guard/tls";
+import { authorityGeneration, authorityName, readPrior } from "../../operations/guard/prior";
+import { authoritiesOf, authorityWords, tlsStageOf, tlsWords } from "../../operations/guard/tls";
 import { ANOTHER_AUTHORITY, AUTHORITY, CERTIFICATE, PROVISIONAL } from "./certificates";
 import { hbaMethod, parseConf, parseConninfo, parseHba } from "./grammars";
 import { primary, standby } from "./observations";
@@ -199,6 +199,53 @@ describe("how TLS comes into force", () => {
     expect(tlsWords(prior("required"), "required", observed)).toEqual([]);
     expect(tlsWords(prior(), "required", [])).toEqual([]);
     expect(tlsWords(prior("required"), undefined, observed)).toEqual([]);
+  });
+});
+
+describe("a new CA in the place of the old one", () => {
+  const made = (generation: number, certificate: string): Parameters<typeof readPrior>[0][number] => ({
+    ...{ urn: `urn:pulumi:dev::p::command:local:Command::${authorityName(generation)}`, type: "command:local:Command" },
+    outputs: { stdout: certificate },
+  });
+  const node = (name: string, trusted: string): Parameters<typeof readPrior>[0][number] => ({
+    ...{ urn: `urn:pulumi:dev::p::command:local:Command::${name}-config`, type: "command:local:Command" },
+    outputs: { environment: { PGNODE_CA: trusted } },
+  });
+  const [OLD, NEW] = [AUTHORITY, ANOTHER_AUTHORITY];
+  const state = (authorities: Record<number, string>, ...trusted: string[]): ReturnType<typeof readPrior> =>
+    readPrior([
+      ...Object.entries(authorities).map(([generation, text]) => made(Number(generation), text)),
+      ...trusted.map((text, i) => node(`pg${i + 1}`, text)),
+    ]);
+
+  test.each<[string, ReturnType<typeof readPrior>, number[], RegExp | undefined]>([
+    ["a new stack", state({}), [2], undefined],
+    ["a stack that has it", state({ 2: NEW }, NEW, NEW), [2], undefined],
+    [
+      "a stack with the old one",
+      state({ 1: OLD }, OLD, OLD),
+      [1, 2],
+      /three steps\. With this up a new one is trusted .* both are in ca\.pem/,
+    ],
+    ["one that was cut off when the new one was made", state({ 1: OLD, 2: NEW }, OLD, OLD), [1, 2], /three steps/],
+    ["one of which a node does not trust it yet", state({ 1: OLD, 2: NEW }, OLD + NEW, OLD), [1, 2], /three steps/],
+    ["one of which every node trusts both", state({ 1: OLD, 2: NEW }, OLD + NEW, OLD + NEW), [2, 1], /issued by the new CA: .*ca\.pem/],
+    ["one that was cut off in the middle of that", state({ 1: OLD, 2: NEW }, NEW + OLD, OLD + NEW), [2, 1], /issued by the new CA/],
+    ["one of which every certificate is by the new one", state({ 1: OLD, 2: NEW }, NEW + OLD, NEW + OLD), [2], /old CA is trusted no more/],
+    ["one that was cut off at the very end", state({ 1: OLD, 2: NEW }, NEW, NEW + OLD), [2], /old CA is trusted no more/],
+  ])("goes as far as every node has come, on %s", (_what, prior, trusted, words) => {
+    expect(authoritiesOf(prior, 2)).toEqual(trusted);
+    const said = authorityWords(prior, 2, "ca.pem");
+    expect(said).toEqual(words === undefined ? [] : [expect.stringMatching(words)]);
+  });
+
+  test("is not asked for by a state that knows another command of such a name", () => {
+    expect(["authority", "authority-12", "authority-x", "my-authority", "authorityPassword"].map(authorityGeneration)).toEqual([
+      1,
+      12,
+      ...Array<undefined>(3).fill(undefined),
+    ]);
+    expect([authorityName(1), authorityName(3)]).toEqual(["authority", "authority-3"]);
   });
 });
 

@@ -59,12 +59,12 @@ describe("a stack with TLS by a CA of its own", () => {
     ] as const) {
       for (const step of [birth, `${node}-config`, `${node}-ready`]) {
         expect([step, made.variable(step, "PGNODE_CA").text]).toEqual([step, AUTHORITY]);
-        expect([step, made.variable(step, "PGNODE_NAMES").text]).toEqual([
+        expect([step, made.variable(step, "PGNODE_ALTERNATIVE_NAMES").text]).toEqual([
           step,
           expect.stringContaining(`DNS:${node},DNS:postgres-replica-dev-${node},`),
         ]);
       }
-      expect(made.variable(birth, "NODE_PASS").text.split(" ")).toEqual(expect.arrayContaining(["PGNODE_CA", "PGNODE_NAMES"]));
+      expect(made.variable(birth, "NODE_PASS").text.split(" ")).toEqual(expect.arrayContaining(["PGNODE_CA", "PGNODE_ALTERNATIVE_NAMES"]));
     }
     expect(tlsStageIn(made.variable("pg1-init", "PGNODE_CONF").text)).toBe("required");
   });
@@ -123,7 +123,7 @@ describe("a stack with certificates of the user's", () => {
     expect(made.resources.filter(({ name }) => name === "authority")).toEqual([]);
     expect(made.variable("pg1-config", "PGNODE_CERTIFICATE").text).toBe(PROVIDED);
     expect(made.variable("pg1-config", "PGNODE_KEY")).toEqual({ text: PROVIDED_KEY, secret: true });
-    expect(made.variable("pg1-config", "PGNODE_NAMES").text).toBe("");
+    expect(made.variable("pg1-config", "PGNODE_ALTERNATIVE_NAMES").text).toBe("");
     expect(made.input("pg1-init", "stdin")).toContain(PROVIDED_KEY);
     const plain = made.ofType(COMMAND).filter(({ inputs }) => JSON.stringify(redacted(inputs)).includes(PROVIDED_KEY.split("\n")[1] ?? ""));
     expect(plain.map(({ name }) => name)).toEqual([]);
