@@ -5,6 +5,6 @@
 own=$(dirname "$0")
 PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v -x -F "$own" | tr '\n' ':')
 export PATH
-mkdir -p -m 700 "$HOME/.ssh"
+[ -d "$HOME/.ssh" ] || mkdir -m 700 "$HOME/.ssh"
 # shellcheck disable=SC2086 # words on purpose
 exec ssh OPTIONS "$@"
