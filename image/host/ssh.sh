@@ -6,6 +6,6 @@ own=$(dirname "$0")
 # Without a colon at an end: that would be the current folder.
 PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v -x -F "$own" | paste -s -d : -)
 export PATH
-mkdir -p -m 700 "$HOME/.ssh"
+[ -d "$HOME/.ssh" ] || mkdir -m 700 "$HOME/.ssh"
 # shellcheck disable=SC2086 # words on purpose
 exec ssh OPTIONS "$@"
