@@ -9,7 +9,7 @@ describe("a docker that is waited for", () => {
   beforeAll(() => (folder = mkdtempSync(join(tmpdir(), "docker-"))));
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  function run(script: string, options: { silence?: number; timeout?: number; host?: string }): ReturnType<typeof docker> {
+  function run(script: string, options: { silence?: number; timeout?: number; host?: string; look?: boolean }): ReturnType<typeof docker> {
     writeFileSync(join(folder, "docker"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
     return docker(["run"], {
       ...{ host: "unix:///nowhere.sock", ...options },
@@ -40,7 +40,7 @@ describe("a docker that is waited for", () => {
     async function started(host: string, said: string): Promise<number> {
       const script = `echo >>"${folder}/started"; echo '${said}' >&2; exit 1`;
       rmSync(join(folder, "started"), { force: true });
-      const ran = [await run(script, { host }), await run(script, { host })];
+      const ran = [await run(script, { host, look: true }), await run(script, { host, look: true })];
       expect(ran.map(({ exitCode, stderr }) => [exitCode, stderr])).toEqual(Array(2).fill([1, said]));
       return readFileSync(join(folder, "started"), "utf8").length;
     }
@@ -53,6 +53,14 @@ describe("a docker that is waited for", () => {
       "ssh: connect to host h port 22: Connection refused",
     ])("is not asked again a moment later: each try would take seconds (%s)", async (said) => {
       expect(await started(`tcp://${said.length}:1`, said)).toBe(1);
+    });
+
+    test("is tried again at once for what is no mere look", async () => {
+      const script = `echo >>"${folder}/started"; echo 'ssh: connect to host k port 22: Connection refused' >&2; exit 1`;
+      rmSync(join(folder, "started"), { force: true });
+      await run(script, { host: "tcp://changed:1", look: true });
+      await run(script, { host: "tcp://changed:1" });
+      expect(readFileSync(join(folder, "started"), "utf8")).toHaveLength(2);
     });
 
     test("is asked every time on this machine, where the answer comes at once", async () => {

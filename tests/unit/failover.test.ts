@@ -7,6 +7,7 @@ import { UserError } from "../../operations/errors";
 import { failover, type FailoverOptions } from "../../operations/change/failover";
 import * as locking from "../../operations/change/lock";
 import { type Report } from "../../operations/change/report";
+import { Engine } from "../../operations/engine/engine";
 import * as observing from "../../operations/engine/observe";
 import * as workspace from "../../operations/deploy/workspace";
 import { parseConfig } from "../../core/config";
@@ -36,6 +37,8 @@ let mockPromote: () => Promise<void>;
 let mockStart: () => Promise<void>;
 let mockCheckpoint: () => Promise<void>;
 let mockStartedAgain: string[];
+/** The nodes whose volumes their engines have. */
+let mockVolumes: string[];
 let mockMark: Record<string, () => Promise<void>>;
 
 jest.mock("../../operations/engine/nodeControl", () => ({
@@ -72,6 +75,12 @@ jest.mock("../../operations/engine/nodeControl", () => ({
     }
     public isStopped(): Promise<boolean> {
       return Promise.resolve(!mockStartedAgain.includes(this.node.name));
+    }
+    public hasVolume(): Promise<boolean> {
+      return Promise.resolve(mockVolumes.includes(this.node.name));
+    }
+    public state(): Promise<string | null> {
+      return Promise.resolve("running");
     }
     public leave(): void {
       // whether it leaves is looked at in nodes.test.ts
@@ -116,6 +125,7 @@ beforeEach(() => {
   mockStart = () => Promise.resolve();
   mockCheckpoint = () => Promise.resolve();
   mockStartedAgain = [];
+  mockVolumes = ["pg1", "pg2", "pg3"];
   mockMark = {};
   mockReleased = 0;
   acquireLock.mockResolvedValue(LOCK);
@@ -437,15 +447,20 @@ describe("failover while the primary's Docker host does not answer", () => {
   const HOSTS = NODES.map((node, i) => ({ ...node, address: `10.0.0.${i + 1}`, dockerHost: `ssh://db${i + 1}` }));
   const BEHIND = standby("pg3", { lsn: "0/4000000" });
   const vouched = { fencedByHand: ["pg1"] };
-  beforeEach(() => configured({ nodes: HOSTS }));
+  let answers: jest.SpyInstance;
+  beforeEach(() => {
+    configured({ nodes: HOSTS });
+    mockVolumes = [];
+    answers = jest.spyOn(Engine.prototype, "answers").mockResolvedValue(false);
+  });
 
   test.each([{}, { allowDataLoss: true }])(
     "is refused, with %j, and says who cannot be fenced, where, and what a person has to do",
     async (options) => {
       seen(AWAY, standby("pg2"), BEHIND);
       expect(await refusal([], options)).toBe(
-        "failover refused: the Docker host of pg1 at ssh://db1 (connection timed out) does not answer, so nobody can stop what may still write there. " +
-          "Power that host off or cut it off from every client and every node; then, and only then, run: npm run failover -- --i-have-fenced pg1 --stack dev",
+        "failover refused: nobody can stop what may still write: pg1 at ssh://db1 (connection timed out). " +
+          "Power its host off or cut it off from every client and every node; then, and only then, run: npm run failover -- --i-have-fenced pg1 --stack dev",
       );
     },
   );
@@ -453,8 +468,47 @@ describe("failover while the primary's Docker host does not answer", () => {
   test("is refused as long as one of several such hosts is not fenced", async () => {
     seen(AWAY, standby("pg2"), { ...silent("pg3", "unreachable"), silentEngine: "ssh://db3" });
     expect(await refusal([], vouched)).toMatch(
-      /^failover refused: the Docker host of pg3 at ssh:\/\/db3 .* --i-have-fenced pg3 --stack dev$/,
+      /^failover refused: nobody can stop what may still write: pg3 at ssh:\/\/db3 .* --i-have-fenced pg3 --stack dev$/,
     );
+  });
+
+  test("is refused as well where the host answers and has neither its container nor its volume: it may be another machine here", async () => {
+    seen(silent("pg1", null), standby("pg2"), BEHIND);
+    expect(await refusal([], { allowDataLoss: true })).toContain("pg1 at ssh://db1 (neither its container nor its volume is there)");
+    expect(await run({ ...vouched, allowDataLoss: true })).toBe(0);
+  });
+
+  test("fences one of which only the container is gone by what its host has of it", async () => {
+    mockVolumes = ["pg1"];
+    seen(silent("pg1", null), standby("pg2"), BEHIND);
+    expect(await run()).toBe(0);
+    expect(mockDid).toContain("mark fenced pg1");
+  });
+
+  test("is refused when that host answers again before the promotion: what is there may have been started", async () => {
+    seen(AWAY, standby("pg2"), BEHIND);
+    answers.mockResolvedValue(true);
+    expect(await refusal([], { ...vouched, allowDataLoss: true })).toMatch(/ssh:\/\/db1 answers again, .*Run failover again$/);
+    observe.mockResolvedValueOnce([AWAY, standby("pg2"), BEHIND]);
+    seen(silent("pg1", "running"), standby("pg2"), BEHIND);
+    expect(await refusal([], { ...vouched, allowDataLoss: true })).toMatch(/the Docker host of pg1 answers again/);
+  });
+
+  test("fences what is on that host as soon as it answers after the promotion", async () => {
+    seen(AWAY, standby("pg2"), BEHIND);
+    answers.mockResolvedValueOnce(false).mockResolvedValue(true);
+    expect(await run({ ...vouched, allowDataLoss: true })).toBe(0);
+    expect(mockDid.slice(mockDid.indexOf("promote pg2"))).toEqual(expect.arrayContaining(["fence pg1", "mark fenced pg1"]));
+  });
+
+  test("is refused while the nodes know of one on another host that the config has no more", async () => {
+    const members = "pg1=10.0.0.1:5432 pg2=pg2:5432 pg3=10.0.0.3:5432 pg9=10.0.0.9:5432";
+    seen(AWAY, standby("pg2", { members }), BEHIND);
+    expect(await refusal([], { ...vouched, allowDataLoss: true })).toMatch(
+      /^failover refused: the nodes that answer know of pg9 \(10\.0\.0\.9\)/,
+    );
+    seen(AWAY, standby("pg2", { members: members.replace("10.0.0.9", "pg9") }), BEHIND);
+    expect(await run({ ...vouched, allowDataLoss: true })).toBe(0);
   });
 
   test.each([
@@ -484,17 +538,19 @@ describe("failover while the primary's Docker host does not answer", () => {
     expect(mockDid).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
     expect(jest.mocked(observing.runningNodes)).toHaveBeenLastCalledWith(expect.anything(), ["ssh://db1"]);
     expect(printed.map((text) => JSON.parse(text) as Report)).toMatchObject([{ fenced: ["pg1"], bytesLost: null, promoted: "pg2" }]);
-    expect(said.at(-1)).toBe("pg1 asks the others when its host is back, and comes up as a standby");
+    expect(said).toContain("pg1 asks the others when its host is back, and comes up as a standby");
   });
 
   describe("with commits that wait for standbys", () => {
     const confirmed = { synchronousCount: 1 };
     beforeEach(() => configured({ nodes: HOSTS, synchronous: { mode: "any", count: 1 } }));
 
-    test("needs no --allow-data-loss when every node that answers says so: what was confirmed is here", async () => {
+    test("says what is known when every node that answers says so; what the lost one was told, nobody can read", async () => {
       seen(AWAY, standby("pg2", confirmed), standby("pg3", { ...confirmed, lsn: "0/4000000" }));
-      expect(await run(vouched)).toBe(0);
-      expect(mockDid).toContain("promote pg2");
+      expect(await refusal([], vouched)).toContain(
+        "it lacks no acknowledged commit, if the primary waited for its standbys as the config and the others say",
+      );
+      expect(await run({ ...vouched, allowDataLoss: true })).toBe(0);
     });
 
     test.each<[string, Observation[], object]>([

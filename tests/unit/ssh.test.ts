@@ -47,6 +47,15 @@ describe("a Docker host by ssh", () => {
     expect(readFileSync(join(folder, "cache", SSH_FOLDER, "ssh"), "utf8")).toBe(SSH_WRAPPER);
   });
 
+  test("finds the user's ssh on a path in which the current folder is not", async () => {
+    program("ssh", `echo "$PATH" >>${folder}/asked`);
+    await execa("sh", ["-c", `${SSH_FIRST}; exec sh -c 'ssh db1'`], { env: { PGNODE_SSH: SSH_WRAPPER } });
+    const path = (asked()[0] ?? "").split(":");
+    expect(path).toContain(join(folder, "bin"));
+    expect(path).not.toContain("");
+    expect(path).not.toContain(join(folder, "cache", SSH_FOLDER));
+  });
+
   test("the first call goes alone, because it opens the connection of all others", async () => {
     program("docker", `echo "begin $1" >>${folder}/asked; sleep 0.2; echo "end $1" >>${folder}/asked`);
     await Promise.all(["a", "b", "c"].map((word) => docker([word], { host: "ssh://alone" })));
@@ -60,7 +69,7 @@ describe("a Docker host by ssh", () => {
       "docker",
       `echo x >>${folder}/asked; echo 'error during connect: Get "http://x": command [ssh gone] has exited with exit status 255, make sure the URL is valid: stderr=${words}' >&2; exit 1`,
     );
-    const ran = [await docker(["version"], { host: "ssh://gone" }), await docker(["ps"], { host: "ssh://gone" })];
+    const ran = [await docker(["version"], { host: "ssh://gone" }), await docker(["ps"], { host: "ssh://gone", look: true })];
     expect(ran).toEqual([{ exitCode: 1, stdout: "", stderr: words }, ran[0]]);
     expect(asked()).toHaveLength(1);
   });
