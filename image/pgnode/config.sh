@@ -10,12 +10,15 @@ keep_passfile() {
 # cluster too (data), and the others (own). What needs a restart for one stands in own/unapplied until then.
 take_files() {
     local variable name mode needs place text changed
-    mkdir -p "$OWN"
     while read -r variable name mode needs place; do
         case " $* " in *" $place "*) ;; *) continue ;; esac
         eval "text=\${$variable:-}"
         [ -n "$text" ] || continue
-        [ "$name" != passfile ] || keep_passfile "$text"
+        if [ "$name" = passfile ]; then
+            keep_passfile "$text"
+        else
+            mkdir -p "$OWN"
+        fi
         changed=$CHANGED CHANGED=
         replace_with "$text" "$ROOT/$name" "$mode"
         [ -z "$CHANGED" ] || [ "$needs" != restart ] || echo "$name" >>"$OWN/unapplied"
@@ -28,6 +31,7 @@ FILES
 # Takes this node's own files from the environment, and puts those that belong beside it into cluster $1.
 write_files() {
     local name place
+    mkdir -p "$OWN"
     take_files own data
     while read -r _ name _ _ place; do
         [ "$place" = data ] && [ -f "$ROOT/$name" ] || continue

@@ -239,7 +239,8 @@ describe("the look", () => {
     const { stdout, stderr } = await docker(["logs", "--tail", "200", container("pg1")]);
     const log = stdout + stderr;
     expect(log).toContain(pg1?.drift?.salt);
-    const digests = Object.values(pg1?.drift?.files ?? {});
+    // Where TLS is off there are none of its files.
+    const digests = Object.values(pg1?.drift?.files ?? {}).filter((digest) => digest != null);
     expect(digests).toEqual(Array(5).fill(expect.stringMatching(/^[0-9a-f]{64}$/)));
     for (const digest of digests) {
       expect(log).not.toContain(digest);
