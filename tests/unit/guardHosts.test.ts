@@ -90,6 +90,12 @@ describe("a stack on several Docker engines", () => {
     expect(refusals.refusal(judge(seen([A, B], { engines })))).toBeUndefined();
   });
 
+  test("does not let a node be taken out whose host does not answer while no other one is primary: it may be that one", () => {
+    const observed = [standby("pg1"), standby("pg3")];
+    const told = refusals.refusal(judge(seen([A], { observed }), at({ pg2: undefined })));
+    expect(told).toMatch(/^no node is primary, so nobody can tell whether pg2, which nodes .* no longer has, holds the newest data\./);
+  });
+
   test("asks a node that was taken out where it was", () => {
     expect(everyNode(at({ pg2: undefined }), prior).map(({ name, place }) => [name, place.engine])).toEqual([
       ["pg1", A],

@@ -331,6 +331,16 @@ describe("the lock of a stack on several engines", () => {
     expect(held()).toEqual([1, 1, 1]);
   });
 
+  test("is not skipped where somebody was seen at work and the engine falls silent then", async () => {
+    const theirs = engines[B] as Engine;
+    theirs.add(holder());
+    const answer = theirs.answer.bind(theirs);
+    let asked = 0;
+    jest.spyOn(theirs, "answer").mockImplementation((args) => (args[0] === "inspect" && ++asked > 1 ? SILENT : answer(args)));
+    await expect(everywhere(60)).rejects.toThrow(/^switchover \(process .* is at work on stack "dev"/);
+    expect(engines[A]?.containers).toEqual([]);
+  });
+
   test("is somebody's when it is so on any engine; a silent one holds nothing", async () => {
     const whoever = (): Promise<string | undefined> => lockHolder({ stack: "dev", engines: [A, B, C] });
     silence(A);

@@ -74,6 +74,8 @@ interface Case {
   late?: string[];
   /** Whether automaticRejoin is off. */
   off?: boolean;
+  /** Whether its peers are on other Docker hosts. @default on its own */
+  far?: boolean;
   /** How it checks whom it asks. @default it does not */
   tls?: string;
   /** How the server runs in the end; empty: it does not. */
@@ -177,10 +179,14 @@ describe("the guard of a node that starts, with made-up peers", () => {
       PGNODE_SCRIPT.replace("ROOT=/var/lib/pgnode", `ROOT=${path("volume")}`).replace("/usr/lib/postgresql/*/bin", path("bin")),
     );
 
-  function run({ has = WRITABLE, on = 1, unreadable = false, peers = {}, late, off, tls }: Case): {
+  function run(
+    { has = WRITABLE, on = 1, unreadable = false, peers = {}, late, off, tls, far = false }: Case,
+    program?: string,
+  ): {
     is: string;
     said: string;
     left: string[];
+    signal: string | null;
   } {
     const files: Record<string, string> = {
       "data/PG_VERSION": "17\n",
@@ -189,7 +195,7 @@ describe("the guard of a node that starts, with made-up peers", () => {
       passfile: "*:*:*:replica_user:secret\n",
       "own/node.conf": [
         `pgnode.members = 'pg1=pg1:5432 ${Object.keys(peers)
-          .map((peer) => `${peer}=${peer}:5432`)
+          .map((peer) => `${peer}=${far ? `far-${peer}` : peer}:5432`)
           .join(" ")}'`,
         `pgnode.rejoin = '${off === true ? "off" : "on"}'`,
         "primary_slot_name = 'pg1'",
@@ -199,23 +205,25 @@ describe("the guard of a node that starts, with made-up peers", () => {
       ...Object.fromEntries(has.map((name) => [name, ""])),
     };
     Object.entries(files).forEach(([name, text]) => writeFileSync(path("volume", name), text));
-    Object.entries(peers).forEach(([peer, answers]) => writeFileSync(path("bin", `psql.${peer}`), `${answers.join("\n")}\n`));
+    Object.entries(peers).forEach(([peer, answers]) =>
+      writeFileSync(path("bin", `psql.${far ? "far-" : ""}${peer}`), `${answers.join("\n")}\n`),
+    );
     writeFileSync(
       path("bin", "pg_controldata.says"),
       unreadable
         ? ""
         : `Database system identifier:           7000\nDatabase cluster state:               shut down\nLatest checkpoint's TimeLineID:       ${on}\nMin recovery ending loc's timeline:   0\nBytes per WAL segment:                16777216\n`,
     );
-    const ran = spawnSync("sh", ["-c", script(late), "pgnode", "run"], {
+    const ran = spawnSync("sh", ["-c", program ?? script(late), "pgnode", "run"], {
       env: { PATH: process.env["PATH"], PGNODE_NAME: "pg1" },
       encoding: "utf8",
       timeout: 30_000,
     });
     const is = /up (?:as a|and) (\w+)/.exec(ran.stdout)?.[1] ?? "";
     // It runs as the server, or has failed.
-    expect(ran.status).toBe(is === "" ? 1 : 0);
+    expect(ran.signal === null ? ran.status : 0).toBe(is === "" ? 1 : 0);
     const left = ["fenced", "reclone", "rejoin-once"].filter((mark) => existsSync(path("volume", mark)));
-    return { is, said: ran.stderr.trimEnd(), left };
+    return { is, said: ran.stderr.trimEnd(), left, signal: ran.signal };
   }
 
   test("has one case for each row of its table", () => {
@@ -247,7 +255,38 @@ describe("the guard of a node that starts, with made-up peers", () => {
     });
 
     test("leaves it to PostgreSQL to say what is wrong where nobody else is primary", () => {
-      expect(run({ unreadable: true, peers: { pg2: ["standby 7"] }, is: "writable" })).toEqual({ is: "writable", said: "", left: [] });
+      expect(run({ unreadable: true, peers: { pg2: ["standby 7"] }, is: "writable" })).toEqual({
+        is: "writable",
+        said: "",
+        left: [],
+        signal: null,
+      });
+    });
+  });
+
+  describe("of one that came up writable", () => {
+    // A server that lives, for as long as the test may take.
+    const LIVES = `#!/bin/sh\ncase $1 in --version) echo "postgres (PostgreSQL) 17.5" ;; *) echo "up and writable"; exec /bin/sleep 3 ;; esac\n`;
+    const silence = (times: number): string[] => [...(Array(times).fill("silent") as string[]), "primary 2"];
+    beforeEach(() => writeFileSync(path("bin", "postgres"), LIVES, { mode: 0o755 }));
+
+    test("asks a silent peer on another Docker host until it answers, and ends for one on a newer timeline, however late", () => {
+      const { said, left, signal } = run({ far: true, peers: { pg2: silence(40) }, late: ["PEER"], is: "writable" });
+      expect([left, signal]).toEqual([["fenced"], "SIGQUIT"]);
+      expect(said).toMatch(/far-pg2 is primary on timeline 2, and did not answer when this node came up on timeline 1: stopping it/);
+    });
+
+    test("does not ask one on its own for ever: Docker says there who is stopped", () => {
+      expect(run({ peers: { pg2: silence(40) }, late: ["PEER"], is: "writable" })).toMatchObject({ left: [], signal: null });
+    });
+
+    test("asks those on other Docker hosts on as well when all have answered: one of them may be about to be promoted", () => {
+      const watched = script().replace("WATCH_SECONDS=0", "WATCH_SECONDS=60");
+      const { left, signal } = run(
+        { far: true, peers: { pg2: ["standby 1", "standby 1", "standby 1", "primary 2"] }, is: "writable" },
+        watched,
+      );
+      expect([left, signal]).toEqual([["fenced"], "SIGQUIT"]);
     });
   });
 

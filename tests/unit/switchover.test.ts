@@ -102,6 +102,15 @@ describe("switchover", () => {
     expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; .* nothing is lost/)]);
   });
 
+  test("makes the slot of a standby whose Docker host does not answer too: it may follow all the while", async () => {
+    const away = { ...silent("pg3", "unreachable"), silentEngine: "ssh://db3" };
+    const now = [primary("pg1", ["pg2", "pg3"]), standby("pg2"), away];
+    observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), away]);
+    observe.mockResolvedValueOnce(now);
+    expect(await move()).toBe(0);
+    expect(fakes.did).toContain("slots [pg3] on pg2");
+  });
+
   test("with commits that wait for standbys starts the old primary before the first write: it may be who has to confirm", async () => {
     configured({ synchronous: { count: 1 } });
     observe.mockResolvedValue(WELL.map((node) => (node.name === "pg1" ? silent("pg1", "exited") : node)));
