@@ -10,8 +10,6 @@ jest.setTimeout(600_000);
 
 /** The last commit of version 0.1.0. */
 const FIRST = "ae4b2b8";
-/** The last commit before the program of a node came in parts, and its scripts asked an engine for each node. */
-const BEFORE_PARTS = "864b591";
 /** The last commit of version 0.2.0. */
 const SECOND = "0860f70";
 /** The one image name that version 0.1.0 knows. */
@@ -21,7 +19,7 @@ const OLD_IMAGE = "postgres-replica:17";
 describe("a stack", () => {
   let tagged = false;
   beforeAll(async () => {
-    for (const commit of [FIRST, BEFORE_PARTS, SECOND]) {
+    for (const commit of [FIRST, SECOND]) {
       const there = await execa("git", ["cat-file", "-e", `${commit}^{commit}`], { cwd: ROOT, reject: false });
       if (there.exitCode !== 0) {
         throw new Error(`this clone has no commit ${commit}. Fetch the whole history: git fetch --unshallow`);
@@ -40,7 +38,6 @@ describe("a stack", () => {
   test.each([
     ["of version 0.1.0, as it was built", FIRST, "pg1"],
     ["of version 0.1.0, after a failover, with pg2 as primary", FIRST, "pg2"],
-    ["of the last version with a node's program in one piece, after a failover", BEFORE_PARTS, "pg2"],
     ["of version 0.2.0, after a failover", SECOND, "pg2"],
   ])("%s, is taken on: no volume replaced, no row lost, standbys before the primary", async (_when, commit, primary) => {
     const plain = await PlainStack.make("upgrade", { sampleDatabase: true }, { tree: treeOf(commit), nodes: 3 });
