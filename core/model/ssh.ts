@@ -12,7 +12,7 @@ export const SSH_OPTIONS: readonly string[] = [
   // %d is the user's home, so it is the same text on every machine; a socket in a folder of everybody could be somebody else's.
   "ControlPath=%d/.ssh/pgr-%C",
   "ControlPersist=60",
-  "ConnectTimeout=8",
+  "ConnectTimeout=5",
   "ServerAliveInterval=5",
   "ServerAliveCountMax=3",
 ].flatMap((option) => ["-o", option]);

@@ -114,6 +114,10 @@ class Lock {
     if (/is already in use/.test(made.stderr)) {
       return undefined;
     }
+    // What has not reached the host has made nothing there.
+    if (/^ssh: connect to host /m.test(made.stderr)) {
+      throw this.failed("made", made.stderr);
+    }
     // The engine may have made it and not been able to say so in time.
     const found = await this.read();
     if (found?.token === claim.token) {
