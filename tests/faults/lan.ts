@@ -13,16 +13,17 @@ async function root(...command: readonly string[]): Promise<string> {
   return (await execa(program, args, { timeout: 60_000 })).stdout;
 }
 
-/** sshd is the one thing that a machine with Docker may lack; where it is installed it is not started. */
-async function installSshd(): Promise<void> {
-  if (existsSync("/usr/sbin/sshd")) {
+/** What a machine with Docker may lack: sshd, which is not started where it is installed, and ip. */
+async function installPrograms(): Promise<void> {
+  const missing = await execa("sh", ["-c", "PATH=$PATH:/usr/sbin:/sbin; command -v sshd ssh ip iptables"], { reject: false });
+  if (missing.stdout.split("\n").length === 4) {
     return;
   }
   const policy = "/usr/sbin/policy-rc.d";
   const install = `set -e
 [ -e ${policy} ] || { printf '#!/bin/sh\nexit 101\n' >${policy}; chmod 755 ${policy}; trap 'rm -f ${policy}' EXIT; }
 apt-get -q -o DPkg::Lock::Timeout=120 update
-apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends openssh-server openssh-client iproute2`;
+apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends openssh-server openssh-client iproute2 iptables`;
   const [program = "", ...args] = [...asRoot, "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", install];
   await execa(program, args, { timeout: 300_000 });
 }
@@ -42,6 +43,7 @@ export class Lan {
   public readonly folder = mkdtempSync(join(tmpdir(), "own-lan-"));
 
   public static async make(): Promise<Lan> {
+    await installPrograms();
     const lan = new Lan();
     try {
       await root("ip", "link", "add", lan.bridge, "type", "bridge");
@@ -86,7 +88,6 @@ export class Lan {
 
   /** OpenSSH asks the machine's list of users for the home folder, not HOME: so it is told where its config is. */
   private async prepareSsh(): Promise<void> {
-    await installSshd();
     await execa("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", this.key]);
     const config = join(this.folder, "config");
     const lines = [
