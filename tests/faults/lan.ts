@@ -15,8 +15,8 @@ async function root(...command: readonly string[]): Promise<string> {
 
 /** What a machine with Docker may lack: sshd, which is not started where it is installed, and ip. */
 async function installPrograms(): Promise<void> {
-  const missing = await execa("sh", ["-c", "PATH=$PATH:/usr/sbin:/sbin; command -v sshd ssh ip iptables"], { reject: false });
-  if (missing.stdout.split("\n").length === 4) {
+  const look = "PATH=$PATH:/usr/sbin:/sbin; for name in sshd ssh ip iptables; do command -v $name || exit 1; done";
+  if ((await execa("sh", ["-c", look], { reject: false })).exitCode === 0) {
     return;
   }
   const policy = "/usr/sbin/policy-rc.d";
