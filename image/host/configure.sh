@@ -13,8 +13,7 @@ authority_key=
 TRIES=2
 COMES_UP_SECONDS=60
 # What a server says of settings that it does not start with; refusesSettings() in core/judgement/reason.ts says the same.
-UNTRUSTED='the certificate of it is not one that this node takes'
-REFUSED='configuration file ".*" contains errors|insufficient parameter settings|could not load .*pg_hba\.conf|could not map anonymous shared memory|could not access file |could not (load|access) (server certificate|private key) file|private key file ".*" (must|has)|check of private key failed|'"$UNTRUSTED"
+REFUSED='configuration file ".*" contains errors|insufficient parameter settings|could not load .*pg_hba\.conf|could not map anonymous shared memory|could not access file |could not (load|access) (server certificate|private key) file|private key file ".*" (must|has)|check of private key failed|the certificate of it is not one that this node takes'
 
 restarts_of() { docker inspect --type container --format '{{.RestartCount}}' "$1" 2>/dev/null || echo 0; }
 
@@ -67,13 +66,6 @@ bring_to_stopped() {
     until in_node "$NODE_CONTAINER" role >/dev/null 2>&1; do
         [ $(($(restarts_of "$NODE_CONTAINER") - begun)) -lt "$TRIES" ] || {
             said=$(reason_of "$NODE_CONTAINER" | for_people | tail -n 1)
-            case $said in
-            *"$UNTRUSTED"*)
-                # The peers' certificates may come after this node's, in this very run.
-                say "node $NODE_NAME has the stack's settings, and comes up when it can ask its peers again: ${said#pgnode: }"
-                break
-                ;;
-            esac
             die "node $NODE_NAME has the stack's settings and does not come up: ${said#pgnode: }"
         }
         [ "$(now)" -lt "$end" ] || {
