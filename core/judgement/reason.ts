@@ -80,8 +80,6 @@ export function refusesSettings(reason: string): boolean {
     /could not map anonymous shared memory/,
     /could not access file /,
     /could not (load|access) (server certificate|private key) file|private key file ".*" (must|has)|check of private key failed/,
-    // What it trusts is of its settings: another CA, or TLS that the others have no more.
-    /the certificate of it is not one that this node takes/,
   ].some((pattern) => pattern.test(reason));
 }
 

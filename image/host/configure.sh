@@ -13,7 +13,7 @@ authority_key=
 TRIES=2
 COMES_UP_SECONDS=60
 # What a server says of settings that it does not start with; refusesSettings() in core/judgement/reason.ts says the same.
-REFUSED='configuration file ".*" contains errors|insufficient parameter settings|could not load .*pg_hba\.conf|could not map anonymous shared memory|could not access file |could not (load|access) (server certificate|private key) file|private key file ".*" (must|has)|check of private key failed|the certificate of it is not one that this node takes'
+REFUSED='configuration file ".*" contains errors|insufficient parameter settings|could not load .*pg_hba\.conf|could not map anonymous shared memory|could not access file |could not (load|access) (server certificate|private key) file|private key file ".*" (must|has)|check of private key failed'
 
 restarts_of() { docker inspect --type container --format '{{.RestartCount}}' "$1" 2>/dev/null || echo 0; }
 

@@ -4,7 +4,6 @@ import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { errorLines } from "../../operations/deploy/deploy";
 import { refusesSettings } from "../../core/judgement/reason";
-import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { HOST_SCRIPTS } from "../../core/model/hostScripts";
 
 // Set-up draws its progress with an ES module, which has nothing to do here.
@@ -348,13 +347,6 @@ describe("the configuration of a node whose server does not start with the setti
   ])("is brought for what the commands take for such a reason, too: %s", async (line) => {
     expect(refusesSettings(line.replace(/^FATAL: +/, ""))).toBe(true);
     expect(changes(await configure(`${CURED}\n${RESTARTS}\n${saysLast(`2026 ${line}`)}`))).toContain("start one");
-  });
-
-  test("is brought to one that stays down because its CA is not the others' any more", async () => {
-    const line = "node pg1 stays down: pg2 may be the primary, and the certificate of it is not one that this node takes: it has ended";
-    expect(PGNODE_SCRIPT).toContain("and the certificate of it is not one that this node takes: it has ended");
-    expect(refusesSettings(line)).toBe(true);
-    expect(changes(await configure(`${CURED}\n${RESTARTS}\n${saysLast(`pgnode: ${line}`)}`))).toContain("start one");
   });
 
   test("waits for another run when it stops again and again for any other reason", async () => {
