@@ -92,6 +92,9 @@ function slugOf(engine: string): string {
   return (host === "" ? path : host.replace(/:\d+$/, "")).replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "") || "host";
 }
 
+/** Whether an engine is this machine's: a socket or a pipe. */
+export const isHere = (engine: string): boolean => /^(unix|npipe):/.test(engine);
+
 /** The engines that run these nodes, each once. */
 export function enginesOf(nodes: readonly PlacedNode[]): string[] {
   return [...new Set(nodes.map(({ place }) => place.engine))];

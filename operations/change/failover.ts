@@ -140,7 +140,7 @@ function whereabouts({ nodes }: PlacedConfig, { name, reason, containerState }: 
  * What a person says of a host that does not answer counts as long as it does not. One that comes back starts its nodes.
  * @throws UserError
  */
-async function refuseBack({ config, vouched }: Pick<Means, "config" | "vouched">, observed: readonly Observation[]): Promise<void> {
+async function refuseBack({ config, vouched }: Means, observed: readonly Observation[]): Promise<void> {
   const engines = enginesOf(config.nodes.filter(({ name }) => vouched.includes(name)));
   // One that answers and has nothing of the node has nothing of it now either.
   const away = engines.filter((engine) => observed.some((node) => node.silentEngine === engine));
@@ -296,14 +296,15 @@ async function judge(means: Means, gone: readonly Observation[], fenced: Fenced[
  * @returns that look, whom it puts first, and the ends in the order of `fenced`.
  */
 async function fenceAll(
-  { config, nodes, vouched }: Means,
+  means: Means,
   gone: readonly Observation[],
   fenced: Fenced[],
 ): Promise<{ after: Observation[]; candidate: Observation; ends: (WalEnd | Unreadable)[] }> {
+  const { config, nodes, vouched } = means;
   const ends: (WalEnd | Unreadable)[] = [];
   // It ends: at every turn one node more is fenced.
   for (let silent = gone; ;) {
-    await fence({ config, nodes, vouched }, silent, fenced);
+    await fence(means, silent, fenced);
     const away = config.nodes.filter(({ name }) => vouched.includes(name)).map(({ place }) => place.engine);
     const endOf = async ({ name }: Observation): Promise<WalEnd | Unreadable> =>
       vouched.includes(name) ? { unreadable: "its Docker host does not answer" } : controlOf(nodes, name).walEnd(true);
@@ -340,11 +341,7 @@ function promised(config: PlacedConfig, observed: readonly Observation[]): Stack
 }
 
 /** Stops these nodes. @throws UserError when one is not proven to be stopped: it might still write. */
-async function fence(
-  { config, nodes, vouched }: Pick<Means, "config" | "nodes" | "vouched">,
-  silent: readonly Observation[],
-  fenced: Fenced[],
-): Promise<void> {
+async function fence({ config, nodes, vouched }: Means, silent: readonly Observation[], fenced: Fenced[]): Promise<void> {
   const { stack } = config;
   const asked = silent.filter((node) => !vouched.includes(node.name));
   const away = await outOfReach(config, nodes, asked);

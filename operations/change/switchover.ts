@@ -191,16 +191,16 @@ async function drain(old: NodeControl, candidate: NodeControl, timeline: number 
 async function goBack(stack: string, old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
   const { name } = old.node;
   // Nobody writes until then: a host that does not answer at once is tried again, and why all of it goes back is never lost.
-  const back = async (): Promise<boolean> => {
-    await (resumed ? old.unmark(["fenced", "rejoin-once"]) : old.unmark());
-    await old.start();
-    return true;
+  const back = async (): Promise<string> => {
+    try {
+      await (resumed ? old.unmark(["fenced", "rejoin-once"]) : old.unmark());
+      await old.start();
+      return "";
+    } catch (error) {
+      return (error as Error).message;
+    }
   };
-  let failed = "";
-  const { right } = await poll(() => back().catch((error: Error) => ((failed = error.message), false)), Boolean, {
-    seconds: 60,
-    every: 1_000,
-  });
+  const { answer: failed, right } = await poll(back, (reason) => reason === "", { seconds: 60, every: 1_000 });
   if (!right) {
     throw new UserError(
       `switchover cannot be undone: ${failed}. It goes back because ${why}. When ${name} can be reached, run switchover again, which brings it back, or: ${npmRun("failover", stack)}`,

@@ -1,7 +1,7 @@
 import execa from "execa";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "fs";
 import { join } from "path";
-import { enginesOf, type PlacedConfig } from "../../core/model/place";
+import { enginesOf, isHere, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import { labelFilter } from "../../core/model/names";
 import { removeDebris } from "../guard/debris";
@@ -85,7 +85,7 @@ export async function down(stack: string): Promise<number> {
 }
 
 /** The engines of this machine, which set-up can provide. Those of others may be away, and the look says so. */
-const enginesHere = ({ nodes }: PlacedConfig): string[] => enginesOf(nodes).filter((engine) => /^(unix|npipe):/.test(engine));
+const enginesHere = ({ nodes }: PlacedConfig): string[] => enginesOf(nodes).filter(isHere);
 
 /** How long `down` waits for another change of the stack, in seconds. */
 const LOCK_SECONDS = 120;

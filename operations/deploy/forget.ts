@@ -5,7 +5,7 @@ import { exclusively } from "../change/exclusively";
 import { placedHere } from "../engine/dockerHost";
 import { observe } from "../engine/observe";
 import { UserError } from "../errors";
-import { exportedResources, knownNodes, type PriorState, readPrior } from "../guard/prior";
+import { endingAt, knownNodes, livingResources, nameIn, type PriorState, readPrior } from "../guard/prior";
 import { everyNode, survey } from "../guard/survey";
 import { explain, npmRun } from "../look/advice";
 import { type ExportedResource, exportState, importState, withoutResources } from "./state";
@@ -27,14 +27,14 @@ export async function forget(stack: string, name: string): Promise<number> {
   return exclusively(config, "forget", async () => {
     const state = await exportState(stack);
     const resources = state.deployment.resources ?? [];
-    const prior = readPrior(exportedResources(JSON.stringify(state)));
+    const prior = readPrior(livingResources(resources));
     await refuseUnlessGone(config, prior, name);
     const goes = forgotten(resources, prior, name, new Set(enginesOf(config.nodes)));
     // What the next up removes for the node may be protected, as all of such a stack is.
-    const ending = [...prior.providers].find(([, host]) => host === prior.places.get(name))?.[0];
+    const ending = endingAt(prior, prior.places.get(name));
     const follows = [`${name}-slot-create`, ...(ending ? [`image${ending}`, `identity${ending}`] : [])];
     const rest = withoutResources(resources, goes).map((resource) =>
-      follows.includes(resource.urn.split("::").at(-1) ?? "") ? { ...resource, protect: false } : resource,
+      follows.includes(nameIn(resource.urn)) ? { ...resource, protect: false } : resource,
     );
     await importState(stack, state, rest);
     console.log(
@@ -78,19 +78,18 @@ export function forgotten(
   name: string,
   stay: ReadonlySet<string>,
 ): (resource: ExportedResource) => boolean {
-  const nameOf = (urn: string): string => urn.split("::").at(-1) ?? "";
   const roots = resources.filter(
     ({ urn, type }) =>
-      nameOf(urn) === name && ["Node", "Primary", "StreamingSecondary"].some((kind) => type === `${PROJECT}:index:${kind}`),
+      nameIn(urn) === name && ["Node", "Primary", "StreamingSecondary"].some((kind) => type === `${PROJECT}:index:${kind}`),
   );
   const urns = new Set(roots.map(({ urn }) => urn));
   const engine = prior.places.get(name);
-  const ending = [...prior.providers].find(([, host]) => host === engine)?.[0];
+  const ending = endingAt(prior, engine);
   const ownHost =
     engine !== undefined && !stay.has(engine) && ![...prior.places].some(([other, host]) => other !== name && host === engine);
   return ({ urn, type, parent }) =>
     urns.has(urn) ||
     (parent !== undefined && urns.has(parent)) ||
     // The provider goes with the next up: nothing is left that needs it.
-    (ownHost && ending !== undefined && type === "docker:index/network:Network" && nameOf(urn) === `network${ending}`);
+    (ownHost && ending !== undefined && type === "docker:index/network:Network" && nameIn(urn) === `network${ending}`);
 }

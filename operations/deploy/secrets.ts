@@ -1,9 +1,8 @@
 import { randomBytes } from "crypto";
-import execa from "execa";
 import { CONFIG_NAMESPACE, SECRET_KEYS } from "../../core/config";
 import { UserError } from "../errors";
 import { npmRun } from "../look/advice";
-import { ensureStack, lastError, pulumiEnvironment, pulumiOutput, readStackConfig, ROOT, stackFile } from "./workspace";
+import { ensureStack, lastError, pulumiOutput, readStackConfig, runPulumi, stackFile } from "./workspace";
 
 /** How many random bytes a password is made of: 32 characters. */
 const BYTES = 24;
@@ -15,20 +14,18 @@ const BYTES = 24;
 export async function initSecrets(stack: string): Promise<number> {
   readStackConfig(stack);
   await ensureStack(stack);
-  const set = JSON.parse(await pulumiOutput(stack, ["config", "--json", "--stack", stack])) as Record<
+  const there = JSON.parse(await pulumiOutput(stack, ["config", "--json", "--stack", stack])) as Record<
     string,
     { value?: string; secret: boolean }
   >;
   const made: string[] = [];
   for (const key of SECRET_KEYS) {
-    const now = set[`${CONFIG_NAMESPACE}${key}`];
+    const now = there[`${CONFIG_NAMESPACE}${key}`];
     if (now !== undefined && (now.secret || now.value !== "")) {
       continue;
     }
-    const ran = await execa("pulumi", ["--non-interactive", "config", "set", "--stack", stack, "--secret", `${CONFIG_NAMESPACE}${key}`], {
-      ...{ cwd: ROOT, env: pulumiEnvironment(stack), reject: false },
-      input: randomBytes(BYTES).toString("base64url"),
-    });
+    const set = ["config", "set", "--stack", stack, "--secret", `${CONFIG_NAMESPACE}${key}`];
+    const ran = await runPulumi(stack, set, randomBytes(BYTES).toString("base64url"));
     if (ran.exitCode !== 0) {
       throw new UserError(`the secret ${key} cannot be set: ${lastError(`${ran.stderr}\n${ran.stdout}`)}`);
     }

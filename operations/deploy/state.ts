@@ -1,6 +1,5 @@
-import execa from "execa";
 import { firstLine, UserError } from "../errors";
-import { pulumiEnvironment, pulumiOutput, ROOT } from "./workspace";
+import { pulumiOutput, runPulumi } from "./workspace";
 
 /** One resource as `pulumi stack export` writes it; its secrets stay encrypted. */
 export interface ExportedResource {
@@ -11,6 +10,9 @@ export interface ExportedResource {
   dependencies?: string[];
   propertyDependencies?: Record<string, string[] | null>;
   deletedWith?: string;
+  id?: string;
+  outputs?: Record<string, unknown>;
+  delete?: boolean;
   [key: string]: unknown;
 }
 
@@ -26,13 +28,9 @@ export async function exportState(stack: string): Promise<ExportedState> {
 
 /** Puts other resources in the place of those of a state, in one step. @throws UserError */
 export async function importState(stack: string, state: ExportedState, resources: readonly object[]): Promise<void> {
-  const ran = await execa("pulumi", ["stack", "import", "--non-interactive", "--stack", stack], {
-    cwd: ROOT,
-    env: pulumiEnvironment(stack),
-    // Not a file: there may be passwords in it.
-    input: JSON.stringify({ ...state, deployment: { ...state.deployment, resources } }),
-    reject: false,
-  });
+  // Not a file: there may be passwords in it.
+  const text = JSON.stringify({ ...state, deployment: { ...state.deployment, resources } });
+  const ran = await runPulumi(stack, ["stack", "import", "--stack", stack], text);
   if (ran.exitCode !== 0) {
     throw new UserError(
       `pulumi stack import failed: ${firstLine(`${ran.stderr}\n${ran.stdout}`.replace(/^.*?error: /s, ""))}. Run the same again`,

@@ -105,9 +105,17 @@ export function exportLines(stack: string, env: NodeJS.ProcessEnv = process.env)
   return [...path, ...Object.entries(rest).map(([name, value]) => `export ${name}=${shellWord(value)}`)];
 }
 
+/** Runs Pulumi to its end, in the environment of {@link pulumiEnvironment}. @param input For what is on no command line. @default none */
+export function runPulumi(stack: string, args: readonly string[], input?: string): Promise<execa.ExecaReturnValue> {
+  return execa("pulumi", ["--non-interactive", ...args], {
+    ...{ cwd: ROOT, env: pulumiEnvironment(stack), reject: false },
+    ...(input === undefined ? {} : { input }),
+  });
+}
+
 /** Runs Pulumi and returns what it printed. @throws UserError with Pulumi's own last words. */
 export async function pulumiOutput(stack: string, args: readonly string[]): Promise<string> {
-  const result = await execa("pulumi", ["--non-interactive", ...args], { cwd: ROOT, env: pulumiEnvironment(stack), reject: false });
+  const result = await runPulumi(stack, args);
   if (result.exitCode !== 0) {
     throw new UserError(`pulumi ${args.slice(0, 2).join(" ")} failed: ${lastError(`${result.stderr}\n${result.stdout}`)}`);
   }

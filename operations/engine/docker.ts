@@ -2,6 +2,7 @@ import execa from "execa";
 import { existsSync, mkdirSync, renameSync, writeFileSync } from "fs";
 import { homedir, userInfo } from "os";
 import { delimiter, join } from "path";
+import { isHere } from "../../core/model/place";
 import { isBySsh, SSH_FOLDER, SSH_WRAPPER } from "../../core/model/ssh";
 import { firstLine, UserError } from "../errors";
 
@@ -79,7 +80,7 @@ export async function docker(args: readonly string[], options: RunOptions & { ho
   }
   const ran = await overOneConnection(host, () => run("docker", args, `docker ${args[0] ?? ""}`, options));
   // A socket of this machine says at once that nobody listens.
-  if (ran.exitCode !== 0 && NO_HOST.test(ran.stderr) && !/^(unix|npipe):/.test(host)) {
+  if (ran.exitCode !== 0 && NO_HOST.test(ran.stderr) && !isHere(host)) {
     unreached.set(host, { at: performance.now(), ran });
   } else {
     unreached.delete(host);
@@ -201,7 +202,7 @@ export class SilentEngine extends UserError {
 
 /** @param host The engine, a DOCKER_HOST value. */
 export function noAnswer(stderr: string, host: string): SilentEngine {
-  const [at, remedy] = /^(unix|npipe):/.test(host)
+  const [at, remedy] = isHere(host)
     ? ["", "Start it with: npm run setup"]
     : [` at ${host}`, "Look whether the host runs, and whether this works: docker -H HOST version"];
   const reason = firstLine(stderr).replace(/[.?]+$/, "");

@@ -3,7 +3,7 @@ import { connect, createServer } from "net";
 import { hostname, userInfo } from "os";
 import type { StackConfig } from "../../core/config";
 import { isOwnAddress } from "../../core/grammar/address";
-import { endingsOf, enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
+import { endingsOf, enginesOf, homeOf, isHere, placed, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import type { Identity } from "../../core/model/names";
 import { Engine } from "../engine/engine";
@@ -214,7 +214,7 @@ async function chooseHost(config: PlacedConfig, prior: PriorState): Promise<stri
 async function takenByProgram(found: Case): Promise<string | undefined> {
   const { config } = found;
   for (const node of takenPort(found).ask) {
-    if (!/^(unix|npipe):/.test(config.nodes.find(({ name }) => name === node.name)?.place.engine ?? "")) {
+    if (!isHere(config.nodes.find(({ name }) => name === node.name)?.place.engine ?? "")) {
       // An address such as 127.0.0.1 is of that machine, and here it would be another one.
       if (!isOwnAddress(node.address) && (await isListening(node.address, node.port))) {
         return portTaken(config, node, "another program there");

@@ -8,7 +8,7 @@ export interface PriorState {
   empty: boolean;
   /** Which state it is; undefined in an empty one and in one of version 0.1.0. */
   identity?: { id: string; madeBy: string; engine: string };
-  /** The Docker host that the provider was given last; see {@link Engines}. */
+  /** The Docker host on which the stack began, as its provider was given it last: that of `providers` without an ending. */
   dockerHost?: string;
   /** The Docker hosts by what the names of their own resources end with: empty for the one that the stack began on. */
   providers: ReadonlyMap<string, string>;
@@ -59,7 +59,7 @@ export function authorityGeneration(name: string): number | undefined {
 
 /** Reads a state. Pure. */
 export function readPrior(resources: readonly StateResource[]): PriorState {
-  const nameOf = ({ urn }: StateResource): string => urn.split("::").at(-1) ?? "";
+  const nameOf = ({ urn }: StateResource): string => nameIn(urn);
   const ofType = (type: string): StateResource[] => resources.filter((r) => r.type === type);
   const named = (type: string, suffix: string, key: string): Map<string, string> =>
     new Map(
@@ -73,12 +73,18 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
   const endings = (resources: readonly StateResource[], name: string, value: (r: StateResource) => unknown): Map<string, string> =>
     new Map(
       resources.flatMap((r) => {
-        const [, ending] = nameOf(r).startsWith(name) ? [name, nameOf(r).slice(name.length)] : [];
+        const ending = nameOf(r).slice(name.length);
         const found = value(r);
-        return ending !== undefined && /^(-|$)/.test(ending) && typeof found === "string" ? [[ending, found] as const] : [];
+        return nameOf(r).startsWith(name) && /^(-|$)/.test(ending) && typeof found === "string" ? [[ending, found] as const] : [];
       }),
     );
   const environmentOf = (r: StateResource): Record<string, string> => (r.outputs["environment"] ?? {}) as Record<string, string>;
+  /** One variable of a command that each node has, by the node's name. */
+  const variable = (command: RegExp, name: string): (readonly [node: string, value: string | undefined])[] =>
+    commands.flatMap((r) => (command.exec(nameOf(r))?.slice(1) ?? []).map((node) => [node, environmentOf(r)[name]] as const));
+  const told = (command: RegExp, name: string): [node: string, value: string][] =>
+    variable(command, name).flatMap(([node, value]): [string, string][] => (value === undefined ? [] : [[node, value]]));
+  const [birth, config] = [/^(.+)-(?:init|basebackup)$/, /^(.+)-config$/];
   const providers = endings(ofType("pulumi:providers:docker"), "docker", (r) => r.outputs["host"]);
   const host = providers.get("");
   const containers = named("docker:index/container:Container", "-container", "id");
@@ -98,29 +104,15 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     ...(host === undefined ? {} : { dockerHost: host }),
     providers,
     engines: endings(commands, IDENTITY_NAME, (r) => environmentOf(r)["STACK_ENGINE"]),
-    places: new Map(
-      // The last one counts: an interrupted deletion leaves the birth, which is never told of another way to the engine.
-      [/^(.+)-(?:init|basebackup)$/, /^(.+)-config$/].flatMap((name) =>
-        commands.flatMap((r) => {
-          const [, node = ""] = name.exec(nameOf(r)) ?? [];
-          const at = environmentOf(r)["DOCKER_HOST"];
-          return node !== "" && at !== undefined ? [[node, at] as const] : [];
-        }),
-      ),
-    ),
+    // The last one counts: an interrupted deletion leaves the birth, which is never told of another way to the engine.
+    places: new Map([birth, config].flatMap((command) => told(command, "DOCKER_HOST"))),
     containers,
     volumes,
-    born: new Set(commands.flatMap((r) => /^(.+)-(?:init|basebackup)$/.exec(nameOf(r))?.slice(1) ?? [])),
+    born: new Set(commands.flatMap((r) => birth.exec(nameOf(r))?.slice(1) ?? [])),
     complete: new Set(commands.flatMap((r) => /^(.+)-(?:ready|streaming)$/.exec(nameOf(r))?.slice(1) ?? [])),
     networks,
     ...(primary === undefined ? {} : { first: nameOf(primary) }),
-    tls: new Map(
-      commands.flatMap((r) => {
-        const [, node = ""] = /^(.+)-config$/.exec(nameOf(r)) ?? [];
-        const conf = environmentOf(r)["PGNODE_CONF"];
-        return node !== "" && typeof conf === "string" ? [[node, tlsStageIn(conf)] as const] : [];
-      }),
-    ),
+    tls: new Map(told(config, "PGNODE_CONF").map(([node, conf]) => [node, tlsStageIn(conf)])),
     authorities: new Map(
       commands.flatMap((r) => {
         const generation = authorityGeneration(nameOf(r));
@@ -128,12 +120,7 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
         return generation === undefined || certificate === "" ? [] : [[generation, certificate] as const];
       }),
     ),
-    trusted: new Map(
-      commands.flatMap((r) => {
-        const [, node = ""] = /^(.+)-config$/.exec(nameOf(r)) ?? [];
-        return node === "" ? [] : [[node, environmentOf(r)["PGNODE_CA"] ?? ""] as const];
-      }),
-    ),
+    trusted: new Map(variable(config, "PGNODE_CA").map(([node, certificates]) => [node, certificates ?? ""])),
     passwords: new Map(
       commands.flatMap((r) =>
         nameOf(r).endsWith("Password") && typeof r.outputs["stdout"] === "string" ? [[nameOf(r), r.outputs["stdout"]]] : [],
@@ -152,12 +139,31 @@ export function knownNodes(prior: PriorState): string[] {
   return [...new Set([...prior.volumes.keys(), ...prior.containers.keys()])];
 }
 
+/** What the names of an engine's own resources end with in this state; undefined when it has none there. */
+export function endingAt(prior: Pick<PriorState, "providers">, engine: string | undefined): string | undefined {
+  return [...prior.providers].find(([, host]) => host === engine)?.[0];
+}
+
+/** The name that a resource has in the program. */
+export const nameIn = (urn: string): string => urn.split("::").at(-1) ?? "";
+
 /** Reads `pulumi stack export`. Its secrets stay what they are: nothing that is read here is one, but the passwords. */
 export function exportedResources(exported: string): StateResource[] {
-  const { deployment } = JSON.parse(exported) as {
-    deployment: { resources?: { urn: string; type: string; id?: string; outputs?: Record<string, unknown>; delete?: boolean }[] };
-  };
-  return (deployment.resources ?? [])
+  return livingResources((JSON.parse(exported) as { deployment: { resources?: Exported[] } }).deployment.resources ?? []);
+}
+
+/** One resource of an export, as far as it is read here. */
+interface Exported {
+  urn: string;
+  type: string;
+  id?: string;
+  outputs?: Record<string, unknown>;
+  delete?: boolean;
+}
+
+/** The resources of an export, without what only waits for its deletion. */
+export function livingResources(resources: readonly Exported[]): StateResource[] {
+  return resources
     .filter((r) => r.delete !== true)
     .map(({ urn, type, id, outputs }) => ({ urn, type, outputs: { ...(id === undefined ? {} : { id }), ...outputs } }));
 }

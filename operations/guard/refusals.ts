@@ -5,7 +5,7 @@ import { notOneWriter } from "../../core/judgement/findings";
 import { isPrimary } from "../../core/judgement/observation";
 import { wordsOf } from "../../core/judgement/words";
 import { npmRun } from "../look/advice";
-import { isNew, knownNodes, type PriorState } from "./prior";
+import { endingAt, isNew, knownNodes, type PriorState } from "./prior";
 import { type EngineFacts, everyNode, factsOf, type Found, isSpread, type Survey } from "./survey";
 
 /** Why `preview`, `up` and `down` go no further. Pure: what was found is judged, nothing is asked. */
@@ -66,7 +66,8 @@ function movedNode({ config, prior, survey }: Case): string | undefined {
     }
     const at = survey.found.find((object) => object.id === id)?.dockerHost;
     const engine = factsOf(survey, place.engine)?.engine;
-    const recorded = [...prior.providers].flatMap(([ending, host]) => (host === was ? [prior.engines.get(ending)] : []))[0];
+    const ending = endingAt(prior, was);
+    const recorded = ending === undefined ? undefined : prior.engines.get(ending);
     const same = at === place.engine || (at === undefined && (engine === undefined || engine === recorded));
     if (was === place.engine ? !same : !same || engine === undefined) {
       return (

@@ -231,6 +231,15 @@ describe("refuses", () => {
   }
   const node = (changes: Raw): Raw => ({ nodes: [{ ...NODES[0], ...changes }, NODES[1]] });
   const fixIn = (key: string): string => `Fix ${key} in the stack's Pulumi.<stack>.yaml.`;
+  /** Values of one field of a node, each refused alike. */
+  const inField = (field: string, values: readonly unknown[], allowed: string): [string, Mistake][] =>
+    values.map((value) => {
+      const said = JSON.stringify(value);
+      return [
+        `${said} for ${field} of a node`,
+        { raw: node({ [field]: value }), key: `nodes[0].${field}`, value: said, allowed, fix: fixIn("nodes") },
+      ];
+    });
   const port = (value: unknown): Mistake => ({
     raw: node({ port: value }),
     key: "nodes[0].port",
@@ -364,36 +373,13 @@ describe("refuses", () => {
         fix: fixIn("nodes"),
       },
     ],
-    ...[100, "64MB", "0MB", "1TB", "1.5GB"].map((value): [string, Mistake] => [
-      `${JSON.stringify(value)} for a node's memory`,
-      {
-        raw: node({ memory: value }),
-        key: "nodes[0].memory",
-        value: JSON.stringify(value),
-        allowed: "a size from 256MB, such as 512MB or 2GB",
-        fix: fixIn("nodes"),
-      },
-    ]),
-    ...[0, -1, "two", "1e3"].map((value): [string, Mistake] => [
-      `${JSON.stringify(value)} for a node's CPUs`,
-      {
-        raw: node({ cpus: value }),
-        key: "nodes[0].cpus",
-        value: JSON.stringify(value),
-        allowed: "a number of CPUs such as 2 or 0.5",
-        fix: fixIn("nodes"),
-      },
-    ]),
-    ...["ssh://", "xssh://db1", "http://db1", 5].map((value): [string, Mistake] => [
-      `${JSON.stringify(value)} for a Docker host`,
-      {
-        raw: node({ dockerHost: value }),
-        key: "nodes[0].dockerHost",
-        value: JSON.stringify(value),
-        allowed: "a Docker host such as ssh://user@host or unix:///var/run/docker.sock",
-        fix: fixIn("nodes"),
-      },
-    ]),
+    ...inField("memory", [100, "64MB", "0MB", "1TB", "1.5GB"], "a size from 256MB, such as 512MB or 2GB"),
+    ...inField("cpus", [0, -1, "two", "1e3"], "a number of CPUs such as 2 or 0.5"),
+    ...inField(
+      "dockerHost",
+      ["ssh://", "xssh://db1", "http://db1", 5],
+      "a Docker host such as ssh://user@host or unix:///var/run/docker.sock",
+    ),
     [
       "an address that is a number",
       {
