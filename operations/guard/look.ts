@@ -92,12 +92,11 @@ export async function look(
       throw new UserError(found.unreachable);
     }
     warn(`${found.unreachable}. What is on the engine is not part of this preview`);
-    // Nothing is known, so nothing is a change: the Docker host neither.
-    const known = {
-      dockerHost: engines.length === 1 ? (prior.dockerHost ?? dockerHost) : dockerHost,
-      identity: prior.identity ?? newIdentity(),
-    };
-    return { ...known, endings: recorded, survey: undefined, engine: "", imageGone: new Set(), kept: undefined };
+    // Nothing is known, so nothing is a change: a Docker host that no node's config says neither.
+    const assumed = config.nodes.every((node) => node.dockerHost === undefined) ? (prior.dockerHost ?? dockerHost) : dockerHost;
+    const endings = endingsOf(enginesOf(placed(config, assumed).nodes), prior.providers);
+    const known = { dockerHost: assumed, identity: prior.identity ?? newIdentity(), endings };
+    return { ...known, survey: undefined, engine: "", imageGone: new Set(), kept: undefined };
   }
   if (dryRun) {
     const holder = await lockHolder(place);

@@ -3,7 +3,7 @@ import * as docker from "../../operations/engine/docker";
 import { UserError } from "../../operations/errors";
 import * as lock from "../../operations/change/lock";
 import { parseConfig } from "../../core/config";
-import { homeOf, type PlacedConfig } from "../../core/model/place";
+import { enginesOf, homeOf, placed, type PlacedConfig } from "../../core/model/place";
 import * as keeping from "../../operations/guard/kept";
 import { look } from "../../operations/guard/look";
 import { type PriorState, readPrior } from "../../operations/guard/prior";
@@ -86,6 +86,16 @@ describe("a preview", () => {
       kept: undefined,
     });
     expect(said).toEqual(["connection refused. What is on the engine is not part of this preview"]);
+  });
+
+  test.each([
+    ["that no node's config names stays where the state has it", config, "unix:///before.sock"],
+    ["that every node's config names is that one", parseConfig("dev", { nodes: [{ name: "pg1", port: 5432, dockerHost: HOST }] }), HOST],
+  ])("of an engine that does not answer and %s, with a provider for every node", async (_title, of, expected) => {
+    survey.mockResolvedValue({ unreachable: "connection refused" });
+    const { dockerHost, endings } = await preview(at(known, "unix:///before.sock"), of);
+    expect([dockerHost, endings]).toEqual([expected, new Map([[expected, ""]])]);
+    expect([...endings.keys()]).toEqual(enginesOf(placed(of, dockerHost).nodes));
   });
 });
 
