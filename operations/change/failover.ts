@@ -10,10 +10,11 @@ import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import { placedHere } from "../engine/dockerHost";
 import { Engine } from "../engine/engine";
-import { type NodeControl, nodeOf } from "../engine/nodeControl";
+import { isStopped, type NodeControl, nodeOf } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone, poll } from "../engine/poll";
+import { keepTalking } from "../engine/talks";
 import { BOUNDS } from "./bounds";
 import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
@@ -37,18 +38,38 @@ export interface FailoverOptions {
 export async function failover(stack: string, options: FailoverOptions): Promise<number> {
   const start = performance.now();
   const config = placedHere(readStackConfig(stack));
-  // The first look changes nothing, so it does not wait for the lock. It says whom to fence: whoever had the lock until now may have
-  // restarted the primary just then.
-  const look = observe(config);
-  look.catch(() => undefined); // the lock may be refused first
-  const action = async (waited: boolean): Promise<number> => run(config, options, waited ? await observe(config) : await look, start);
-  return options.dryRun ? action(false) : exclusively(config, "failover", action);
+  const nodes = controls(config);
+  // A primary that is dead already is looked into as soon as that is known and everybody else was asked: until then its helper
+  // container starts.
+  const told = (name: string, state: string | null): void => {
+    if (!options.dryRun && state !== null && isStopped(state)) {
+      controlOf(nodes, name).expectLook();
+    }
+  };
+  return keepTalking(async () => {
+    // The first look changes nothing, so it does not wait for the lock. It says whom to fence: whoever had the lock until now may
+    // have restarted the primary just then.
+    const look = observe(config, { told });
+    look.catch(() => undefined); // the lock may be refused first
+    const action = async (waited: boolean): Promise<number> =>
+      run(config, nodes, options, waited ? await observe(config) : await look, start);
+    try {
+      return await (options.dryRun ? action(false) : exclusively(config, "failover", action));
+    } finally {
+      nodes.forEach((node) => node.leave());
+    }
+  });
 }
 
 /** @param start When the command began, in milliseconds. */
-async function run(config: PlacedConfig, options: FailoverOptions, observed: Observation[], start: number): Promise<number> {
+async function run(
+  config: PlacedConfig,
+  nodes: Map<string, NodeControl>,
+  options: FailoverOptions,
+  observed: Observation[],
+  start: number,
+): Promise<number> {
   const { stack } = config;
-  const nodes = controls(config);
   const journal = new Journal(stack);
 
   const finished = await finishInterrupted(config, nodes, observed, journal, options.dryRun);

@@ -14,6 +14,7 @@ import { adviceOf, explain, npmRun, toDo } from "../look/advice";
 import { BOUNDS } from "./bounds";
 import { bringBack, refuseChangedPassword, streams } from "./bringingBack";
 import { exclusively } from "./exclusively";
+import { keepTalking } from "../engine/talks";
 import { say } from "./report";
 import { readStackConfig } from "../deploy/workspace";
 
@@ -25,15 +26,14 @@ import { readStackConfig } from "../deploy/workspace";
  */
 export async function rejoin(stack: string, name: string, how: { anew?: boolean; dropOld?: boolean } = {}): Promise<number> {
   const config = placedHere(readStackConfig(stack));
-  // What may take long comes after the lock: it stands in nobody's way.
-  const rest = await exclusively(
-    config,
-    "rejoin",
-    () => prepare(config, name, how.anew === true || how.dropOld === true, how.dropOld === true),
-    BOUNDS.lock,
-  );
-  await rest();
-  return 0;
+  const prepared = (): Promise<() => Promise<void>> =>
+    prepare(config, name, how.anew === true || how.dropOld === true, how.dropOld === true);
+  return keepTalking(async () => {
+    // What may take long comes after the lock: it stands in nobody's way.
+    const rest = await exclusively(config, "rejoin", prepared, BOUNDS.lock);
+    await rest();
+    return 0;
+  });
 }
 
 /** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
@@ -88,6 +88,7 @@ async function prepared(config: PlacedConfig, control: NodeControl, anew: boolea
   if (!isStopped(node.containerState)) {
     say(`stopping ${name}`);
   }
+  control.expectLook();
   if (!(await control.fence(BOUNDS.shutdown))) {
     throw new UserError(`node ${name} does not stop. Stop it by hand: docker stop ${control.container}`);
   }

@@ -12,6 +12,7 @@ import { nodeOf, type NodeControl } from "../engine/nodeControl";
 import { observe, refuseUnlessUp } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
 import { allDone, poll, until } from "../engine/poll";
+import { keepTalking } from "../engine/talks";
 import { BOUNDS } from "./bounds";
 import { bringBack, refuseChangedPassword } from "./bringingBack";
 import { exclusively } from "./exclusively";
@@ -24,7 +25,7 @@ import { readStackConfig } from "../deploy/workspace";
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
 export async function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
   const config = placedHere(readStackConfig(stack));
-  return exclusively(config, "switchover", () => run(config, to, json));
+  return keepTalking(() => exclusively(config, "switchover", () => run(config, to, json)));
 }
 
 async function run(config: PlacedConfig, to: string | undefined, json: boolean): Promise<number> {
@@ -111,6 +112,7 @@ async function move(
   let end: WalEnd;
   let now: Observation[];
   try {
+    old.expectLook();
     end = await drain(old, candidate, observed.find((n) => n.name === to)?.server?.timeline);
     const look = observe(config);
     await allDone([look, old.mark("fenced", "rejoin-once")]);

@@ -1,7 +1,14 @@
+import { inTalk } from "./talks";
 import { docker, hostScript, isGone, noAnswer, type Ran, type RunOptions } from "./docker";
 
 /** How long a question may take that Docker answers out of its own memory, in milliseconds. */
 const ASK = 10_000;
+
+/** The docker command that runs a program in a container, as postgres. */
+function execArgs(container: string, command: readonly string[], how: { input: boolean; variables?: readonly string[] }): string[] {
+  const env = (how.variables ?? []).flatMap((variable) => ["-e", variable]);
+  return ["exec", ...(how.input ? ["-i"] : []), "-u", "postgres", ...env, container, ...command];
+}
 
 /** One Docker engine, and all that is said to it. Nothing here throws because of what a program says: look at `exitCode`. */
 export class Engine {
@@ -29,11 +36,8 @@ export class Engine {
   }
 
   /** Runs a program in a container that runs, as postgres. */
-  public exec(container: string, command: readonly string[], options: RunOptions & { variables?: readonly string[] } = {}): Promise<Ran> {
-    const { variables = [], ...rest } = options;
-    const input = rest.input === undefined ? [] : ["-i"];
-    const env = variables.flatMap((variable) => ["-e", variable]);
-    return this.run(["exec", ...input, "-u", "postgres", ...env, container, ...command], { timeout: ASK, ...rest });
+  public exec(container: string, command: readonly string[], options: RunOptions = {}): Promise<Ran> {
+    return this.run(execArgs(container, command, { input: options.input !== undefined }), { timeout: ASK, ...options });
   }
 
   /** What Docker says of containers, one line each. */
@@ -42,13 +46,14 @@ export class Engine {
   }
 
   /** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
-  public sql(container: string, sql: string, options: { database?: string; timeout?: number; look?: boolean } = {}): Promise<Ran> {
+  public async sql(container: string, sql: string, options: { database?: string; timeout?: number; look?: boolean } = {}): Promise<Ran> {
     const { database = "postgres", timeout = ASK, look = false } = options;
     // A server that is frozen lets nobody in, and Docker does not end what it has started in a container: psql has to
     // give up by itself, or every look would leave one behind.
     const variables = [`PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`];
     const psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"];
-    return this.exec(container, psql, { input: sql, timeout, variables, look });
+    const args = execArgs(container, psql, { input: true, variables });
+    return (await inTalk({ host: this.host, container, database }, args, sql, timeout)) ?? this.run(args, { input: sql, timeout, look });
   }
 
   /**

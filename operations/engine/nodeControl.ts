@@ -183,17 +183,35 @@ export class NodeControl {
       if (own === null && !(await this.hasVolume())) {
         return undefined;
       }
-      const volume = volumeName(this.config.stack, this.node.name);
-      this.volume = await NodeVolume.open({
-        node: this.node.name,
-        volume,
-        image: own ?? imageName(this.config.image),
-        engine: this.engine,
-      });
-      const before = this.volume.marks().filter((mark) => !this.ownMarks.has(mark));
-      before.forEach((mark) => this.earlierMarks.add(mark));
+      this.volume = this.helper(own);
+    }
+    try {
+      const before = await this.volume.marks();
+      before.filter((mark) => !this.ownMarks.has(mark)).forEach((mark) => this.earlierMarks.add(mark));
+    } catch (error) {
+      this.close();
+      throw error;
     }
     return this.volume;
+  }
+
+  /** @param image The one of the node's own container; null where there is none. */
+  private helper(image: string | null): NodeVolume {
+    const volume = volumeName(this.config.stack, this.node.name);
+    return new NodeVolume({ node: this.node.name, volume, image: image ?? imageName(this.config.image), engine: this.engine });
+  }
+
+  /**
+   * Gets ready to look into the volume of the node, which is stopped or soon will be: nothing is read before somebody asks for it.
+   * It is not waited for, and it never fails; then {@link leave}.
+   */
+  public expectLook(): void {
+    void this.inTurn(async () => {
+      const image = this.volume?.isOpen === true ? null : await this.image();
+      if (image !== null) {
+        this.volume = this.helper(image);
+      }
+    }).catch(() => undefined);
   }
 
   /** Ends the look into the volume of the stopped node, when there is one, or one is on its way. It is not waited for. */

@@ -14,36 +14,34 @@ const SILENCE_SECONDS = 60;
  * answers all of that, because starting one is what takes time.
  */
 export class NodeVolume {
-  private constructor(
-    private readonly session: DockerSession,
-    public readonly evidence: Evidence,
-  ) {}
+  private readonly session: DockerSession;
+  private evidence?: Promise<Evidence>;
 
-  /**
-   * Starts the helper container, and reads what the volume holds. Whoever opens one closes it.
-   *
-   * @throws SessionError when it does not run
-   */
-  public static async open(of: { node: string; volume: string; image: string; engine: Engine }): Promise<NodeVolume> {
+  /** Starts the helper container; it reads nothing yet. Whoever makes one closes it. */
+  public constructor(of: { node: string; volume: string; image: string; engine: Engine }) {
     const length = Buffer.byteLength(PGNODE_SCRIPT);
-    const session = new DockerSession({
+    this.session = new DockerSession({
       args: [
         ...["run", "--rm", "-i", "--network", "none", "--user", "0:0", "-e", "PGNODE_NAME"],
         ...["-v", `${of.volume}:${NODE_ROOT}`, "--entrypoint", "sh", of.image],
-        // What follows the program is what is asked.
-        ...["-c", `head -c ${length} >/tmp/pgnode && exec sh /tmp/pgnode look`],
+        // What follows the program and a line of its own is what is asked.
+        ...["-c", `head -c ${length} >/tmp/pgnode && read -r _ && exec sh /tmp/pgnode look`],
       ],
       host: of.engine.host,
       env: { PGNODE_NAME: of.node },
       input: PGNODE_SCRIPT,
       silence: SILENCE_SECONDS * 1000,
     });
-    try {
-      return new NodeVolume(session, parseEvidence(await session.ask()));
-    } catch (error) {
-      session.close();
-      throw error;
-    }
+  }
+
+  /**
+   * What the volume holds, as it was when that was asked first: not before nobody writes there any more.
+   *
+   * @throws SessionError when the helper container does not run
+   */
+  private read(): Promise<Evidence> {
+    this.evidence ??= this.session.ask("").then(parseEvidence);
+    return this.evidence;
   }
 
   /** Whether it still answers. */
@@ -51,14 +49,14 @@ export class NodeVolume {
     return this.session.isOpen;
   }
 
-  /** The marks that it had when it was opened. */
-  public marks(): Mark[] {
-    return marksIn(this.evidence);
+  /** The marks that it had when it was read first. @throws SessionError */
+  public async marks(): Promise<Mark[]> {
+    return marksIn(await this.read());
   }
 
-  /** Where its WAL ends, or why that cannot be read. */
+  /** Where its WAL ends, or why that cannot be read. @throws SessionError when the helper container does not run */
   public async walEnd(): Promise<WalEnd | Unreadable> {
-    const reading = walEnd(this.evidence);
+    const reading = walEnd(await this.read());
     try {
       let step = reading.next();
       while (step.done !== true) {
@@ -75,6 +73,7 @@ export class NodeVolume {
 
   /** Puts marks there, or takes them away. @throws SessionError when that does not work: why. */
   public async change(verb: "mark" | "unmark", marks: readonly Mark[]): Promise<void> {
+    await this.read();
     const answer = await this.session.ask([verb, ...marks].join(" "));
     if (!/^exit 0$/m.test(answer)) {
       throw new SessionError(answer);

@@ -13,17 +13,23 @@ import { firstLine, UserError } from "../errors";
  *
  * @throws UserError, exit code 2, when no engine answers. One that does not is a fact of its nodes.
  * @param options.drift Ask in the same session what a person may have changed; see core/judgement/drift.ts. @default false
+ * @param options.told Is told Docker's word for each node's container as soon as it is there: a server may take longer. Null: there is none.
  */
-export async function observe(config: PlacedConfig, options: { drift?: boolean } = {}): Promise<Observation[]> {
+export async function observe(
+  config: PlacedConfig,
+  options: { drift?: boolean; told?: (node: string, state: string | null) => void } = {},
+): Promise<Observation[]> {
   const { database, sampleDatabase: sample } = config;
   // No digest of one look says anything about the next one.
   const sql = options.drift === true ? NODE_SQL + driftSql({ salt: randomBytes(16).toString("hex"), database, sample }) : NODE_SQL;
   const nodes = config.nodes.map((node) => ({ node, container: containerName(config.stack, node.name) }));
   const engines = enginesOf(config.nodes);
   const statesAt = async (engine: string): Promise<Map<string, string> | SilentEngine> => {
-    const here = nodes.filter(({ node }) => node.place.engine === engine).map(({ container }) => container);
+    const here = nodes.filter(({ node }) => node.place.engine === engine);
     try {
-      return await new Engine(engine).states(here);
+      const found = await new Engine(engine).states(here.map(({ container }) => container));
+      here.forEach(({ node, container }) => options.told?.(node.name, found.get(container) ?? null));
+      return found;
     } catch (error) {
       if (error instanceof SilentEngine) {
         return error;

@@ -2,7 +2,7 @@ import execa from "execa";
 import { endProgram, GRACE, toEngine } from "./docker";
 
 /** What ends each answer. */
-const DONE = "== done\n";
+export const DONE = "== done\n";
 
 /**
  * A docker command that is talked to: what it prints up to {@link DONE} answers what was said to it. Whoever opens one closes it;
@@ -56,9 +56,10 @@ export class DockerSession {
   /**
    * Says a line, and waits for the answer. Without a line it waits for what is said at the beginning.
    *
+   * @param silence As for the session. @default that
    * @throws SessionError when there is none: what was printed last on standard error.
    */
-  public async ask(line?: string): Promise<string> {
+  public async ask(line?: string, silence = this.args.silence): Promise<string> {
     if (line !== undefined) {
       this.child.stdin?.write(`${line}\n`);
     }
@@ -72,17 +73,17 @@ export class DockerSession {
       if (this.over) {
         throw new SessionError(await this.ended);
       }
-      if (!(await this.hears())) {
+      if (!(await this.hears(silence))) {
         this.end();
-        throw new SessionError(`docker ${this.args.args[0] ?? ""} printed nothing for ${this.args.silence / 1000} s`);
+        throw new SessionError(`docker ${this.args.args[0] ?? ""} printed nothing for ${silence / 1000} s`);
       }
     }
   }
 
   /** Waits until something is printed, or it is over. False: the time is over. */
-  private hears(): Promise<boolean> {
+  private hears(silence: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), this.args.silence);
+      const timer = setTimeout(() => resolve(false), silence);
       this.heard = () => {
         clearTimeout(timer);
         resolve(true);

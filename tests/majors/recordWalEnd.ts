@@ -119,10 +119,10 @@ async function record(major: number): Promise<void> {
       const real = Object.getOwnPropertyDescriptor(DockerSession.prototype, "ask")?.value as DockerSession["ask"];
       DockerSession.prototype.ask = async function (line) {
         const answer = await real.call(this, line);
-        talk.push(`> ${line ?? "the facts"}`, answer);
+        talk.push(`> ${line || "the facts"}`, answer);
         return answer;
       };
-      const opened = await NodeVolume.open({ node: "pg1", volume, image, engine: ENGINE });
+      const opened = new NodeVolume({ node: "pg1", volume, image, engine: ENGINE });
       const found = await opened.walEnd();
       opened.close();
       DockerSession.prototype.ask = real;
