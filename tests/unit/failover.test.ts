@@ -43,6 +43,7 @@ let mockMark: Record<string, () => Promise<void>>;
 
 jest.mock("../../operations/engine/nodeControl", () => ({
   nodeOf: jest.fn(),
+  isStopped: jest.requireActual<{ isStopped: unknown }>("../../operations/engine/nodeControl").isStopped,
   NodeControl: class {
     public constructor(
       _config: unknown,
@@ -81,6 +82,9 @@ jest.mock("../../operations/engine/nodeControl", () => ({
     }
     public state(): Promise<string | null> {
       return Promise.resolve("running");
+    }
+    public expectLook(): void {
+      mockDid.push(`expect a look into ${this.node.name}`);
     }
     public leave(): void {
       // whether it leaves is looked at in nodes.test.ts
@@ -224,6 +228,27 @@ describe("failover touches nothing", () => {
     expect(mockDid).toEqual([]);
     expect(existsSync(JOURNAL)).toBe(true);
   });
+});
+
+/** What Docker says of the nodes, before their servers have answered. */
+const toldFirst = (states: Record<string, string | null>): void =>
+  void observe.mockImplementationOnce((_config, options) => {
+    Object.entries(states).forEach(([node, state]) => options?.told?.(node, state));
+    return Promise.resolve([...PRIMARY_GONE]);
+  });
+
+test("failover has the helper container of a stopped node start while the others are still asked", async () => {
+  seen(...PRIMARY_GONE);
+  toldFirst({ pg1: "exited", pg2: "running", pg3: null });
+  await run();
+  expect(mockDid.slice(0, 2)).toEqual(["expect a look into pg1", "fence pg1"]);
+  expect(mockDid.filter((what) => what.startsWith("expect"))).toHaveLength(1);
+});
+
+test("a dry run starts none", async () => {
+  toldFirst({ pg1: "exited" });
+  await run({ dryRun: true });
+  expect(mockDid).toEqual([]);
 });
 
 describe("failover promotes nobody", () => {

@@ -98,7 +98,12 @@ describe("a mark", () => {
     const [opened] = [answering(facts())];
     await control().mark(mark);
     expect(opened).toEqual([
-      { command: expect.stringMatching(`^run .* -v ${CONTAINER}-data:/var/lib/pgnode `) as string, asked: [`mark ${mark}`], closed: true },
+      {
+        command: expect.stringMatching(`^run .* -v ${CONTAINER}-data:/var/lib/pgnode `) as string,
+        asked: [`mark ${mark}`],
+        read: true,
+        closed: true,
+      },
     ]);
   });
 
@@ -129,6 +134,47 @@ describe("a mark", () => {
     expect(opened).toMatchObject([{ asked: [expect.stringMatching(/^waldump /) as string, "mark fenced", "mark reclone"], closed: false }]);
     await node.start();
     expect(opened).toMatchObject([{ closed: true }]);
+  });
+
+  test("comes by the look that is expected: its container starts before, and reads nothing until it is asked", async () => {
+    runDocker.mockResolvedValue(answer("exited postgres:17"));
+    const opened = answering(facts());
+    const node = control();
+    node.expectLook();
+    node.expectLook();
+    await new Promise(setImmediate);
+    expect(opened).toMatchObject([{ read: false, closed: false }]);
+    expect(await node.walEnd(true)).toMatchObject({ lsn: END });
+    await node.mark("fenced");
+    expect(opened).toMatchObject([{ read: true, asked: [expect.stringMatching(/^waldump /) as string, "mark fenced"] }]);
+  });
+
+  test("comes by a look of its own where the one that was expected has ended", async () => {
+    runDocker.mockResolvedValue(answer("exited postgres:17"));
+    const opened = answering(facts());
+    const node = control();
+    node.expectLook();
+    await new Promise(setImmediate);
+    opened.forEach((fake) => (fake.closed = true));
+    await node.mark("fenced");
+    expect(opened).toMatchObject([
+      { read: false, asked: [] },
+      { read: true, asked: ["mark fenced"] },
+    ]);
+  });
+
+  test.each([
+    ["there is no container, because the volume may be gone too", answer("", 1, `Error: No such container: ${CONTAINER}`), 0],
+    ["Docker does not say so, and nobody is told", answer("", 1, "timeout"), 0],
+    ["the node is left before it was asked, and it ends", answer("exited postgres:17"), 1],
+  ])("needs no look that is expected where %s", async (_where, inspected, looks) => {
+    runDocker.mockResolvedValue(inspected);
+    const opened = answering(facts());
+    const node = control();
+    node.expectLook();
+    node.leave();
+    await new Promise(setImmediate);
+    expect(opened).toMatchObject(Array(looks).fill({ read: false, closed: true }));
   });
 
   test("that cannot be put there is told with the reason", async () => {

@@ -52,5 +52,7 @@ export class FakeControl {
   public reason = (): Promise<{ text: string; code?: string }> => this.says("reason", { text: "" });
   public lastWords = (): Promise<{ text: string; code?: string }> => this.says("lastWords", { text: "" });
   public clone = (): Promise<void> => this.did("clone", undefined);
+  /** Only a head start; see nodes.test.ts. */
+  public expectLook = (): void => undefined;
   public leave = (): void => undefined;
 }

@@ -13,34 +13,37 @@ export const facts = (...marks: string[]): string => (RECORDED[1] ?? "").replace
 export interface FakeSession {
   /** The docker command. */
   command: string;
-  /** What was asked. */
+  /** What was asked, but for the facts. */
   asked: string[];
+  /** Whether the facts were asked. */
+  read: boolean;
   closed: boolean;
 }
 
 /**
- * Has every new session begin with these facts, and answer like a server that was killed.
+ * Has every new session tell these facts, and answer like a server that was killed.
  *
- * @param begin The facts, or why the helper container does not run.
+ * @param told The facts, or why the helper container does not run.
  * @param answers By what a question begins with. @default as recorded; to a mark that it is done
  * @returns the sessions, as they are opened.
  */
-export function answering(begin: string | Error, answers: Readonly<Record<string, string>> = {}): FakeSession[] {
+export function answering(told: string | Error, answers: Readonly<Record<string, string>> = {}): FakeSession[] {
   const opened: FakeSession[] = [];
   const all: Record<string, string> = { ...answers, waldump: answers["waldump"] ?? RECORDED[2] ?? "", mark: "exit 0", unmark: "exit 0" };
   jest.mocked(session.DockerSession).mockImplementation((args) => {
-    const fake: FakeSession = { command: args.args.join(" "), asked: [], closed: false };
+    const fake: FakeSession = { command: args.args.join(" "), asked: [], read: false, closed: false };
     opened.push(fake);
     return {
       get isOpen(): boolean {
         return !fake.closed;
       },
       ask: (line?: string): Promise<string> => {
-        if (line === undefined) {
-          return begin instanceof Error ? Promise.reject(begin) : Promise.resolve(begin);
-        }
         if (fake.closed) {
           return Promise.reject(new session.SessionError("it was closed"));
+        }
+        if (line === undefined || line === "") {
+          fake.read = true;
+          return told instanceof Error ? Promise.reject(told) : Promise.resolve(told);
         }
         fake.asked.push(line);
         return Promise.resolve({ ...all, ...answers }[line.split(" ")[0] ?? ""] ?? "");
