@@ -48,13 +48,16 @@ facts() {
     done
 }
 
-# look: the facts, then an answer to each line on standard input, until it ends. "== done" comes after each.
+# look: the facts after the first line on standard input, whatever it is, then an answer to each one, until it ends. "== done" comes
+# after each.
 #   waldump FROM FIRST LAST [statistics]   what pg_waldump says from a position in file FIRST to the end of file LAST: its
 #                                          statistics, or the last record that it lists
 #   pages FILE STEP                        the headers of this file's pages at each STEP bytes
 #   mark MARK..., unmark MARK...           see marks.sh
 look() {
     local verb rest ended
+    # The node may run until then.
+    read -r _ || return 0
     facts
     echo "== done"
     while read -r verb rest; do

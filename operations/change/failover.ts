@@ -9,7 +9,7 @@ import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import { placedHere } from "../engine/dockerHost";
-import { Engine } from "../engine/engine";
+import { type ContainerState, Engine } from "../engine/engine";
 import { isStopped, type NodeControl, nodeOf } from "../engine/nodeControl";
 import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
 import { controlOf, controls } from "../engine/nodeControls";
@@ -41,9 +41,9 @@ export async function failover(stack: string, options: FailoverOptions): Promise
   const nodes = controls(config);
   // A primary that is dead already is looked into as soon as that is known and everybody else was asked: until then its helper
   // container starts.
-  const told = (name: string, state: string | null): void => {
-    if (!options.dryRun && state !== null && isStopped(state)) {
-      controlOf(nodes, name).expectLook();
+  const told = (name: string, { state, image }: ContainerState): void => {
+    if (!options.dryRun && isStopped(state)) {
+      controlOf(nodes, name).expectLook(image);
     }
   };
   return keepTalking(async () => {

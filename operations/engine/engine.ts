@@ -4,6 +4,13 @@ import { docker, hostScript, isGone, noAnswer, type Ran, type RunOptions } from 
 /** How long a question may take that Docker answers out of its own memory, in milliseconds. */
 const ASK = 10_000;
 
+/** What Docker says of a container. */
+export interface ContainerState {
+  /** Docker's word for it. */
+  state: string;
+  image: string;
+}
+
 /** The docker command that runs a program in a container, as postgres. */
 function execArgs(container: string, command: readonly string[], how: { input: boolean; variables?: readonly string[] }): string[] {
   const env = (how.variables ?? []).flatMap((variable) => ["-e", variable]);
@@ -68,15 +75,20 @@ export class Engine {
   }
 
   /**
-   * Docker's words for the states of containers, by name. One that is not there has none.
+   * Docker's words for the states of containers, and their images, by name. One that is not there has none.
    * @throws UserError, exit code 2, when the engine does not answer.
    */
-  public async states(containers: readonly string[]): Promise<Map<string, string>> {
-    const asked = await this.inspect("{{.Name}} {{.State.Status}}", containers, { look: true });
+  public async states(containers: readonly string[]): Promise<Map<string, ContainerState>> {
+    const asked = await this.inspect("{{.Name}} {{.State.Status}} {{.Config.Image}}", containers, { look: true });
     if (asked.exitCode !== 0 && !isGone(asked.stderr)) {
       throw noAnswer(asked.stderr, this.host);
     }
     const lines = asked.stdout.split("\n").filter(Boolean);
-    return new Map(lines.map((line) => line.replace(/^\//, "").split(" ") as [string, string]));
+    return new Map(
+      lines.map((line) => {
+        const [name = "", state = "", image = ""] = line.replace(/^\//, "").split(" ");
+        return [name, { state, image }];
+      }),
+    );
   }
 }

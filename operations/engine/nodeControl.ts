@@ -38,7 +38,7 @@ export class NodeControl {
   public readonly container: string;
   private readonly engine: Engine;
   /** The image of the container, as Docker said last. */
-  private lastImage?: string;
+  private lastImage: string | undefined;
   /** The marks that the volume had when its WAL was looked at; they are somebody else's. */
   private readonly earlierMarks = new Set<string>();
   /** The marks that are this command's own. */
@@ -204,8 +204,11 @@ export class NodeControl {
   /**
    * Gets ready to look into the volume of the node, which is stopped or soon will be: nothing is read before somebody asks for it.
    * It is not waited for, and it never fails; then {@link leave}.
+   *
+   * @param known The image of the node's container, where that is known already.
    */
-  public expectLook(): void {
+  public expectLook(known?: string): void {
+    this.lastImage ??= known;
     void this.inTurn(async () => {
       const image = this.volume?.isOpen === true ? null : await this.image();
       if (image !== null) {

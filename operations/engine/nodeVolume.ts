@@ -24,8 +24,8 @@ export class NodeVolume {
       args: [
         ...["run", "--rm", "-i", "--network", "none", "--user", "0:0", "-e", "PGNODE_NAME"],
         ...["-v", `${of.volume}:${NODE_ROOT}`, "--entrypoint", "sh", of.image],
-        // What follows the program and a line of its own is what is asked.
-        ...["-c", `head -c ${length} >/tmp/pgnode && read -r _ && exec sh /tmp/pgnode look`],
+        // What follows the program is what is asked.
+        ...["-c", `head -c ${length} >/tmp/pgnode && exec sh /tmp/pgnode look`],
       ],
       host: of.engine.host,
       env: { PGNODE_NAME: of.node },

@@ -4,7 +4,7 @@ import { containerName, labelFilter, LABELS } from "../../core/model/names";
 import { reasonIn, refusesSettings } from "../../core/judgement/reason";
 import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import { NODE_SQL, type Observation, readReport, type ServerReport, UNREACHABLE } from "../../core/judgement/observation";
-import { Engine } from "./engine";
+import { type ContainerState, Engine } from "./engine";
 import { SilentEngine } from "./docker";
 import { firstLine, UserError } from "../errors";
 
@@ -13,22 +13,27 @@ import { firstLine, UserError } from "../errors";
  *
  * @throws UserError, exit code 2, when no engine answers. One that does not is a fact of its nodes.
  * @param options.drift Ask in the same session what a person may have changed; see core/judgement/drift.ts. @default false
- * @param options.told Is told Docker's word for each node's container as soon as it is there: a server may take longer. Null: there is none.
+ * @param options.told Is told what Docker says of each node's container as soon as it is there: a server may take longer. @default nobody
  */
 export async function observe(
   config: PlacedConfig,
-  options: { drift?: boolean; told?: (node: string, state: string | null) => void } = {},
+  options: { drift?: boolean; told?: (node: string, container: ContainerState) => void } = {},
 ): Promise<Observation[]> {
   const { database, sampleDatabase: sample } = config;
   // No digest of one look says anything about the next one.
   const sql = options.drift === true ? NODE_SQL + driftSql({ salt: randomBytes(16).toString("hex"), database, sample }) : NODE_SQL;
   const nodes = config.nodes.map((node) => ({ node, container: containerName(config.stack, node.name) }));
   const engines = enginesOf(config.nodes);
-  const statesAt = async (engine: string): Promise<Map<string, string> | SilentEngine> => {
+  const statesAt = async (engine: string): Promise<Map<string, ContainerState> | SilentEngine> => {
     const here = nodes.filter(({ node }) => node.place.engine === engine);
     try {
       const found = await new Engine(engine).states(here.map(({ container }) => container));
-      here.forEach(({ node, container }) => options.told?.(node.name, found.get(container) ?? null));
+      for (const { node, container } of here) {
+        const seen = found.get(container);
+        if (seen !== undefined) {
+          options.told?.(node.name, seen);
+        }
+      }
       return found;
     } catch (error) {
       if (error instanceof SilentEngine) {
@@ -60,7 +65,7 @@ export async function observe(
       name: node.name,
       container,
       ...node.place.published,
-      containerState: state.get(container) ?? null,
+      containerState: state.get(container)?.state ?? null,
       ...said,
       server: said.server === null ? null : withSender(config, said.server),
       reason: "",

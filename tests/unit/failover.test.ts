@@ -83,8 +83,8 @@ jest.mock("../../operations/engine/nodeControl", () => ({
     public state(): Promise<string | null> {
       return Promise.resolve("running");
     }
-    public expectLook(): void {
-      mockDid.push(`expect a look into ${this.node.name}`);
+    public expectLook(image: string): void {
+      mockDid.push(`expect a look into ${this.node.name} by ${image}`);
     }
     public leave(): void {
       // whether it leaves is looked at in nodes.test.ts
@@ -231,17 +231,17 @@ describe("failover touches nothing", () => {
 });
 
 /** What Docker says of the nodes, before their servers have answered. */
-const toldFirst = (states: Record<string, string | null>): void =>
+const toldFirst = (states: Record<string, string>): void =>
   void observe.mockImplementationOnce((_config, options) => {
-    Object.entries(states).forEach(([node, state]) => options?.told?.(node, state));
+    Object.entries(states).forEach(([node, state]) => options?.told?.(node, { state, image: "postgres:17" }));
     return Promise.resolve([...PRIMARY_GONE]);
   });
 
 test("failover has the helper container of a stopped node start while the others are still asked", async () => {
   seen(...PRIMARY_GONE);
-  toldFirst({ pg1: "exited", pg2: "running", pg3: null });
+  toldFirst({ pg1: "exited", pg2: "running" });
   await run();
-  expect(mockDid.slice(0, 2)).toEqual(["expect a look into pg1", "fence pg1"]);
+  expect(mockDid.slice(0, 2)).toEqual(["expect a look into pg1 by postgres:17", "fence pg1"]);
   expect(mockDid.filter((what) => what.startsWith("expect"))).toHaveLength(1);
 });
 
