@@ -75,7 +75,7 @@ export class DockerSession {
       }
       if (!(await this.hears(silence))) {
         this.end();
-        throw new SessionError(`docker ${this.args.args[0] ?? ""} printed nothing for ${silence / 1000} s`);
+        throw new SilentSession(`docker ${this.args.args[0] ?? ""} printed nothing for ${silence / 1000} s`);
       }
     }
   }
@@ -108,3 +108,6 @@ export class DockerSession {
 
 /** Why a {@link DockerSession} does not answer. */
 export class SessionError extends Error {}
+
+/** It lives, and has said nothing for as long as it may. */
+export class SilentSession extends SessionError {}

@@ -1,6 +1,6 @@
 import { isHere } from "../../core/model/place";
 import type { Ran } from "./docker";
-import { DONE, DockerSession, SessionError } from "./session";
+import { DONE, DockerSession, SessionError, SilentSession } from "./session";
 
 /** Where SQL is said. */
 export interface Server {
@@ -62,8 +62,8 @@ export async function inTalk(server: Server, args: readonly string[], sql: strin
     if (!(error instanceof SessionError)) {
       throw error;
     }
-    // The server of an earlier talk may have been started anew since then.
-    return isNew ? { exitCode: 1, stdout: "", stderr: error.message } : undefined;
+    // The server of an earlier talk may have been started anew since then; one that is silent would be so once more.
+    return isNew || error instanceof SilentSession ? { exitCode: 1, stdout: "", stderr: error.message } : undefined;
   } finally {
     talk.busy = false;
   }

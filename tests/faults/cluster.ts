@@ -123,23 +123,27 @@ export class Cluster {
    * Runs one of the project's commands until it has come to a call of docker, and kills it there with all that it has
    * started. The call does not return before, so that the command is never further than that.
    *
-   * @param call Shell patterns that the arguments of the call match, and its standard input.
+   * @param call Shell patterns that the arguments of the call match, and a line that is said to it. One that is said is only passed on
+   *   where the call is still made, and its answer is not.
    * @param when Whether that call is still made.
    */
   public async killedAt(call: { args: string; input?: string }, when: "before" | "after", name: string, ...args: string[]): Promise<Ran> {
     const script = [
       `case "$*" in ${call.args}) ;; *) exec "$DOCKER" "$@" ;; esac`,
-      // What it is told is for the one that is called, too.
-      'cat >"$FOLDER/input.$$"',
-      'case $(cat "$FOLDER/input.$$") in',
-      `${call.input ?? "*"})`,
-      ...(when === "before" ? [] : ['    "$DOCKER" "$@" <"$FOLDER/input.$$" >/dev/null || exit']),
-      '    : >"$FOLDER/held"',
-      "    sleep 120",
-      "    exit 1",
-      "    ;;",
-      "esac",
-      'exec <"$FOLDER/input.$$"',
+      'hold() { : >"$FOLDER/held"; sleep 120; exit 1; }',
+      ...(call.input === undefined
+        ? [...(when === "before" ? [] : ['"$DOCKER" "$@" >/dev/null || exit']), "hold"]
+        : [
+            // It may be talked to, line by line.
+            "say() { while IFS= read -r line; do",
+            `    case $line in ${call.input}) ${when === "before" ? "hold" : ': >"$FOLDER/said"'} ;; esac`,
+            '    printf \'%s\\n\' "$line"; done; printf %s "$line"; }',
+            "hear() { while IFS= read -r line; do",
+            '    [ ! -e "$FOLDER/said" ] || hold',
+            "    printf '%s\\n' \"$line\"; done; }",
+            'say | { code=0; "$DOCKER" "$@" || code=$?; echo "$code" >"$FOLDER/code.$$"; } | hear',
+            'exit "$(cat "$FOLDER/code.$$")"',
+          ]),
     ];
     const { folder, env } = await this.checkout.dockerBefore(script.join("\n"));
     const held = join(folder, "held");

@@ -1,4 +1,3 @@
-import { BOUNDS } from "../../operations/change/bounds";
 import { OWN_IMAGE } from "../integration/checkout";
 import { HandMade, program } from "./handMade";
 
@@ -182,9 +181,20 @@ describe("a change of primary that is killed after the old one was marked, and b
   beforeAll(() => nodes.beginAll());
   afterAll(() => nodes.remove());
 
-  /** Runs the command, which is killed when it is about to ask for the promotion; only that waits as long. */
-  async function killedBeforePromotion(command: string): Promise<string> {
-    const ran = await nodes.run(command, [], `case "$*" in *" PGCONNECT_TIMEOUT=${BOUNDS.promote + 5} "*) kill -9 $PPID; exit 1 ;; esac`);
+  /** Runs the command, which is killed when it is about to ask this node for the promotion. */
+  async function killedBeforePromotion(command: string, promoted: string): Promise<string> {
+    const onDocker = [
+      `case "$*" in "exec -i "*" ${nodes.container(promoted)} psql "*)`,
+      // It may be talked to, line by line.
+      "    while IFS= read -r line; do",
+      '        case $line in *pg_promote*) kill -9 "$PPID"; exit 1 ;; esac',
+      "        printf '%s\\n' \"$line\"",
+      '    done | "$DOCKER" "$@"',
+      "    exit",
+      "    ;;",
+      "esac",
+    ];
+    const ran = await nodes.run(command, [], onDocker.join("\n"));
     expect([ran.exitCode === 0, ran.stderr]).toEqual([false, expect.stringContaining("promoting pg") as string]);
     return ran.stderr;
   }
@@ -193,7 +203,7 @@ describe("a change of primary that is killed after the old one was marked, and b
     await nodes.sql("pg1", "CREATE TABLE first AS SELECT generate_series(1, 1000) AS n");
     await has(nodes, "pg2", "first");
     await nodes.docker("kill", nodes.container("pg1"));
-    await killedBeforePromotion("failover");
+    await killedBeforePromotion("failover", "pg2");
     expect(await nodes.sql("pg2", "SELECT pg_is_in_recovery()")).toBe("t");
     expect(await nodes.marks("pg1")).toContain("fenced");
     await nodes.docker("start", nodes.container("pg1"));
@@ -209,7 +219,7 @@ describe("a change of primary that is killed after the old one was marked, and b
 
   test("goes on with the next switchover, and nothing is lost", async () => {
     await nodes.sql("pg2", "CREATE TABLE second AS SELECT generate_series(1, 1000) AS n");
-    await killedBeforePromotion("switchover");
+    await killedBeforePromotion("switchover", "pg1");
     expect(await nodes.sql("pg1", "SELECT pg_is_in_recovery()")).toBe("t");
     expect((await nodes.marks("pg2")).sort()).toEqual(["fenced", "rejoin-once"]);
     const again = await nodes.must("switchover");
@@ -220,7 +230,7 @@ describe("a change of primary that is killed after the old one was marked, and b
   });
 
   test("and so it does with a failover, which finds what the switchover has stopped", async () => {
-    await killedBeforePromotion("switchover");
+    await killedBeforePromotion("switchover", "pg2");
     const ran = JSON.parse((await nodes.must("failover", "--json")).stdout) as { promoted: string; bytesLost: number };
     expect(ran).toMatchObject({ promoted: "pg2", bytesLost: 0 });
     await nodes.must("rejoin", "pg1");

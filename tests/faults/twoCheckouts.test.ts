@@ -12,7 +12,7 @@ describe("an interrupted switchover", () => {
     (await nodes.status()).nodes.filter(({ role }) => role === "primary").map(({ name }) => name);
   /** Runs a switchover, which is killed when it has stopped the primary. */
   async function interrupted(to: string): Promise<void> {
-    const ran = await nodes.run("switchover", ["--to", to], 'case "$*" in "run "*" look") kill -9 $PPID; exit 1 ;; esac');
+    const ran = await nodes.run("switchover", ["--to", to], 'case "$*" in "stop "*) "$DOCKER" "$@"; kill -9 $PPID; exit 1 ;; esac');
     expect(ran.exitCode).not.toBe(0);
     expect(ran.stderr.trimEnd().split("\n").at(-1)).toMatch(/^stopping pg\d; /);
   }
