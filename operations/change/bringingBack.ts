@@ -5,11 +5,10 @@ import { type Observation, UNREACHABLE } from "../../core/judgement/observation"
 import { type Topology, topologyOf } from "../../core/judgement/topology";
 import { lateBy, passwordChanged } from "../../core/judgement/words";
 import { UserError } from "../errors";
-import type { NodeControl } from "../engine/nodeControl";
-import { observe } from "../engine/observe";
-import { CLOCK } from "../engine/poll";
+import type { Control } from "../engine/nodeControl";
 import { adviceOf, npmRun } from "../look/advice";
 import { BOUNDS } from "./bounds";
+import type { Ports } from "./ports";
 import { say } from "./report";
 
 /** Whether a node is a standby that streams through its slot. */
@@ -31,9 +30,9 @@ export function refuseChangedPassword(stack: string, primary: Observation): void
  * Starts a node and waits until it streams through its slot, or says in its own words why it does not.
  * A node that turns out to need WAL that is nowhere is told to clone, once.
  */
-export async function bringBack(node: NodeControl, config: PlacedConfig): Promise<void> {
+export async function bringBack(node: Control, config: PlacedConfig, { observe, clock }: Pick<Ports, "observe" | "clock">): Promise<void> {
   const { name } = node.node;
-  let moved = performance.now();
+  let moved = clock.now();
   let progress = "";
   let told = "";
   let cloned = false;
@@ -57,8 +56,8 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
     // How long it takes is up to the size of the data: what ends the wait is that nothing moves.
     const own = observed.find((o) => o.name === name);
     const server = own?.server;
-    away = own?.containerState === UNREACHABLE ? Math.min(away, performance.now()) : Infinity;
-    if (performance.now() - away > BOUNDS.away * 1000) {
+    away = own?.containerState === UNREACHABLE ? Math.min(away, clock.now()) : Infinity;
+    if (clock.now() - away > BOUNDS.away * 1000) {
       throw new UserError(
         `the Docker host of node ${name} does not answer any more (${own?.reason ?? ""}). The node comes back with its host; then run: ${npmRun("status", config.stack)}`,
       );
@@ -69,7 +68,7 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
     const now = [words, await node.lastLine(), server?.lsn, server?.replayLsn].join("\n");
     if (now !== progress) {
       progress = now;
-      moved = performance.now();
+      moved = clock.now();
     }
     const said = await node.reason();
     const { text: reason } = said;
@@ -78,12 +77,12 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
       throw new UserError(`${reason}. Node ${name} is stopped until then`);
     }
     // The node has the primary's password file by now. A moment later the log may still be about the one before.
-    refused = isRefused(reason) ? Math.min(refused, performance.now()) : Infinity;
-    if (performance.now() - refused > BOUNDS.refused * 1000) {
+    refused = isRefused(reason) ? Math.min(refused, clock.now()) : Infinity;
+    if (clock.now() - refused > BOUNDS.refused * 1000) {
       throw new UserError(`node ${name} does not stream: the primary refuses its login (${reason}). Run: ${npmRun("up", config.stack)}`);
     }
-    late = server?.applyDelay != null && !server.localWalRead ? Math.min(late, performance.now()) : Infinity;
-    if (own !== undefined && performance.now() - late > BOUNDS.refused * 1000) {
+    late = server?.applyDelay != null && !server.localWalRead ? Math.min(late, clock.now()) : Infinity;
+    if (own !== undefined && clock.now() - late > BOUNDS.refused * 1000) {
       throw new UserError(
         `node ${name} is a standby again, and does not stream before it has replayed the WAL that it has, which is ${lateBy(server?.applyDelay ?? "")}. To have that at once, run: ${adviceOf({ do: "replay-at-once", container: own.container }, config.stack)}`,
       );
@@ -104,11 +103,11 @@ export async function bringBack(node: NodeControl, config: PlacedConfig): Promis
         `node ${name} does not come up: ${reason || words || "no reason given"}. It is stopped; its log: docker logs ${node.container}`,
       );
     }
-    if (performance.now() - moved > BOUNDS.rejoin * 1000) {
+    if (clock.now() - moved > BOUNDS.rejoin * 1000) {
       throw new UserError(
         `node ${name} does not stream, and has shown no progress for ${BOUNDS.rejoin} s. Its log: docker logs ${node.container}`,
       );
     }
-    await CLOCK.pause(100);
+    await clock.pause(100);
   }
 }

@@ -7,14 +7,21 @@ import { say } from "./report";
  *
  * @param action Is told whether somebody else was at work just before.
  * @param who The command, in words, for those who have to wait for it.
- * @param seconds How long to wait for another one. @default 0
+ * @param how.seconds How long to wait for another one. @default 0
+ * @param how.lock What takes the stack's lock. @default the real one
  * @throws UserError when that one still runs.
  */
-export async function exclusively<T>(config: PlacedConfig, who: string, action: (waited: boolean) => Promise<T>, seconds = 0): Promise<T> {
-  const lock = await acquireLock({ stack: config.stack, engines: enginesOf(config.nodes) }, who, { seconds, say });
+export async function exclusively<T>(
+  config: PlacedConfig,
+  who: string,
+  action: (waited: boolean) => Promise<T>,
+  how: { seconds?: number; lock?: typeof acquireLock } = {},
+): Promise<T> {
+  const { seconds = 0, lock = acquireLock } = how;
+  const held = await lock({ stack: config.stack, engines: enginesOf(config.nodes) }, who, { seconds, say });
   try {
-    return await action(lock.waited);
+    return await action(held.waited);
   } finally {
-    await lock.release();
+    await held.release();
   }
 }

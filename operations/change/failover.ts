@@ -8,20 +8,19 @@ import { type Observation, UNREACHABLE } from "../../core/judgement/observation"
 import { hasReplica, notOneWriter } from "../../core/judgement/findings";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { UserError } from "../errors";
-import { placedHere } from "../engine/dockerHost";
-import { type ContainerState, Engine } from "../engine/engine";
-import { isStopped, type NodeControl, nodeOf } from "../engine/nodeControl";
-import { observe, refuseUnlessUp, runningNodes } from "../engine/observe";
-import { controlOf, controls } from "../engine/nodeControls";
+import type { ContainerState } from "../engine/engine";
+import { isStopped, nodeOf } from "../engine/nodeControl";
+import { refuseUnlessUp } from "../engine/observe";
+import { controlOf } from "../engine/nodeControls";
 import { allDone, poll } from "../engine/poll";
 import { keepTalking } from "../engine/talks";
 import { BOUNDS } from "./bounds";
 import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, settle } from "./finishing";
-import { Journal } from "./journal";
+import type { Journal } from "./journal";
+import { type Ports, REAL, type Work, workOn } from "./ports";
 import { type Loss, names, say, show } from "./report";
 import { adviceOf, explain, npmRun } from "../look/advice";
-import { readStackConfig } from "../deploy/workspace";
 
 /** What can be said of an interrupted promotion whose note tells no loss. */
 const UNKNOWN_LOSS: Loss = { fenced: [], bytesLost: null, howKnown: "the run that was interrupted has not noted it" };
@@ -35,10 +34,11 @@ export interface FailoverOptions {
 }
 
 /** `npm run failover`: the primary is gone; fence it, promote the most advanced standby. Returns the exit code. */
-export async function failover(stack: string, options: FailoverOptions): Promise<number> {
-  const start = performance.now();
-  const config = placedHere(readStackConfig(stack));
-  const nodes = controls(config);
+export async function failover(stack: string, options: FailoverOptions, ports: Ports = REAL): Promise<number> {
+  const start = ports.clock.now();
+  const config = ports.config(stack);
+  const work = workOn(config, ports);
+  const { nodes } = work;
   // A primary that is dead already is looked into as soon as that is known and everybody else was asked: until then its helper
   // container starts.
   const told = (name: string, { state, image }: ContainerState): void => {
@@ -49,12 +49,11 @@ export async function failover(stack: string, options: FailoverOptions): Promise
   return keepTalking(async () => {
     // The first look changes nothing, so it does not wait for the lock. It says whom to fence: whoever had the lock until now may
     // have restarted the primary just then.
-    const look = observe(config, { told });
+    const look = ports.observe(config, { told });
     look.catch(() => undefined); // the lock may be refused first
-    const action = async (waited: boolean): Promise<number> =>
-      run(config, nodes, options, waited ? await observe(config) : await look, start);
+    const action = async (waited: boolean): Promise<number> => run(work, options, waited ? await ports.observe(config) : await look, start);
     try {
-      return await (options.dryRun ? action(false) : exclusively(config, "failover", action));
+      return await (options.dryRun ? action(false) : exclusively(config, "failover", action, { lock: ports.lock }));
     } finally {
       nodes.forEach((node) => node.leave());
     }
@@ -62,17 +61,11 @@ export async function failover(stack: string, options: FailoverOptions): Promise
 }
 
 /** @param start When the command began, in milliseconds. */
-async function run(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
-  options: FailoverOptions,
-  observed: Observation[],
-  start: number,
-): Promise<number> {
+async function run(work: Work, options: FailoverOptions, observed: Observation[], start: number): Promise<number> {
+  const { config, nodes, journal } = work;
   const { stack } = config;
-  const journal = new Journal(stack);
 
-  const finished = await finishInterrupted(config, nodes, observed, journal, options.dryRun);
+  const finished = await finishInterrupted(work, observed, options.dryRun);
   if (finished !== undefined) {
     if (!options.dryRun) {
       const { promoted, seconds, loss = UNKNOWN_LOSS } = finished;
@@ -83,7 +76,7 @@ async function run(
     return 0;
   }
   refuseUnlessNeeded(stack, observed);
-  const vouched = await vouchedFor(config, nodes, observed, options.fencedByHand ?? []);
+  const vouched = await vouchedFor(work, observed, options.fencedByHand ?? []);
 
   const best = candidates(observed)[0];
   if (best === undefined) {
@@ -98,14 +91,14 @@ async function run(
     return 0;
   }
 
-  const means: Means = { config, nodes, journal, vouched, allowDataLoss: options.allowDataLoss };
+  const means: Means = { ...work, vouched, allowDataLoss: options.allowDataLoss };
   const { candidate, after, loss, fenced, logicalSlots } = await prepare(means, gone);
   journal.begin({ promoted: candidate.name, phase: "promoting", loss, logicalSlots });
   // Counted from the start of this process, its own loading included.
   say(`promoting ${candidate.name} (decided after ${(performance.now() / 1000).toFixed(2)} s)`);
   const promoted = controlOf(nodes, candidate.name);
   await promoted.promote(BOUNDS.promote);
-  const seconds = await finish(config, nodes, candidate.name, after, { start, without: vouched });
+  const seconds = await finish(work, candidate.name, after, { start, without: vouched });
   const notCovered = await promoted.notCovered(logicalSlots);
   show({ stack, promoted: candidate.name, seconds, ...loss, notCovered }, options.json);
   await settle(promoted);
@@ -122,28 +115,23 @@ async function run(
  * engine itself says it.
  * @throws UserError
  */
-async function vouchedFor(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
-  observed: readonly Observation[],
-  fencedByHand: readonly string[],
-): Promise<string[]> {
+async function vouchedFor(work: Work, observed: readonly Observation[], fencedByHand: readonly string[]): Promise<string[]> {
   for (const name of fencedByHand) {
-    nodeOf(config, name);
+    nodeOf(work.config, name);
     const node = observed.find((n) => n.name === name);
     if (node?.server != null) {
       throw new UserError(`--i-have-fenced ${name}: node ${name} answers, so it is not fenced. Nothing was changed`);
     }
   }
   const silent = observed.filter((node) => fencedByHand.includes(node.name) && node.server === null);
-  return (await outOfReach(config, nodes, silent)).map(({ name }) => name);
+  return (await outOfReach(work, silent)).map(({ name }) => name);
 }
 
 /**
  * The nodes that nobody can stop: their Docker hosts do not answer, or have neither container nor volume of them. On several
  * hosts that may be because a name leads to another machine here than it does elsewhere.
  */
-async function outOfReach(config: PlacedConfig, nodes: Map<string, NodeControl>, silent: readonly Observation[]): Promise<Observation[]> {
+async function outOfReach({ config, nodes }: Work, silent: readonly Observation[]): Promise<Observation[]> {
   const several = enginesOf(config.nodes).length > 1;
   const isOut = async ({ name, containerState }: Observation): Promise<boolean> =>
     containerState === UNREACHABLE || (several && containerState === null && !(await controlOf(nodes, name).hasVolume()));
@@ -161,11 +149,11 @@ function whereabouts({ nodes }: PlacedConfig, { name, reason, containerState }: 
  * What a person says of a host that does not answer counts as long as it does not. One that comes back starts its nodes.
  * @throws UserError
  */
-async function refuseBack({ config, vouched }: Means, observed: readonly Observation[]): Promise<void> {
+async function refuseBack({ ports, config, vouched }: Means, observed: readonly Observation[]): Promise<void> {
   const engines = enginesOf(config.nodes.filter(({ name }) => vouched.includes(name)));
   // One that answers and has nothing of the node has nothing of it now either.
   const away = engines.filter((engine) => observed.some((node) => node.silentEngine === engine));
-  const back = await Promise.all(away.map((engine) => new Engine(engine).answers()));
+  const back = await Promise.all(away.map((engine) => ports.answers(engine)));
   const which = away.filter((_, i) => back[i]);
   if (which.length > 0) {
     throw new UserError(
@@ -175,12 +163,12 @@ async function refuseBack({ config, vouched }: Means, observed: readonly Observa
 }
 
 /** A host that has come back since it was last asked: what is there is stopped and marked, and asks the others when it is started. */
-async function fenceReturned({ config, nodes, vouched }: Means): Promise<void> {
+async function fenceReturned({ ports, config, nodes, vouched }: Means): Promise<void> {
   await Promise.all(
     config.nodes
       .filter(({ name }) => vouched.includes(name))
       .map(async ({ name, place }) => {
-        if (!(await new Engine(place.engine).answers())) {
+        if (!(await ports.answers(place.engine))) {
           say(`${name} asks the others when its host is back, and comes up as a standby`);
           return;
         }
@@ -197,10 +185,7 @@ async function fenceReturned({ config, nodes, vouched }: Means): Promise<void> {
 }
 
 /** What a failover works with. */
-interface Means {
-  config: PlacedConfig;
-  nodes: Map<string, NodeControl>;
-  journal: Journal;
+interface Means extends Work {
   /** The nodes that a person has fenced, and nobody can ask. */
   vouched: readonly string[];
   allowDataLoss: boolean;
@@ -253,7 +238,7 @@ async function prepare(means: Means, gone: readonly Observation[]): Promise<Verd
     await refuseBack(means, fenced);
     return verdict;
   } catch (error) {
-    return await undo(nodes, fenced, marked, error);
+    return await undo(means, fenced, marked, error);
   } finally {
     fenced.forEach((node) => controlOf(nodes, node.name).leave());
   }
@@ -329,7 +314,7 @@ async function fenceAll(
     const away = config.nodes.filter(({ name }) => vouched.includes(name)).map(({ place }) => place.engine);
     const endOf = async ({ name }: Observation): Promise<WalEnd | Unreadable> =>
       vouched.includes(name) ? { unreadable: "its Docker host does not answer" } : controlOf(nodes, name).walEnd(true);
-    const [found, after] = await Promise.all([Promise.all(silent.map(endOf)), observeDrained(config), refuseStrangers(config, away)]);
+    const [found, after] = await Promise.all([Promise.all(silent.map(endOf)), observeDrained(means), refuseStrangers(means, away)]);
     ends.push(...found);
     refuseUnknownMembers(config, after);
     const back = after.filter(({ name, containerState }) => vouched.includes(name) && ![UNREACHABLE, null].includes(containerState));
@@ -362,10 +347,11 @@ function promised(config: PlacedConfig, observed: readonly Observation[]): Stack
 }
 
 /** Stops these nodes. @throws UserError when one is not proven to be stopped: it might still write. */
-async function fence({ config, nodes, vouched }: Means, silent: readonly Observation[], fenced: Fenced[]): Promise<void> {
+async function fence(means: Means, silent: readonly Observation[], fenced: Fenced[]): Promise<void> {
+  const { config, nodes, vouched } = means;
   const { stack } = config;
   const asked = silent.filter((node) => !vouched.includes(node.name));
-  const away = await outOfReach(config, nodes, asked);
+  const away = await outOfReach(means, asked);
   if (away.length > 0) {
     const hosts = away.map((node) => whereabouts(config, node));
     const options = away.map(({ name }) => `--i-have-fenced ${name}`).join(" ");
@@ -392,7 +378,7 @@ const mayWrite = (state: string | null): boolean => ["running", "paused", "resta
  * A failover that does not go on changes nothing: its marks are taken back, and the nodes that it has stopped are started
  * again. They ask their peers first, as at any start. @throws always: why it does not go on.
  */
-async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], marked: boolean, why: unknown): Promise<never> {
+async function undo({ nodes }: Work, fenced: readonly Fenced[], marked: boolean, why: unknown): Promise<never> {
   const running = fenced.filter((node) => node.containerState !== UNREACHABLE && mayWrite(node.containerState));
   const is = await Promise.all(
     running.map((node) =>
@@ -431,16 +417,16 @@ async function undo(nodes: Map<string, NodeControl>, fenced: readonly Fenced[], 
  * inside the kernel: a standby that gets it after it was compared with the others is ahead of the one that
  * was promoted, and cannot follow it.
  */
-async function observeDrained(config: PlacedConfig): Promise<Observation[]> {
+async function observeDrained({ ports, config }: Work): Promise<Observation[]> {
   const drained = (observed: Observation[]): boolean =>
     observed.every((node) => node.server === null || (!isFed(node, observed) && node.server.localWalRead));
-  return (await poll(() => observe(config), drained, { seconds: BOUNDS.drain, every: 50 })).answer;
+  return (await poll(() => ports.observe(config), drained, { seconds: BOUNDS.drain, every: 50, clock: ports.clock })).answer;
 }
 
 /** A node that runs and is not in the config may be the primary, and would be asked nothing. @throws UserError */
-async function refuseStrangers(config: PlacedConfig, without: readonly string[]): Promise<void> {
+async function refuseStrangers({ ports, config }: Work, without: readonly string[]): Promise<void> {
   const known = config.nodes.map((node) => node.name);
-  const strangers = (await runningNodes(config, without)).filter((name) => !known.includes(name));
+  const strangers = (await ports.runningNodes(config, without)).filter((name) => !known.includes(name));
   if (strangers.length > 0) {
     throw new UserError(
       `failover refused: ${strangers.join(", ")} runs, and nodes in Pulumi.${config.stack}.yaml does not have it, so it may be the primary. Put it back, or stop it, then run failover again`,

@@ -1,12 +1,12 @@
-import type { PlacedConfig } from "../../core/model/place";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { isStandby, type Observation, UNREACHABLE } from "../../core/judgement/observation";
 import { UserError } from "../errors";
-import type { NodeControl } from "../engine/nodeControl";
+import type { Control } from "../engine/nodeControl";
 import { controlOf } from "../engine/nodeControls";
 import { npmRun } from "../look/advice";
 import { BOUNDS } from "./bounds";
-import type { Journal, Note } from "./journal";
+import type { Note } from "./journal";
+import type { Work } from "./ports";
 import { say } from "./report";
 
 /**
@@ -18,13 +18,12 @@ import { say } from "./report";
  * @returns the seconds since then.
  */
 export async function finish(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
+  { ports: { clock }, config, nodes }: Work,
   promoted: string,
   observed: readonly Observation[],
   how: { start?: number; without?: readonly string[] } = {},
 ): Promise<number> {
-  const { start = performance.now(), without = [] } = how;
+  const { start = clock.now(), without = [] } = how;
   const survivors = observed
     .filter((node) => (isStandby(node) || node.containerState === UNREACHABLE) && node.name !== promoted && !without.includes(node.name))
     .map((node) => node.name);
@@ -38,7 +37,7 @@ export async function finish(
       );
     });
   }
-  return (performance.now() - start) / 1000;
+  return (clock.now() - start) / 1000;
 }
 
 /**
@@ -46,12 +45,11 @@ export async function finish(
  * @returns what was finished, with the seconds until a write was accepted; undefined when nothing had been interrupted.
  */
 export async function finishInterrupted(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
+  work: Work,
   observed: readonly Observation[],
-  journal: Journal,
   dryRun = false,
 ): Promise<(Note & { seconds: number }) | undefined> {
+  const { config, nodes, journal } = work;
   const change = journal.read();
   if (change === undefined || stepOf("failover", change, observed) !== "finish") {
     return undefined;
@@ -67,7 +65,7 @@ export async function finishInterrupted(
     await controlOf(nodes, from).mark("rejoin-once");
     await controlOf(nodes, from).start();
   }
-  const seconds = await finish(config, nodes, promoted, observed, { without: change.loss?.fenced ?? [] });
+  const seconds = await finish(work, promoted, observed, { without: change.loss?.fenced ?? [] });
   await settle(controlOf(nodes, promoted));
   return { ...change, seconds };
 }
@@ -76,7 +74,7 @@ export async function finishInterrupted(
 export const isDown = (node: Observation): boolean => node.server === null && ![null, UNREACHABLE].includes(node.containerState);
 
 /** The last step of a promotion. It is not waited for before the first write, and a failure spoils nothing. */
-export async function settle(primary: NodeControl): Promise<void> {
+export async function settle(primary: Control): Promise<void> {
   await primary
     .checkpointTimeline()
     .catch((error: Error) => say(`${primary.node.name} has not made a checkpoint (${error.message}); a node that rejoins may wait for it`));

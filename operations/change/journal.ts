@@ -1,7 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "fs";
 import { join } from "path";
 import type { Change } from "../../core/judgement/changeOfRoles";
-import { STATE_DIR } from "../deploy/workspace";
 import type { Loss } from "./report";
 
 /** What is noted of a change of primary: how far it is, and what its report needs. */
@@ -16,8 +15,12 @@ export interface Note extends Change {
 export class Journal {
   private readonly file: string;
 
-  public constructor(stack: string) {
-    this.file = join(STATE_DIR, `promotion-${stack}.json`);
+  /** @param folder Where the note lies; it is made with the first one. */
+  public constructor(
+    stack: string,
+    private readonly folder: string,
+  ) {
+    this.file = join(folder, `promotion-${stack}.json`);
   }
 
   public read(): Note | undefined {
@@ -29,7 +32,7 @@ export class Journal {
   }
 
   public begin(change: Note): void {
-    mkdirSync(STATE_DIR, { recursive: true, mode: 0o700 });
+    mkdirSync(this.folder, { recursive: true, mode: 0o700 });
     writeFileSync(`${this.file}.new`, JSON.stringify(change));
     renameSync(`${this.file}.new`, this.file);
   }

@@ -1,5 +1,4 @@
 import { type Mark, slotName } from "../../core/model/names";
-import type { PlacedConfig } from "../../core/model/place";
 import { needsClone } from "../../core/judgement/reason";
 import { dropSlotSql } from "../../core/sql/slots";
 import { notOneWriter } from "../../core/judgement/findings";
@@ -7,16 +6,15 @@ import { type Answering, isPrimary, type Observation } from "../../core/judgemen
 import { topologyOf } from "../../core/judgement/topology";
 import { tablespacesOf } from "../../core/judgement/words";
 import { UserError } from "../errors";
-import { placedHere } from "../engine/dockerHost";
-import { isStopped, nodeOf, NodeControl } from "../engine/nodeControl";
-import { diagnose } from "../engine/observe";
+import { type Control, isStopped, nodeOf } from "../engine/nodeControl";
+import { controlOf } from "../engine/nodeControls";
 import { adviceOf, explain, npmRun, toDo } from "../look/advice";
 import { BOUNDS } from "./bounds";
 import { bringBack, refuseChangedPassword, streams } from "./bringingBack";
 import { exclusively } from "./exclusively";
 import { keepTalking } from "../engine/talks";
+import { type Ports, REAL, type Work, workOn } from "./ports";
 import { say } from "./report";
-import { readStackConfig } from "../deploy/workspace";
 
 /**
  * `npm run rejoin NODE`: brings a failed node back as a standby. Returns the exit code.
@@ -24,32 +22,38 @@ import { readStackConfig } from "../deploy/workspace";
  * @param how.anew Clone it, whatever it has. @default false
  * @param how.dropOld Clone it, and remove what it has before that instead of after it, on a disk that cannot hold both. @default false
  */
-export async function rejoin(stack: string, name: string, how: { anew?: boolean; dropOld?: boolean } = {}): Promise<number> {
-  const config = placedHere(readStackConfig(stack));
+export async function rejoin(
+  stack: string,
+  name: string,
+  how: { anew?: boolean; dropOld?: boolean } = {},
+  ports: Ports = REAL,
+): Promise<number> {
+  const config = ports.config(stack);
   const prepared = (): Promise<() => Promise<void>> =>
-    prepare(config, name, how.anew === true || how.dropOld === true, how.dropOld === true);
+    prepare(workOn(config, ports), name, how.anew === true || how.dropOld === true, how.dropOld === true);
   return keepTalking(async () => {
     // What may take long comes after the lock: it stands in nobody's way.
-    const rest = await exclusively(config, "rejoin", prepared, BOUNDS.lock);
+    const rest = await exclusively(config, "rejoin", prepared, { seconds: BOUNDS.lock, lock: ports.lock });
     await rest();
     return 0;
   });
 }
 
 /** Looks whether the node can rejoin, stops and marks it. Returns what is left to do. */
-async function prepare(config: PlacedConfig, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
-  const control = new NodeControl(config, nodeOf(config, name));
+async function prepare(work: Work, name: string, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+  const control = controlOf(work.nodes, nodeOf(work.config, name).name);
   try {
-    return await prepared(config, control, anew, dropOld);
+    return await prepared(work, control, anew, dropOld);
   } finally {
     control.leave();
   }
 }
 
-async function prepared(config: PlacedConfig, control: NodeControl, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+async function prepared(work: Work, control: Control, anew: boolean, dropOld: boolean): Promise<() => Promise<void>> {
+  const { ports, config, nodes } = work;
   const { stack } = config;
   const { name } = control.node;
-  const observed = await diagnose(config);
+  const observed = await ports.diagnose(config);
   const node = observed.find((n) => n.name === name);
   const primaries = observed.filter(isPrimary);
   const others = primaries.filter((n) => n.name !== name);
@@ -78,12 +82,12 @@ async function prepared(config: PlacedConfig, control: NodeControl, anew: boolea
   }
   if (node.server === null && node.containerState === "running" && (await control.lastWords()).code === "cloning") {
     say(`node ${name} is being cloned already; waiting for that`);
-    return () => bringBackAndSay(config, control, primary.name);
+    return () => bringBackAndSay(work, control, primary.name);
   }
   if (anew || lost || node.code === "no-cluster" || needsClone(node.reason)) {
     refuseTablespaces(stack, name, primary);
   }
-  const source = new NodeControl(config, nodeOf(config, primary.name));
+  const source = controlOf(nodes, primary.name);
   const passfile = await source.passfile();
   if (!isStopped(node.containerState)) {
     say(`stopping ${name}`);
@@ -121,7 +125,7 @@ async function prepared(config: PlacedConfig, control: NodeControl, anew: boolea
       await control.clone(source);
     }
     await source.checkpointTimeline();
-    await bringBackAndSay(config, control, primary.name);
+    await bringBackAndSay(work, control, primary.name);
   };
 }
 
@@ -129,7 +133,7 @@ async function prepared(config: PlacedConfig, control: NodeControl, anew: boolea
  * A node that is down, and was on a newer timeline than the primary, holds what nobody else has. Unless an earlier failover
  * has given that up already. @throws UserError, and the node runs again when it did
  */
-async function refuseNewer(stack: string, control: NodeControl, node: Observation, primary: Answering): Promise<void> {
+async function refuseNewer(stack: string, control: Control, node: Observation, primary: Answering): Promise<void> {
   const end = await control.walEnd(true);
   const { timeline } = primary.server;
   if ("unreadable" in end || end.timeline <= timeline || control.hadMark("reclone")) {
@@ -153,8 +157,8 @@ function refuseTablespaces(stack: string, name: string, primary: Answering): voi
 }
 
 /** Starts the node, waits until it streams, and says so. */
-async function bringBackAndSay(config: PlacedConfig, control: NodeControl, primary: string): Promise<void> {
-  const start = performance.now();
-  await bringBack(control, config);
-  console.log(`node ${control.node.name} streams from ${primary}, ${((performance.now() - start) / 1000).toFixed(1)} s after its start`);
+async function bringBackAndSay({ ports, config }: Work, control: Control, primary: string): Promise<void> {
+  const start = ports.clock.now();
+  await bringBack(control, config, ports);
+  console.log(`node ${control.node.name} streams from ${primary}, ${((ports.clock.now() - start) / 1000).toFixed(1)} s after its start`);
 }

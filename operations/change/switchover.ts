@@ -7,45 +7,43 @@ import { isPrimary, type Observation } from "../../core/judgement/observation";
 import { notOneWriter } from "../../core/judgement/findings";
 import { topologyOf } from "../../core/judgement/topology";
 import { UserError } from "../errors";
-import { placedHere } from "../engine/dockerHost";
-import { nodeOf, type NodeControl } from "../engine/nodeControl";
-import { observe, refuseUnlessUp } from "../engine/observe";
-import { controlOf, controls } from "../engine/nodeControls";
-import { allDone, poll, until } from "../engine/poll";
+import { type Control, nodeOf } from "../engine/nodeControl";
+import { refuseUnlessUp } from "../engine/observe";
+import { controlOf } from "../engine/nodeControls";
+import { allDone, type Clock, poll, until } from "../engine/poll";
 import { keepTalking } from "../engine/talks";
 import { BOUNDS } from "./bounds";
 import { bringBack, refuseChangedPassword } from "./bringingBack";
 import { exclusively } from "./exclusively";
 import { finish, finishInterrupted, isDown, settle } from "./finishing";
-import { Journal } from "./journal";
+import { type Ports, REAL, type Work, workOn } from "./ports";
 import { type Loss, names, say, show } from "./report";
 import { explain, npmRun } from "../look/advice";
-import { readStackConfig } from "../deploy/workspace";
 
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
-export async function switchover(stack: string, to: string | undefined, json: boolean): Promise<number> {
-  const config = placedHere(readStackConfig(stack));
-  return keepTalking(() => exclusively(config, "switchover", () => run(config, to, json)));
+export async function switchover(stack: string, to: string | undefined, json: boolean, ports: Ports = REAL): Promise<number> {
+  const config = ports.config(stack);
+  return keepTalking(() => exclusively(config, "switchover", () => run(config, to, json, ports), { lock: ports.lock }));
 }
 
-async function run(config: PlacedConfig, to: string | undefined, json: boolean): Promise<number> {
+async function run(config: PlacedConfig, to: string | undefined, json: boolean, ports: Ports): Promise<number> {
   const { stack } = config;
-  const nodes = controls(config);
-  const observed = await observe(config);
+  const work = workOn(config, ports);
+  const { nodes, journal } = work;
+  const observed = await ports.observe(config);
   refuseUnlessUp(stack, observed);
   const { primary: current } = topologyOf(observed);
-  const journal = new Journal(stack);
   if (to !== undefined) {
     nodeOf(config, to);
   }
-  const finished = await finishInterrupted(config, nodes, observed, journal);
+  const finished = await finishInterrupted(work, observed);
   if (finished !== undefined) {
     for (const node of observed.filter(isDown)) {
       await controlOf(nodes, node.name).mark("rejoin-once");
-      await bringBack(controlOf(nodes, node.name), config);
+      await bringBack(controlOf(nodes, node.name), config, ports);
     }
     journal.end();
-    return to === undefined || to === finished.promoted ? 0 : run(config, to, json);
+    return to === undefined || to === finished.promoted ? 0 : run(config, to, json, ports);
   }
   const change = journal.read();
   const step = stepOf("switchover", change, observed);
@@ -57,8 +55,8 @@ async function run(config: PlacedConfig, to: string | undefined, json: boolean):
   }
   if (step === "go on" && change?.from !== undefined) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
-    const code = await move(config, nodes, journal, { from: change.from, to: change.promoted, observed, json, resumed: true });
-    return to === undefined || to === change.promoted ? code : run(config, to, json);
+    const code = await move(work, { from: change.from, to: change.promoted, observed, json, resumed: true });
+    return to === undefined || to === change.promoted ? code : run(config, to, json, ports);
   }
   const target = checkedTarget(stack, observed, to);
   const from = current ?? "";
@@ -68,7 +66,7 @@ async function run(config: PlacedConfig, to: string | undefined, json: boolean):
   await old.sql("CHECKPOINT", 120_000);
   const timeline = observed.find((n) => n.name === from)?.server?.timeline ?? 0;
   journal.begin({ promoted: target, from, timeline, phase: "stopping" });
-  return move(config, nodes, journal, { from, to: target, observed, json });
+  return move(work, { from, to: target, observed, json });
 }
 
 /** The node to promote. @throws UserError when there is none, or it is not fit. */
@@ -100,28 +98,27 @@ function checkedTarget(stack: string, observed: readonly Observation[], to: stri
 
 /** Stops the old primary, waits until the target has every byte, promotes it, and brings the old one back. */
 async function move(
-  config: PlacedConfig,
-  nodes: Map<string, NodeControl>,
-  journal: Journal,
+  work: Work,
   how: { from: string; to: string; observed: readonly Observation[]; json: boolean; resumed?: boolean },
 ): Promise<number> {
+  const { ports, config, nodes, journal } = work;
   const { from, to, observed, json, resumed = false } = how;
   const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
-  const start = performance.now();
+  const start = ports.clock.now();
   say(`stopping ${from}; it sends everything to its standbys first`);
   let end: WalEnd;
   let now: Observation[];
   try {
     old.expectLook();
-    end = await drain(old, candidate, observed.find((n) => n.name === to)?.server?.timeline);
-    const look = observe(config);
+    end = await drain(old, candidate, observed.find((n) => n.name === to)?.server?.timeline, ports.clock);
+    const look = ports.observe(config);
     await allDone([look, old.mark("fenced", "rejoin-once")]);
     now = await look;
     if (!(await old.isStopped())) {
       throw new UserError(`${from} was started again`);
     }
   } catch (error) {
-    return await goBack(config.stack, old, journal, (error as Error).message, resumed);
+    return await goBack(work, old, (error as Error).message, resumed);
   } finally {
     old.leave();
   }
@@ -146,9 +143,9 @@ async function move(
     ]);
   }
   const others = observed.filter((n) => n.name !== from);
-  const seconds = await finish(config, nodes, to, others, { start });
+  const seconds = await finish(work, to, others, { start });
   await settle(candidate);
-  await bringBack(old, config);
+  await bringBack(old, config, ports);
   journal.end();
   show({ stack: config.stack, promoted: to, seconds, ...loss, notCovered: await candidate.notCovered(end.logicalSlots) }, json);
   return 0;
@@ -160,7 +157,7 @@ async function move(
  * @param timeline The standby's.
  * @throws UserError when it has not
  */
-async function drain(old: NodeControl, candidate: NodeControl, timeline: number | undefined): Promise<WalEnd> {
+async function drain(old: Control, candidate: Control, timeline: number | undefined, clock: Clock): Promise<WalEnd> {
   if (!(await old.fence(BOUNDS.shutdown))) {
     throw new UserError(`${old.node.name} did not stop within ${BOUNDS.shutdown} s`);
   }
@@ -174,11 +171,9 @@ async function drain(old: NodeControl, candidate: NodeControl, timeline: number 
   if (end.timeline !== timeline) {
     throw new UserError(`${old.node.name} ended on timeline ${end.timeline}, and ${candidate.node.name} is on ${timeline}`);
   }
-  await until(
-    `${candidate.node.name} to have received ${end.lsn}`,
-    10,
-    async () => lsnDiff(end.lsn, await receivedLsn(candidate)) <= 0n,
-  ).catch(() => {
+  await until(`${candidate.node.name} to have received ${end.lsn}`, 10, async () => lsnDiff(end.lsn, await receivedLsn(candidate)) <= 0n, {
+    clock,
+  }).catch(() => {
     throw new UserError(`${candidate.node.name} did not receive the last WAL of ${old.node.name}`);
   });
   return end;
@@ -190,7 +185,7 @@ async function drain(old: NodeControl, candidate: NodeControl, timeline: number 
  * @param resumed Whether a run that was interrupted may have set the marks of a switchover.
  * @throws UserError always: that says why.
  */
-async function goBack(stack: string, old: NodeControl, journal: Journal, why: string, resumed: boolean): Promise<never> {
+async function goBack({ ports: { clock }, config: { stack }, journal }: Work, old: Control, why: string, resumed: boolean): Promise<never> {
   const { name } = old.node;
   // Nobody writes until then: a host that does not answer at once is tried again, and why all of it goes back is never lost.
   const back = async (): Promise<string> => {
@@ -202,22 +197,26 @@ async function goBack(stack: string, old: NodeControl, journal: Journal, why: st
       return (error as Error).message;
     }
   };
-  const { answer: failed, right } = await poll(back, (reason) => reason === "", { seconds: 60, every: 1_000 });
+  const { answer: failed, right } = await poll(back, (reason) => reason === "", { seconds: 60, every: 1_000, clock });
   if (!right) {
     throw new UserError(
       `switchover cannot be undone: ${failed}. It goes back because ${why}. When ${name} can be reached, run switchover again, which brings it back, or: ${npmRun("failover", stack)}`,
     );
   }
-  await until(`node ${name} to accept writes again`, 60, () =>
-    old.write(5).then(
-      () => true,
-      () => false,
-    ),
+  await until(
+    `node ${name} to accept writes again`,
+    60,
+    () =>
+      old.write(5).then(
+        () => true,
+        () => false,
+      ),
+    { clock },
   );
   journal.end();
   throw new UserError(`switchover undone: ${why}; ${name} is primary as before`);
 }
 
-async function receivedLsn(node: NodeControl): Promise<string> {
+async function receivedLsn(node: Control): Promise<string> {
   return node.sql("SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())");
 }

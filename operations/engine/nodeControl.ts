@@ -307,7 +307,7 @@ export class NodeControl {
    *
    * @throws UserError with the node's own last words when that fails; nothing half made stays.
    */
-  public async clone(primary: NodeControl): Promise<void> {
+  public async clone(primary: Control): Promise<void> {
     const { stack } = this.config;
     // As far as the primary has come: that is in the state, and only `up` knows the state.
     const cluster = clusterOf(this.config, this.config.tls === undefined ? undefined : tlsStageIn(await primary.file("own/node.conf")));
@@ -424,6 +424,9 @@ export class NodeControl {
     return lastSaid(lines) ?? { text: lines.at(-1) ?? "" };
   }
 }
+
+/** What can be asked of a node and done to it, whoever does that. */
+export type Control = Pick<NodeControl, keyof NodeControl>;
 
 /** Why a helper container did not do what it was asked: what the node's program said last, else the first line. */
 const reasonOf = (error: SessionError): string => lastSaid(error.message.split("\n"))?.text ?? firstLine(error.message);

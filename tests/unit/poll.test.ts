@@ -1,19 +1,5 @@
-import { type Clock, CLOCK, poll, until } from "../../operations/engine/poll";
-
-/** A clock that only moves when somebody waits for it; `paused` is what was waited, in milliseconds. */
-function still(): Clock & { paused: number[] } {
-  let now = 0;
-  const paused: number[] = [];
-  return {
-    paused,
-    now: () => now,
-    pause: (milliseconds) => {
-      paused.push(milliseconds);
-      now += milliseconds;
-      return Promise.resolve();
-    },
-  };
-}
+import { CLOCK, poll, until } from "../../operations/engine/poll";
+import { still } from "./clocks";
 
 describe("asking again and again", () => {
   test("ends with the first right answer, and tells how long it took", async () => {

@@ -1,80 +1,28 @@
-import { existsSync, mkdirSync, rmSync, writeFileSync } from "fs";
-import type * as Fs from "fs";
-import type * as Os from "os";
-import { dirname, join } from "path";
-import type * as Path from "path";
-import { parseConfig } from "../../core/config";
+import { existsSync } from "fs";
 import type { Observation } from "../../core/judgement/observation";
 import { rejoin } from "../../operations/change/rejoin";
 import { switchover } from "../../operations/change/switchover";
-import * as locking from "../../operations/change/lock";
-import * as workspace from "../../operations/deploy/workspace";
-import * as observing from "../../operations/engine/observe";
-import { CLOCK } from "../../operations/engine/poll";
 import { UserError } from "../../operations/errors";
 import { primary, replica, silent, slot, standby } from "./observations";
-import type * as Roles from "./roles";
-import { fakes, resetFakes } from "./roles";
-
-jest.mock("../../operations/engine/observe", () => ({
-  ...jest.requireActual<object>("../../operations/engine/observe"),
-  observe: jest.fn(),
-  diagnose: jest.fn(),
-}));
-jest.mock("../../operations/engine/nodeControl", () => ({
-  ...jest.requireActual<object>("../../operations/engine/nodeControl"),
-  NodeControl: jest.requireActual<typeof Roles>("./roles").FakeControl,
-}));
-jest.mock("../../operations/change/bringingBack", () => ({
-  ...jest.requireActual<object>("../../operations/change/bringingBack"),
-  bringBack: (node: { node: { name: string } }) => {
-    jest.requireActual<typeof Roles>("./roles").fakes.did.push(`bring back ${node.node.name}`);
-    return Promise.resolve();
-  },
-}));
-jest.mock("../../operations/change/lock", () => ({ acquireLock: jest.fn() }));
-jest.mock("../../operations/deploy/workspace", () => {
-  const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
-  const { tmpdir } = jest.requireActual<typeof Os>("os");
-  const path = jest.requireActual<typeof Path>("path");
-  return { readStackConfig: jest.fn(), STATE_DIR: path.join(mkdtempSync(path.join(tmpdir(), "switchover-")), "state") };
-});
+import { FakeStack } from "./roles";
 
 /** What switchover and rejoin decide, with made-up nodes: what they do to real ones is the matter of tests/faults. */
-const observe = jest.mocked(observing.observe);
-const diagnose = jest.mocked(observing.diagnose);
-const release = jest.fn(() => Promise.resolve());
-const JOURNAL = join(workspace.STATE_DIR, "promotion-dev.json");
+let fakes: FakeStack;
 let said: string[];
 let printed: string[];
-const configured = (more: object = {}): void =>
-  void jest
-    .mocked(workspace.readStackConfig)
-    .mockReturnValue(parseConfig("dev", { nodes: ["pg1", "pg2", "pg3"].map((name, i) => ({ name, port: 5432 + i })), ...more }));
 beforeEach(() => {
-  jest.resetAllMocks();
-  resetFakes();
-  rmSync(workspace.STATE_DIR, { recursive: true, force: true });
+  fakes = new FakeStack();
   said = [];
   printed = [];
   jest.spyOn(console, "error").mockImplementation((line: string) => void said.push(line));
   jest.spyOn(console, "log").mockImplementation((line: string) => void printed.push(line));
-  // What is waited for is given up at once.
-  let now = 0;
-  jest.spyOn(performance, "now").mockImplementation(() => (now += 5_000));
-  jest.spyOn(CLOCK, "pause").mockResolvedValue(undefined);
-  release.mockResolvedValue(undefined);
-  jest.mocked(locking.acquireLock).mockResolvedValue({ waited: false, release, releaseNow: () => undefined });
-  configured();
 });
-afterEach(() => jest.restoreAllMocks());
-afterAll(() => rmSync(dirname(workspace.STATE_DIR), { recursive: true, force: true }));
+afterEach(() => {
+  fakes.remove();
+  jest.restoreAllMocks();
+});
 
 const WELL = [primary("pg1", ["pg2", "pg3"]), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];
-const noted = (change: object): void => {
-  mkdirSync(workspace.STATE_DIR, { recursive: true });
-  writeFileSync(JOURNAL, JSON.stringify(change));
-};
 /** The line with which it is refused, or given up; what it had done on the way. */
 async function refusal(run: Promise<unknown>, did: string[] = []): Promise<string> {
   const error = await run.then(
@@ -83,38 +31,40 @@ async function refusal(run: Promise<unknown>, did: string[] = []): Promise<strin
   );
   expect(error).toBeInstanceOf(UserError);
   expect(fakes.did).toEqual(did);
-  expect(release).toHaveBeenCalledTimes(1);
+  expect(fakes.release).toHaveBeenCalledTimes(1);
   return error.message;
 }
 
 describe("switchover", () => {
-  const move = (to?: string): Promise<number> => switchover("dev", to, false);
+  /** How the old primary is stopped. */
+  const STOP = ["expect a look into pg1", "stop pg1", "read pg1"];
+  const move = (to?: string): Promise<number> => switchover("dev", to, false, fakes.ports);
 
   test("stops the primary before it promotes, marks it before that, and brings it back", async () => {
-    observe.mockResolvedValue(WELL.map((node) => (node.name === "pg1" ? silent("pg1", "exited") : node)));
-    observe.mockResolvedValueOnce(WELL);
+    fakes.observe.mockResolvedValue(WELL.map((node) => (node.name === "pg1" ? silent("pg1", "exited") : node)));
+    fakes.observe.mockResolvedValueOnce(WELL);
     expect(await move()).toBe(0);
     expect(fakes.did).toEqual([
-      ...["CHECKPOINT pg1", "stop pg1", "mark fenced rejoin-once pg1", "promote pg2"],
-      ...["slots [pg3] on pg2", "write pg2", "checkpoint pg2", "bring back pg1"],
+      ...["CHECKPOINT pg1", ...STOP, "mark fenced rejoin-once pg1", "promote pg2"],
+      ...["slots [pg3] on pg2", "write pg2", "checkpoint pg2", "start pg1"],
     ]);
-    expect(existsSync(JOURNAL)).toBe(false);
+    expect(existsSync(fakes.note)).toBe(false);
     expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; .* nothing is lost/)]);
   });
 
   test("makes the slot of a standby whose Docker host does not answer too: it may follow all the while", async () => {
     const away = { ...silent("pg3", "unreachable"), silentEngine: "ssh://db3" };
     const now = [primary("pg1", ["pg2", "pg3"]), standby("pg2"), away];
-    observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), away]);
-    observe.mockResolvedValueOnce(now);
+    fakes.observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), away]);
+    fakes.observe.mockResolvedValueOnce(now);
     expect(await move()).toBe(0);
     expect(fakes.did).toContain("slots [pg3] on pg2");
   });
 
   test("with commits that wait for standbys starts the old primary before the first write: it may be who has to confirm", async () => {
-    configured({ synchronous: { count: 1 } });
-    observe.mockResolvedValue(WELL.map((node) => (node.name === "pg1" ? silent("pg1", "exited") : node)));
-    observe.mockResolvedValueOnce(WELL);
+    fakes.configure({ synchronous: { count: 1 } });
+    fakes.observe.mockResolvedValue(WELL.map((node) => (node.name === "pg1" ? silent("pg1", "exited") : node)));
+    fakes.observe.mockResolvedValueOnce(WELL);
     expect(await move("pg2")).toBe(0);
     expect(fakes.did.indexOf("start pg1")).toBeGreaterThan(fakes.did.indexOf("promote pg2"));
     expect(fakes.did.indexOf("start pg1")).toBeLessThan(fakes.did.indexOf("write pg2"));
@@ -160,89 +110,108 @@ describe("switchover", () => {
       /so no standby could connect\./,
     ],
   ])("is refused before anything is stopped: %s", async (_why, observed, to, line) => {
-    observe.mockResolvedValue(observed);
+    fakes.observe.mockResolvedValue(observed);
     expect(await refusal(move(to))).toMatch(line);
-    expect(existsSync(JOURNAL)).toBe(false);
+    expect(existsSync(fakes.note)).toBe(false);
   });
 
-  const BACK = ["CHECKPOINT pg1", "stop pg1", "unmark pg1", "start pg1", "write pg1"];
+  const BEFORE = ["CHECKPOINT pg1", ...STOP];
+  const BACK = ["unmark pg1", "start pg1", "write pg1"];
   test.each<[string, () => void, string, string[]]>([
-    ["does not stop", () => (fakes.on["stop pg1"] = () => Promise.resolve(false)), "pg1 did not stop within", BACK],
-    ["cannot be read", () => (fakes.ends = { pg1: { unreadable: "no room" } }), "the WAL of pg1 cannot be read (no room)", BACK],
+    [
+      "does not stop",
+      () => (fakes.on["stop pg1"] = () => Promise.resolve(false)),
+      "pg1 did not stop within",
+      [...BEFORE.slice(0, -1), ...BACK],
+    ],
+    [
+      "cannot be read",
+      () => (fakes.ends = { pg1: { unreadable: "no room" } }),
+      "the WAL of pg1 cannot be read (no room)",
+      [...BEFORE, ...BACK],
+    ],
     [
       "did not shut down cleanly",
       () => (fakes.ends = { pg1: { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} } }),
       "pg1 did not shut down cleanly",
-      BACK,
+      [...BEFORE, ...BACK],
     ],
     [
       "ended on another timeline",
       () => (fakes.ends = { pg1: { timeline: 2, lsn: "0/5000000", clean: true, writable: true, history: {} } }),
       "pg1 ended on timeline 2, and pg2 is on 1",
-      BACK,
+      [...BEFORE, ...BACK],
     ],
     [
       "has more than the standby gets",
       () => (fakes.ends = { pg1: { timeline: 1, lsn: "0/5000001", clean: true, writable: true, history: {} } }),
       "pg2 did not receive the last WAL of pg1",
-      BACK,
+      [...BEFORE, ...BACK],
     ],
     [
       "was started again meanwhile",
-      () => (fakes.on["isStopped pg1"] = () => Promise.resolve(false)),
+      () => (fakes.startedAgain = ["pg1"]),
       "pg1 was started again",
-      [...BACK.slice(0, 2), "mark fenced rejoin-once pg1", ...BACK.slice(2)],
+      [...BEFORE, "mark fenced rejoin-once pg1", ...BACK],
     ],
   ])("is undone, and nobody promoted, when the old primary %s", async (_how, given, why, did) => {
     given();
-    observe.mockResolvedValue(WELL);
+    fakes.observe.mockResolvedValue(WELL);
     const line = await refusal(move("pg2"), did);
     expect(line.startsWith(`switchover undone: ${why}`)).toBe(true);
     expect(line.endsWith("; pg1 is primary as before")).toBe(true);
-    expect(existsSync(JOURNAL)).toBe(false);
+    expect(existsSync(fakes.note)).toBe(false);
   });
 
   test("does not bring the old primary back as one beside a node that somebody has promoted meanwhile", async () => {
-    observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), primary("pg3", [], { timeline: 2 })]);
-    observe.mockResolvedValueOnce(WELL);
-    expect(await refusal(move("pg2"), ["CHECKPOINT pg1", "stop pg1", "mark fenced rejoin-once pg1"])).toMatch(
+    fakes.observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), primary("pg3", [], { timeline: 2 })]);
+    fakes.observe.mockResolvedValueOnce(WELL);
+    expect(await refusal(move("pg2"), [...BEFORE, "mark fenced rejoin-once pg1"])).toMatch(
       /^switchover given up: pg3 has become primary meanwhile\. .* npm run rejoin -- pg1 /,
     );
   });
 
   test("that was interrupted before the promotion goes on with the same two", async () => {
-    noted({ promoted: "pg3", from: "pg1", timeline: 1, phase: "stopping" });
-    observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), standby("pg3")]);
+    fakes.noted(JSON.stringify({ promoted: "pg3", from: "pg1", timeline: 1, phase: "stopping" }));
+    fakes.observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), standby("pg3")]);
     expect(await move()).toBe(0);
     expect(said[0]).toBe("an interrupted switchover from pg1 to pg3 goes on");
-    expect(fakes.did.slice(0, 3)).toEqual(["stop pg1", "mark fenced rejoin-once pg1", "promote pg3"]);
+    expect(fakes.did.slice(0, 5)).toEqual([...STOP, "mark fenced rejoin-once pg1", "promote pg3"]);
   });
 
   test("that was interrupted cannot go on while a node is silent that may be primary by now", async () => {
-    noted({ promoted: "pg3", from: "pg1", timeline: 1, phase: "stopping" });
-    observe.mockResolvedValue([silent("pg1", "exited"), silent("pg2", "running"), standby("pg3")]);
+    fakes.noted(JSON.stringify({ promoted: "pg3", from: "pg1", timeline: 1, phase: "stopping" }));
+    fakes.observe.mockResolvedValue([silent("pg1", "exited"), silent("pg2", "running"), standby("pg3")]);
     expect(await refusal(move())).toMatch(/^an interrupted switchover from pg1 to pg3 cannot go on: pg2 does not answer/);
   });
 
   test("that was interrupted after the promotion is finished, and brings the old primary back", async () => {
-    noted({ promoted: "pg2", from: "pg1", timeline: 1, phase: "promoting" });
-    observe.mockResolvedValue([silent("pg1", "exited"), primary("pg2", ["pg3"], { timeline: 2 }), standby("pg3")]);
+    fakes.noted(JSON.stringify({ promoted: "pg2", from: "pg1", timeline: 1, phase: "promoting" }));
+    fakes.observe.mockResolvedValue([silent("pg1", "exited"), primary("pg2", ["pg3"], { timeline: 2 }), standby("pg3")]);
     expect(await move()).toBe(0);
-    expect(fakes.did).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2", "mark rejoin-once pg1", "bring back pg1"]);
-    expect(existsSync(JOURNAL)).toBe(false);
+    expect(fakes.did).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2", "mark rejoin-once pg1", "start pg1"]);
+    expect(existsSync(fakes.note)).toBe(false);
   });
 });
 
 describe("rejoin", () => {
-  const back = (...args: Parameters<typeof rejoin> extends [string, ...infer Rest] ? Rest : never): Promise<number> =>
-    rejoin("dev", ...args);
+  const back = async (...[name, how]: Parameters<typeof rejoin> extends [string, ...infer Rest] ? Rest : never): Promise<number> => {
+    // It waits for the node by the look that asks no logs.
+    fakes.observe.mockImplementation(fakes.diagnose);
+    return rejoin("dev", name, how, fakes.ports);
+  };
   const DOWN = [silent("pg1", "exited"), primary("pg2", ["pg3"], { timeline: 2 }), standby("pg3", { timeline: 2 })];
-  const STOPPED = ["stop pg1", "take the password file to pg1"];
+  const STOP = ["expect a look into pg1", "stop pg1"];
+  const READ = [...STOP, "read pg1"];
+  const PASSFILE = "take the password file of pg2 to pg1";
 
   test("stops the node, brings it the password file, marks it, and only then starts it; the lock is given back before that", async () => {
-    diagnose.mockResolvedValue(DOWN);
+    fakes.diagnose.mockResolvedValue(DOWN);
+    let givenBack = 0;
+    fakes.on["start pg1"] = () => Promise.resolve((givenBack = fakes.release.mock.calls.length));
     expect(await back("pg1")).toBe(0);
-    expect(fakes.did).toEqual([...STOPPED, "mark fenced rejoin-once pg1", "checkpoint pg2", "bring back pg1"]);
+    expect(givenBack).toBe(1);
+    expect(fakes.did).toEqual([...READ, PASSFILE, "mark fenced rejoin-once pg1", "checkpoint pg2", "start pg1"]);
     expect(printed).toEqual([expect.stringMatching(/^node pg1 streams from pg2, /)]);
   });
 
@@ -271,44 +240,44 @@ describe("rejoin", () => {
       /^node pg1 cannot be cloned: .* Nothing was changed\./,
     ],
   ])("of a node %s is refused before it is touched", async (_which, observed, line) => {
-    diagnose.mockResolvedValue(observed);
+    fakes.diagnose.mockResolvedValue(observed);
     expect(await refusal(back("pg1"))).toMatch(line);
   });
 
   test("of one that streams already does nothing, unless it is to be cloned or its slot is lost", async () => {
     const well = [primary("pg2", ["pg1", "pg3"]), standby("pg1"), standby("pg3")];
-    diagnose.mockResolvedValue(well);
+    fakes.diagnose.mockResolvedValue(well);
     expect([await back("pg1"), fakes.did]).toEqual([0, []]);
     await back("pg1", { anew: true });
     expect(fakes.did).toContain("mark reclone fenced rejoin-once pg1");
-    resetFakes();
-    diagnose.mockResolvedValue([primary("pg2", ["pg1"], { slots: [slot("pg1", { walStatus: "lost", active: false })] }), ...well.slice(1)]);
-    await back("pg1");
-    expect(fakes.did.filter((what) => / pg[12]$/.test(what)).slice(0, 4)).toEqual([
-      ...STOPPED,
-      expect.stringMatching(/ pg2$/),
-      "mark reclone fenced rejoin-once pg1",
+    fakes.remove();
+    fakes = new FakeStack();
+    fakes.diagnose.mockResolvedValue([
+      primary("pg2", ["pg1"], { slots: [slot("pg1", { walStatus: "lost", active: false })] }),
+      ...well.slice(1),
     ]);
+    await back("pg1");
+    expect(fakes.did.slice(0, 5)).toEqual([...STOP, PASSFILE, expect.stringMatching(/ pg2$/), "mark reclone fenced rejoin-once pg1"]);
   });
 
   test("of one that may still run is given up when it does not stop: nothing is marked", async () => {
-    diagnose.mockResolvedValue([silent("pg1", "running"), ...DOWN.slice(1)]);
+    fakes.diagnose.mockResolvedValue([silent("pg1", "running"), ...DOWN.slice(1)]);
     fakes.on["stop pg1"] = () => Promise.resolve(false);
-    expect(await refusal(back("pg1"), ["stop pg1"])).toMatch(/^node pg1 does not stop\. Stop it by hand: docker stop/);
+    expect(await refusal(back("pg1"), STOP)).toMatch(/^node pg1 does not stop\. Stop it by hand: docker stop/);
   });
 
   const NEWER = { timeline: 3, lsn: "0/6000000", clean: true, writable: true, history: {} };
   test.each([
-    ["exited", ["stop pg1"]],
-    ["running", ["stop pg1", "start pg1"]],
+    ["exited", READ],
+    ["running", [...READ, "start pg1"]],
   ])("of one that was on a newer timeline than the primary is left to a person, and it is %s as before", async (state, did) => {
-    diagnose.mockResolvedValue([silent("pg1", state), ...DOWN.slice(1)]);
+    fakes.diagnose.mockResolvedValue([silent("pg1", state), ...DOWN.slice(1)]);
     fakes.ends = { pg1: NEWER };
     expect(await refusal(back("pg1"), did)).toMatch(/^node pg1 was on timeline 3, and pg2 is primary on 2, which is older/);
   });
 
   test("of such a one goes on when a failover has given that up before, or a person does now", async () => {
-    diagnose.mockResolvedValue(DOWN);
+    fakes.diagnose.mockResolvedValue(DOWN);
     fakes.ends = { pg1: NEWER };
     fakes.hadMarks = ["reclone pg1"];
     expect(await back("pg1")).toBe(0);
@@ -318,14 +287,14 @@ describe("rejoin", () => {
   });
 
   test("removes the old data first only when it was told to", async () => {
-    diagnose.mockResolvedValue(DOWN);
+    fakes.diagnose.mockResolvedValue(DOWN);
     await back("pg1", { dropOld: true });
     expect(fakes.did).toContain("mark reclone drop-old fenced rejoin-once pg1");
   });
 
   test("of one without a cluster clones it from the primary before it is started", async () => {
-    diagnose.mockResolvedValue([{ ...silent("pg1", "exited"), code: "no-cluster" }, ...DOWN.slice(1)]);
+    fakes.diagnose.mockResolvedValue([{ ...silent("pg1", "exited"), code: "no-cluster" }, ...DOWN.slice(1)]);
     await back("pg1");
-    expect(fakes.did.slice(-4)).toEqual(["mark fenced rejoin-once pg1", "clone pg1", "checkpoint pg2", "bring back pg1"]);
+    expect(fakes.did.slice(-4)).toEqual(["mark fenced rejoin-once pg1", "clone from pg2 to pg1", "checkpoint pg2", "start pg1"]);
   });
 });
