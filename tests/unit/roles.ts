@@ -35,6 +35,8 @@ export class FakeStack {
   public hadMarks: string[] = [];
   /** The nodes that run although they were stopped. */
   public startedAgain: string[] = [];
+  /** The nodes that do not come up, whatever they are told. */
+  public stayDown: string[] = [];
   /** The nodes whose volumes their engines have. */
   public volumes = NODES.map(({ name }) => name);
   public config: PlacedConfig = placed(parseConfig("dev", { nodes: NODES }), "unix:///x");
@@ -94,7 +96,7 @@ export class FakeStack {
       this.told.add(node);
     } else if (what === "told otherwise") {
       this.told.delete(node);
-    } else if (this.told.has(node)) {
+    } else if (this.told.has(node) && !this.stayDown.includes(node)) {
       this.back.add(node);
     }
   }
