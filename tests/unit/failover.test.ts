@@ -1,152 +1,33 @@
-import type * as Fs from "fs";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "fs";
-import type * as Os from "os";
-import { dirname, join } from "path";
-import type * as Path from "path";
+import { existsSync, readFileSync } from "fs";
 import { UserError } from "../../operations/errors";
 import { failover, type FailoverOptions } from "../../operations/change/failover";
-import * as locking from "../../operations/change/lock";
 import { type Report } from "../../operations/change/report";
-import { Engine } from "../../operations/engine/engine";
-import * as observing from "../../operations/engine/observe";
-import * as workspace from "../../operations/deploy/workspace";
-import { parseConfig } from "../../core/config";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
 import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, standby as receiving } from "./observations";
+import { FakeStack, NODES } from "./roles";
 
-jest.mock("../../operations/engine/observe", () => ({
-  ...jest.requireActual<object>("../../operations/engine/observe"),
-  observe: jest.fn(),
-  runningNodes: jest.fn(),
-}));
-jest.mock("../../operations/change/lock", () => ({ acquireLock: jest.fn() }));
-jest.mock("../../operations/deploy/workspace", () => {
-  const { mkdtempSync } = jest.requireActual<typeof Fs>("fs");
-  const { tmpdir } = jest.requireActual<typeof Os>("os");
-  const path = jest.requireActual<typeof Path>("path");
-  return { readStackConfig: jest.fn(), STATE_DIR: path.join(mkdtempSync(path.join(tmpdir(), "failover-")), "state") };
-});
-
-/** What was done to which node, in order. */
-let mockDid: string[];
-/** How nodes answer, as far as it is not as they should. */
-let mockFence: Record<string, () => Promise<boolean>>;
-let mockEnds: Record<string, WalEnd | Unreadable>;
-let mockPromote: () => Promise<void>;
-let mockStart: () => Promise<void>;
-let mockCheckpoint: () => Promise<void>;
-let mockStartedAgain: string[];
-/** The nodes whose volumes their engines have. */
-let mockVolumes: string[];
-let mockMark: Record<string, () => Promise<void>>;
-
-jest.mock("../../operations/engine/nodeControl", () => ({
-  nodeOf: jest.fn(),
-  isStopped: jest.requireActual<{ isStopped: unknown }>("../../operations/engine/nodeControl").isStopped,
-  NodeControl: class {
-    public constructor(
-      _config: unknown,
-      public readonly node: { name: string },
-    ) {}
-    private did<T>(what: string, result: T): Promise<T> {
-      mockDid.push(`${what} ${this.node.name}`);
-      return Promise.resolve(result);
-    }
-    public fence(): Promise<boolean> {
-      return this.did("fence", undefined).then(() => mockFence[this.node.name]?.() ?? true);
-    }
-    public start(): Promise<void> {
-      return this.did("start", undefined).then(() => mockStart());
-    }
-    public walEnd(): Promise<WalEnd | Unreadable> {
-      return this.did("read", mockEnds[this.node.name] ?? { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} });
-    }
-    public mark(mark: string): Promise<void> {
-      return this.did(`mark ${mark}`, undefined).then(() => mockMark[this.node.name]?.());
-    }
-    public promote(): Promise<void> {
-      return this.did("promote", undefined).then(() => mockPromote());
-    }
-    public makeSlots(nodes: string[]): Promise<void> {
-      return this.did(`slots [${nodes.join(" ")}] on`, undefined);
-    }
-    public write(): Promise<void> {
-      return this.did("write", undefined);
-    }
-    public isStopped(): Promise<boolean> {
-      return Promise.resolve(!mockStartedAgain.includes(this.node.name));
-    }
-    public hasVolume(): Promise<boolean> {
-      return Promise.resolve(mockVolumes.includes(this.node.name));
-    }
-    public state(): Promise<string | null> {
-      return Promise.resolve("running");
-    }
-    public expectLook(image: string): void {
-      mockDid.push(`expect a look into ${this.node.name} by ${image}`);
-    }
-    public leave(): void {
-      // whether it leaves is looked at in nodes.test.ts
-    }
-    public unmark(): Promise<void> {
-      return this.did("unmark", undefined);
-    }
-    public notCovered(slots: readonly string[] = []): Promise<string[]> {
-      return Promise.resolve(slots.map((slot) => `logical slot ${slot}`));
-    }
-    public checkpointTimeline(): Promise<void> {
-      return this.did("checkpoint", undefined).then(() => mockCheckpoint());
-    }
-  },
-}));
-
-const observe = jest.mocked(observing.observe);
-const readStackConfig = jest.mocked(workspace.readStackConfig);
-const acquireLock = jest.mocked(locking.acquireLock);
-let mockReleased: number;
-const LOCK: locking.StackLock = {
-  waited: false,
-  releaseNow: () => undefined,
-  release: () => {
-    mockReleased++;
-    return Promise.resolve();
-  },
-};
-const JOURNAL = join(workspace.STATE_DIR, "promotion-dev.json");
-const NODES = ["pg1", "pg2", "pg3"].map((name, i) => ({ name, port: 5432 + i }));
-const configured = (more: object = {}): void => void readStackConfig.mockReturnValue(parseConfig("dev", { nodes: NODES, ...more }));
-
+let fakes: FakeStack;
 let said: string[];
 let printed: string[];
 beforeEach(() => {
-  jest.resetAllMocks();
-  rmSync(workspace.STATE_DIR, { recursive: true, force: true });
-  mockDid = [];
-  mockFence = {};
-  mockEnds = {};
-  mockPromote = () => Promise.resolve();
-  mockStart = () => Promise.resolve();
-  mockCheckpoint = () => Promise.resolve();
-  mockStartedAgain = [];
-  mockVolumes = ["pg1", "pg2", "pg3"];
-  mockMark = {};
-  mockReleased = 0;
-  acquireLock.mockResolvedValue(LOCK);
+  fakes = new FakeStack();
+  fakes.end = { timeline: 1, lsn: "0/5000000", clean: false, writable: true, history: {} };
   said = [];
   printed = [];
   jest.spyOn(console, "error").mockImplementation((line: string) => void said.push(line));
   jest.spyOn(console, "log").mockImplementation((line: string) => void printed.push(line));
-  jest.mocked(observing.runningNodes).mockResolvedValue([]);
-  configured();
 });
-afterAll(() => rmSync(dirname(workspace.STATE_DIR), { recursive: true, force: true }));
+afterEach(() => {
+  fakes.remove();
+  jest.restoreAllMocks();
+});
 
 /** A standby whose primary is gone: it receives no more. */
 const standby: typeof receiving = (name, server = {}) => receiving(name, { receiver: null, ...server });
 const run = (options: Partial<FailoverOptions> = {}): Promise<number> =>
-  failover("dev", { allowDataLoss: false, dryRun: false, json: false, ...options });
-const seen = (...observed: Observation[]): void => void observe.mockResolvedValue(observed);
+  failover("dev", { allowDataLoss: false, dryRun: false, json: false, ...options }, fakes.ports);
+const seen = (...observed: Observation[]): void => void fakes.observe.mockResolvedValue(observed);
 /** The message with which the command is refused; it has changed nothing on the way but `did`. */
 async function refusal(did: string[], options: Partial<FailoverOptions> = {}): Promise<string> {
   const error: unknown = await run(options).then(
@@ -154,15 +35,10 @@ async function refusal(did: string[], options: Partial<FailoverOptions> = {}): P
     (reason: unknown) => reason,
   );
   expect(error).toBeInstanceOf(UserError);
-  expect([...mockDid].sort()).toEqual([...did].sort());
-  expect(existsSync(JOURNAL)).toBe(false);
+  expect([...fakes.did].sort()).toEqual([...did].sort());
+  expect(existsSync(fakes.note)).toBe(false);
   expect(printed).toEqual([]);
   return (error as UserError).message;
-}
-/** A clock on which every look is 20 s after the one before: what is waited for is soon given up. */
-function fastClock(): jest.SpyInstance {
-  let now = 0;
-  return jest.spyOn(performance, "now").mockImplementation(() => (now += 20_000));
 }
 const UNREADABLE: Unreadable = { unreadable: "a file is gone" };
 const PRIMARY_GONE = [silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];
@@ -212,8 +88,8 @@ describe("failover touches nothing", () => {
   test("in a dry run, which names whom it would fence and whom it would promote", async () => {
     seen(...PRIMARY_GONE);
     expect(await run({ dryRun: true })).toBe(0);
-    expect(mockDid).toEqual([]);
-    expect(existsSync(JOURNAL)).toBe(false);
+    expect(fakes.did).toEqual([]);
+    expect(existsSync(fakes.note)).toBe(false);
     expect(said).toEqual([
       "would fence pg1, and promote pg2 (timeline 1, WAL received up to 0/5000000)",
       "how many bytes that loses is read when pg1 is stopped. Up to 16.0 MiB (16777216 bytes of WAL) failover loses and says so; more, or where nobody knows, it refuses without --allow-data-loss",
@@ -221,18 +97,17 @@ describe("failover touches nothing", () => {
   });
 
   test("in a dry run after an interrupted promotion either", async () => {
-    mkdirSync(workspace.STATE_DIR, { recursive: true });
-    writeFileSync(JOURNAL, JSON.stringify({ promoted: "pg2", phase: "promoting" }));
+    fakes.noted(JSON.stringify({ promoted: "pg2", phase: "promoting" }));
     seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
     await run({ dryRun: true }).catch(() => undefined);
-    expect(mockDid).toEqual([]);
-    expect(existsSync(JOURNAL)).toBe(true);
+    expect(fakes.did).toEqual([]);
+    expect(existsSync(fakes.note)).toBe(true);
   });
 });
 
 /** What Docker says of the nodes, before their servers have answered. */
 const toldFirst = (states: Record<string, string>): void =>
-  void observe.mockImplementationOnce((_config, options) => {
+  void fakes.observe.mockImplementationOnce((_config, options) => {
     Object.entries(states).forEach(([node, state]) => options?.told?.(node, { state, image: "postgres:17" }));
     return Promise.resolve([...PRIMARY_GONE]);
   });
@@ -241,14 +116,14 @@ test("failover has the helper container of a stopped node start while the others
   seen(...PRIMARY_GONE);
   toldFirst({ pg1: "exited", pg2: "running" });
   await run();
-  expect(mockDid.slice(0, 2)).toEqual(["expect a look into pg1 by postgres:17", "fence pg1"]);
-  expect(mockDid.filter((what) => what.startsWith("expect"))).toHaveLength(1);
+  expect(fakes.did.slice(0, 2)).toEqual(["expect a look into pg1 by postgres:17", "fence pg1"]);
+  expect(fakes.did.filter((what) => what.startsWith("expect"))).toHaveLength(1);
 });
 
 test("a dry run starts none", async () => {
   toldFirst({ pg1: "exited" });
   await run({ dryRun: true });
-  expect(mockDid).toEqual([]);
+  expect(fakes.did).toEqual([]);
 });
 
 describe("failover promotes nobody", () => {
@@ -256,49 +131,48 @@ describe("failover promotes nobody", () => {
 
   test.each(everyWay)("when the old primary cannot be fenced, with %j: it might still write", async (options) => {
     seen(silent("pg1", "running"), standby("pg2"), standby("pg3"));
-    mockFence = { pg1: () => Promise.resolve(false) };
-    mockStartedAgain = ["pg1"];
+    fakes.on["fence pg1"] = () => Promise.resolve(false);
+    fakes.startedAgain = ["pg1"];
     expect(await refusal(["fence pg1"], options)).toMatch(/^pg1 cannot be fenced: .*Stop it by hand, then run failover again$/);
   });
 
   test.each(everyWay)("when one of several silent nodes cannot be fenced, with %j", async (options) => {
     seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "paused"));
-    mockFence = { pg3: () => Promise.resolve(false) };
-    mockStartedAgain = ["pg3"];
+    fakes.on["fence pg3"] = () => Promise.resolve(false);
+    fakes.startedAgain = ["pg3"];
     expect(await refusal(["fence pg1", "fence pg3"], options)).toMatch(/^pg3 cannot be fenced/);
   });
 
   test.each(everyWay)("when Docker does not say whether the old primary is stopped, with %j", async (options) => {
     seen(...PRIMARY_GONE);
-    mockFence = { pg1: () => Promise.reject(new UserError("Docker does not say what container x does")) };
+    fakes.on["fence pg1"] = () => Promise.reject(new UserError("Docker does not say what container x does"));
     expect(await refusal(["fence pg1"], options)).toBe("Docker does not say what container x does");
   });
 
   test("when the standby has gone meanwhile", async () => {
-    observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2"), silent("pg3", "exited")]);
-    observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), silent("pg3", "exited")]);
+    fakes.observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2"), silent("pg3", "exited")]);
+    fakes.observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), silent("pg3", "exited")]);
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3"])).toMatch(/^no standby answers any more/);
   });
 
   test("when a promotion that had been under way has ended meanwhile: that would make a second primary", async () => {
-    observe.mockResolvedValueOnce(PRIMARY_GONE);
+    fakes.observe.mockResolvedValueOnce(PRIMARY_GONE);
     seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
     expect(await refusal(["fence pg1", "read pg1"])).toMatch(/^failover refused: the primary pg2 lives and answers/);
   });
 
   test("when the promotion of another one was asked for and has not ended: it cannot be taken back", async () => {
-    mkdirSync(workspace.STATE_DIR, { recursive: true });
-    writeFileSync(JOURNAL, JSON.stringify({ promoted: "pg3", phase: "promoting" }));
+    fakes.noted(JSON.stringify({ promoted: "pg3", phase: "promoting" }));
     seen(...PRIMARY_GONE);
     await expect(run({ allowDataLoss: true })).rejects.toThrow(
       /^failover refused: a promotion of pg3 is under way, and pg2 is ahead of it\. .*docker stop postgres-replica-dev-pg3/,
     );
-    expect(mockDid).toEqual(["fence pg1", "read pg1"]);
+    expect(fakes.did).toEqual(["fence pg1", "read pg1"]);
   });
 
   test("when the old primary was started before its mark was in place; what failover had stopped runs again", async () => {
     seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "paused"));
-    mockStartedAgain = ["pg1"];
+    fakes.startedAgain = ["pg1"];
     expect(
       await refusal([
         ...["fence pg1", "fence pg3", "read pg1", "read pg3"],
@@ -309,22 +183,20 @@ describe("failover promotes nobody", () => {
 
   test("when a node cannot be marked; the marks of the others are taken back when they are there, not while they come", async () => {
     seen(silent("pg1", "exited"), standby("pg2"), silent("pg3", "exited"));
-    mockMark = {
-      pg1: () => new Promise((resolve) => setTimeout(() => (mockDid.push("marked pg1"), resolve()), 50)),
-      pg3: () => Promise.reject(new UserError("no room")),
-    };
+    fakes.on["mark fenced pg1"] = () => new Promise<void>((resolve) => setTimeout(() => (fakes.did.push("marked pg1"), resolve()), 50));
+    fakes.on["mark fenced pg3"] = () => Promise.reject(new UserError("no room"));
     expect(
       await refusal([
         ...["fence pg1", "fence pg3", "read pg1", "read pg3"],
         ...["mark fenced pg1", "mark fenced pg3", "marked pg1", "unmark pg1", "unmark pg3"],
       ]),
     ).toBe("no room");
-    expect(mockDid.indexOf("marked pg1")).toBeLessThan(mockDid.indexOf("unmark pg1"));
+    expect(fakes.did.indexOf("marked pg1")).toBeLessThan(fakes.did.indexOf("unmark pg1"));
   });
 
   test("when the old primary was started before its mark was in place", async () => {
     seen(...PRIMARY_GONE);
-    mockStartedAgain = ["pg1"];
+    fakes.startedAgain = ["pg1"];
     expect(await refusal(["fence pg1", "read pg1", "mark fenced pg1", "unmark pg1"])).toBe(
       "pg1 was started again while failover was at work. Run failover again",
     );
@@ -332,28 +204,28 @@ describe("failover promotes nobody", () => {
 
   test.each(everyWay)("while the stack's lock is somebody else's, with %j; it does not even fence", async (options) => {
     seen(...PRIMARY_GONE);
-    acquireLock.mockRejectedValue(new UserError("switchover (process 1 on other) is at work"));
+    fakes.lock.mockRejectedValue(new UserError("switchover (process 1 on other) is at work"));
     expect(await refusal([], options)).toBe("switchover (process 1 on other) is at work");
-    expect(mockReleased).toBe(0);
+    expect(fakes.release).not.toHaveBeenCalled();
   });
 
   test("and fences nobody before it has the lock, which it waits for; it gives it back when it is refused", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: { unreadable: "no room to look" } };
+    fakes.ends = { pg1: { unreadable: "no room to look" } };
     let grant = (): void => undefined;
-    acquireLock.mockImplementation(() => new Promise((resolve) => (grant = () => resolve(LOCK))));
+    fakes.lock.mockImplementation(() => new Promise((resolve) => (grant = () => resolve(fakes.held))));
     const refused = refusal(["fence pg1", "read pg1"]);
     await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(observe).toHaveBeenCalledTimes(1); // the first look takes its time beside the lock
-    expect(mockDid).toEqual([]);
+    expect(fakes.observe).toHaveBeenCalledTimes(1); // the first look takes its time beside the lock
+    expect(fakes.did).toEqual([]);
     grant();
     await refused;
-    expect(mockReleased).toBe(1);
+    expect(fakes.release).toHaveBeenCalledTimes(1);
   });
 
   test("when the old primary's WAL cannot be read, unless that is given up", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: UNREADABLE };
+    fakes.ends = { pg1: UNREADABLE };
     expect(await refusal(["fence pg1", "read pg1"])).toMatch(
       /^failover refused: the data of pg1 cannot be read \(a file is gone\), so nobody knows what the standby lacks\. Start what was primary again \(docker start postgres-replica-dev-pg1\), or give that up with --allow-data-loss$/,
     );
@@ -361,40 +233,30 @@ describe("failover promotes nobody", () => {
 
   test("when the standby lacks more than the limit", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: { timeline: 1, lsn: "0/6000001", clean: false, writable: true, history: {} } };
+    fakes.ends = { pg1: { timeline: 1, lsn: "0/6000001", clean: false, writable: true, history: {} } };
     expect(await refusal(["fence pg1", "read pg1"])).toMatch(
       /^failover refused: pg2 lacks 16777217 bytes .* more than the 16777216 allowed/,
     );
   });
 
   test.each(everyWay)("while a standby is still fed, with %j: a primary lives somewhere", async (options) => {
-    const clock = fastClock();
-    try {
-      seen(silent("pg1", "exited"), standby("pg2"), receiving("pg3"));
-      expect(await refusal(["fence pg1", "read pg1"], options)).toMatch(
-        /^failover refused: pg3 still receives WAL from pg1 after 15 s, so a primary lives/,
-      );
-    } finally {
-      clock.mockRestore();
-    }
+    seen(silent("pg1", "exited"), standby("pg2"), receiving("pg3"));
+    expect(await refusal(["fence pg1", "read pg1"], options)).toMatch(
+      /^failover refused: pg3 still receives WAL from pg1 after 15 s, so a primary lives/,
+    );
   });
 
   test.each(everyWay)("while a node runs that the config does not have, with %j: it may be the primary", async (options) => {
     seen(...PRIMARY_GONE);
-    jest.mocked(observing.runningNodes).mockResolvedValue(["pg2", "pg3", "pg4"]);
+    fakes.runningNodes.mockResolvedValue(["pg2", "pg3", "pg4"]);
     expect(await refusal(["fence pg1", "read pg1"], options)).toMatch(
       /^failover refused: pg4 runs, and nodes in Pulumi\.dev\.yaml does not have it/,
     );
   });
 
   test("when a standby still reads WAL of its own, unless that is given up", async () => {
-    const clock = fastClock();
-    try {
-      seen(silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000", localWalRead: false }));
-      expect(await refusal(["fence pg1", "read pg1"])).toMatch(/^failover refused: pg3 still reads WAL of its own/);
-    } finally {
-      clock.mockRestore();
-    }
+    seen(silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/4000000", localWalRead: false }));
+    expect(await refusal(["fence pg1", "read pg1"])).toMatch(/^failover refused: pg3 still reads WAL of its own/);
   });
 
   test.each<[string, object, number | null]>([
@@ -402,9 +264,9 @@ describe("failover promotes nobody", () => {
     ["by the settings that the nodes still have, though the config asks for nothing any more", {}, 1],
     ["by fewer standbys before than by this config", { synchronous: { mode: "any", count: 2 } }, 1],
   ])("when a standby that does not answer may hold a commit that was confirmed: %s", async (_how, config, synchronousCount) => {
-    configured(config);
+    fakes.configure(config);
     seen(silent("pg1", "exited"), standby("pg2", { synchronousCount }), silent("pg3", "running"));
-    mockEnds = { pg1: { timeline: 1, lsn: "0/5000001", clean: false, writable: true, history: {} } };
+    fakes.ends = { pg1: { timeline: 1, lsn: "0/5000001", clean: false, writable: true, history: {} } };
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg3"])).toMatch(
       /1 of 2 standbys do not answer and may hold acknowledged commits that pg2 lacks/,
     );
@@ -412,7 +274,7 @@ describe("failover promotes nobody", () => {
 
   test.each(["running", "paused", "restarting"])("and then starts what it had stopped again: an old primary that was %s", async (state) => {
     seen(silent("pg1", state), standby("pg2"), silent("pg3", "exited"));
-    mockEnds = { pg1: UNREADABLE };
+    fakes.ends = { pg1: UNREADABLE };
     expect(await refusal(["fence pg1", "fence pg3", "read pg1", "read pg3", "start pg1"])).toMatch(
       /^failover refused: .*Wait for what was primary to come back, or give that up with --allow-data-loss; pg1, which failover had stopped, is started again$/,
     );
@@ -420,8 +282,8 @@ describe("failover promotes nobody", () => {
 
   test("and gives the reason for that, also when what it had stopped does not start again", async () => {
     seen(silent("pg1", "running"), standby("pg2"), standby("pg3"));
-    mockEnds = { pg1: UNREADABLE };
-    mockStart = () => Promise.reject(new UserError("container x does not start"));
+    fakes.ends = { pg1: UNREADABLE };
+    fakes.on["start pg1"] = () => Promise.reject(new UserError("container x does not start"));
     expect(await refusal(["fence pg1", "read pg1", "start pg1"])).toMatch(
       /^failover refused: .*nobody knows what the standby lacks\. .*; pg1, which failover had stopped, does not start: docker start postgres-replica-dev-pg1$/,
     );
@@ -429,35 +291,35 @@ describe("failover promotes nobody", () => {
 
   describe("before a node that fell silent between two looks", () => {
     beforeEach(() => {
-      observe.mockResolvedValueOnce(PRIMARY_GONE);
+      fakes.observe.mockResolvedValueOnce(PRIMARY_GONE);
       seen(silent("pg1", "exited"), silent("pg2", "paused"), standby("pg3", { lsn: "0/5000000" }));
     });
 
     test.each(everyWay)("is proven to be stopped, with %j", async (options) => {
-      mockFence = { pg2: () => Promise.resolve(false) };
-      mockStartedAgain = ["pg2"];
+      fakes.on["fence pg2"] = () => Promise.resolve(false);
+      fakes.startedAgain = ["pg2"];
       expect(await refusal(["fence pg1", "read pg1", "fence pg2"], options)).toMatch(/^pg2 cannot be fenced: .*Stop it by hand/);
     });
 
     test("is read, unless that is given up; then it is started again", async () => {
-      mockEnds = { pg2: UNREADABLE };
+      fakes.ends = { pg2: UNREADABLE };
       expect(await refusal(["fence pg1", "read pg1", "fence pg2", "read pg2", "start pg2"])).toMatch(
         /^failover refused: the data of pg2 cannot be read \(a file is gone\), .*; pg2, which failover had stopped, is started again$/,
       );
     });
 
     test("is compared with: it may have received more than anybody who answers", async () => {
-      mockEnds = { pg2: { timeline: 1, lsn: "0/7000000", clean: false, writable: false, history: {} } };
+      fakes.ends = { pg2: { timeline: 1, lsn: "0/7000000", clean: false, writable: false, history: {} } };
       expect(await refusal(["fence pg1", "read pg1", "fence pg2", "read pg2", "start pg2"])).toMatch(
         /^failover refused: pg3 lacks 33554432 bytes/,
       );
     });
 
     test.each(["pg1", "pg2"])("is known to stay stopped: %s was started before its mark was in place", async (name) => {
-      mockStartedAgain = [name];
+      fakes.startedAgain = [name];
       const message = await run().catch((error: Error) => error.message);
       expect(message).toContain(`${name} was started again while failover was at work`);
-      expect(mockDid).not.toContainEqual(expect.stringMatching(/^promote/));
+      expect(fakes.did).not.toContainEqual(expect.stringMatching(/^promote/));
     });
   });
 
@@ -472,11 +334,9 @@ describe("failover while the primary's Docker host does not answer", () => {
   const HOSTS = NODES.map((node, i) => ({ ...node, address: `10.0.0.${i + 1}`, dockerHost: `ssh://db${i + 1}` }));
   const BEHIND = standby("pg3", { lsn: "0/4000000" });
   const vouched = { fencedByHand: ["pg1"] };
-  let answers: jest.SpyInstance;
   beforeEach(() => {
-    configured({ nodes: HOSTS });
-    mockVolumes = [];
-    answers = jest.spyOn(Engine.prototype, "answers").mockResolvedValue(false);
+    fakes.configure({ nodes: HOSTS });
+    fakes.volumes = [];
   });
 
   test.each([{}, { allowDataLoss: true }])(
@@ -504,26 +364,26 @@ describe("failover while the primary's Docker host does not answer", () => {
   });
 
   test("fences one of which only the container is gone by what its host has of it", async () => {
-    mockVolumes = ["pg1"];
+    fakes.volumes = ["pg1"];
     seen(silent("pg1", null), standby("pg2"), BEHIND);
     expect(await run()).toBe(0);
-    expect(mockDid).toContain("mark fenced pg1");
+    expect(fakes.did).toContain("mark fenced pg1");
   });
 
   test("is refused when that host answers again before the promotion: what is there may have been started", async () => {
     seen(AWAY, standby("pg2"), BEHIND);
-    answers.mockResolvedValue(true);
+    fakes.answers.mockResolvedValue(true);
     expect(await refusal([], { ...vouched, allowDataLoss: true })).toMatch(/ssh:\/\/db1 answers again, .*Run failover again$/);
-    observe.mockResolvedValueOnce([AWAY, standby("pg2"), BEHIND]);
+    fakes.observe.mockResolvedValueOnce([AWAY, standby("pg2"), BEHIND]);
     seen(silent("pg1", "running"), standby("pg2"), BEHIND);
     expect(await refusal([], { ...vouched, allowDataLoss: true })).toMatch(/the Docker host of pg1 answers again/);
   });
 
   test("fences what is on that host as soon as it answers after the promotion", async () => {
     seen(AWAY, standby("pg2"), BEHIND);
-    answers.mockResolvedValueOnce(false).mockResolvedValue(true);
+    fakes.answers.mockResolvedValueOnce(false).mockResolvedValue(true);
     expect(await run({ ...vouched, allowDataLoss: true })).toBe(0);
-    expect(mockDid.slice(mockDid.indexOf("promote pg2"))).toEqual(expect.arrayContaining(["fence pg1", "mark fenced pg1"]));
+    expect(fakes.did.slice(fakes.did.indexOf("promote pg2"))).toEqual(expect.arrayContaining(["fence pg1", "mark fenced pg1"]));
   });
 
   test("is refused while the nodes know of one on another host that the config has no more", async () => {
@@ -548,8 +408,8 @@ describe("failover while the primary's Docker host does not answer", () => {
 
   test("fences by its host alone who has one that answers, whatever a person says", async () => {
     seen(silent("pg1", "running"), standby("pg2"), BEHIND);
-    mockFence = { pg1: () => Promise.resolve(false) };
-    mockStartedAgain = ["pg1"];
+    fakes.on["fence pg1"] = () => Promise.resolve(false);
+    fakes.startedAgain = ["pg1"];
     expect(await refusal(["fence pg1"], { ...vouched, allowDataLoss: true })).toMatch(/^pg1 cannot be fenced/);
   });
 
@@ -560,15 +420,15 @@ describe("failover while the primary's Docker host does not answer", () => {
         "Wait for what was primary to come back, or give that up with --allow-data-loss",
     );
     expect(await run({ ...vouched, allowDataLoss: true, json: true })).toBe(0);
-    expect(mockDid).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
-    expect(jest.mocked(observing.runningNodes)).toHaveBeenLastCalledWith(expect.anything(), ["ssh://db1"]);
+    expect(fakes.did).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
+    expect(fakes.runningNodes).toHaveBeenLastCalledWith(expect.anything(), ["ssh://db1"]);
     expect(printed.map((text) => JSON.parse(text) as Report)).toMatchObject([{ fenced: ["pg1"], bytesLost: null, promoted: "pg2" }]);
     expect(said).toContain("pg1 asks the others when its host is back, and comes up as a standby");
   });
 
   describe("with commits that wait for standbys", () => {
     const confirmed = { synchronousCount: 1 };
-    beforeEach(() => configured({ nodes: HOSTS, synchronous: { mode: "any", count: 1 } }));
+    beforeEach(() => fakes.configure({ nodes: HOSTS, synchronous: { mode: "any", count: 1 } }));
 
     test("says what is known when every node that answers says so; what the lost one was told, nobody can read", async () => {
       seen(AWAY, standby("pg2", confirmed), standby("pg3", { ...confirmed, lsn: "0/4000000" }));
@@ -582,7 +442,7 @@ describe("failover while the primary's Docker host does not answer", () => {
       ["when a node has not been told so yet", [AWAY, standby("pg2", confirmed), BEHIND], {}],
       ["when the config does not say so (any more)", [AWAY, standby("pg2", confirmed), standby("pg3", confirmed)], { synchronous: {} }],
     ])("needs it %s: commits of then may be on the lost host alone", async (_when, observed, config) => {
-      configured({ nodes: HOSTS, synchronous: { mode: "any", count: 1 }, ...config });
+      fakes.configure({ nodes: HOSTS, synchronous: { mode: "any", count: 1 }, ...config });
       seen(...observed);
       expect(await refusal([], vouched)).toContain("nobody knows what the standby lacks");
     });
@@ -594,7 +454,7 @@ describe("failover while the primary's Docker host does not answer", () => {
 
     test("needs it when the data that cannot be read is that of a host that answers", async () => {
       seen(silent("pg1", "exited"), standby("pg2", confirmed), standby("pg3", confirmed));
-      mockEnds = { pg1: UNREADABLE };
+      fakes.ends = { pg1: UNREADABLE };
       expect(await refusal(["fence pg1", "read pg1"])).toContain("nobody knows what the standby lacks");
     });
   });
@@ -607,8 +467,8 @@ describe("failover", () => {
   test("fences first, then reads what would be lost, marks, promotes, and waits for a write", async () => {
     seen(...PRIMARY_GONE);
     expect(await run()).toBe(0);
-    expect(mockDid).toEqual(WHOLE);
-    expect(existsSync(JOURNAL)).toBe(false);
+    expect(fakes.did).toEqual(WHOLE);
+    expect(existsSync(fakes.note)).toBe(false);
     expect(printed).toEqual([expect.stringMatching(/^pg2 is primary; first accepted write after \d+\.\d s; nothing is lost \(/)]);
     expect(said.at(-1)).toBe("bring pg1 back with: npm run rejoin -- pg1 --stack dev");
   });
@@ -617,14 +477,13 @@ describe("failover", () => {
     "fences, reads and marks who falls silent between two looks as well; promotion pending: %s",
     async (pending) => {
       if (pending !== undefined) {
-        mkdirSync(workspace.STATE_DIR, { recursive: true });
-        writeFileSync(JOURNAL, JSON.stringify({ promoted: pending, phase: "promoting" }));
+        fakes.noted(JSON.stringify({ promoted: pending, phase: "promoting" }));
       }
-      observe.mockResolvedValueOnce(PRIMARY_GONE);
-      observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), standby("pg3", { lsn: "0/5000000" })]);
+      fakes.observe.mockResolvedValueOnce(PRIMARY_GONE);
+      fakes.observe.mockResolvedValueOnce([silent("pg1", "exited"), silent("pg2", "running"), standby("pg3", { lsn: "0/5000000" })]);
       seen(silent("pg1", "exited"), silent("pg2", "exited"), standby("pg3", { lsn: "0/5000000" }));
       expect(await run({ json: true })).toBe(0);
-      expect(mockDid).toEqual([
+      expect(fakes.did).toEqual([
         ...["fence pg1", "read pg1", "fence pg2", "read pg2", "mark fenced pg1", "mark fenced pg2"],
         ...["promote pg3", "slots [] on pg3", "write pg3", "checkpoint pg3"],
       ]);
@@ -634,42 +493,46 @@ describe("failover", () => {
   );
 
   test("looks again after every fence: it promotes at a look at which everybody else answers", async () => {
-    configured({ nodes: [...NODES, { name: "pg4", port: 5435 }] });
+    fakes.configure({ nodes: [...NODES, { name: "pg4", port: 5435 }] });
     const at = (...states: [Observation, Observation, Observation]): Observation[] => [silent("pg1", "exited"), ...states];
     const [two, three, four] = [standby("pg2"), standby("pg3"), standby("pg4")];
-    observe.mockResolvedValueOnce(at(two, three, four));
-    observe.mockResolvedValueOnce(at(silent("pg2", "running"), three, four));
+    fakes.observe.mockResolvedValueOnce(at(two, three, four));
+    fakes.observe.mockResolvedValueOnce(at(silent("pg2", "running"), three, four));
     seen(...at(silent("pg2", "exited"), silent("pg3", "running"), four));
     expect(await run()).toBe(0);
-    expect(mockDid.filter((what) => /^(fence|promote)/.test(what))).toEqual(["fence pg1", "fence pg2", "fence pg3", "promote pg4"]);
+    expect(fakes.did.filter((what) => /^(fence|promote)/.test(what))).toEqual(["fence pg1", "fence pg2", "fence pg3", "promote pg4"]);
   });
 
   test("tells a node on a timeline that is given up to clone: the candidate's next one may have the same number", async () => {
     seen(silent("pg1", "exited"), standby("pg2"), standby("pg3"));
-    mockEnds = { pg1: { timeline: 2, lsn: "0/5000010", clean: false, writable: true, history: { 1: "0/5000000" } } };
+    fakes.ends = { pg1: { timeline: 2, lsn: "0/5000010", clean: false, writable: true, history: { 1: "0/5000000" } } };
     expect(await run()).toBe(0);
-    expect(mockDid).toEqual(expect.arrayContaining(["mark fenced pg1", "mark reclone pg1"]));
+    expect(fakes.did).toEqual(expect.arrayContaining(["mark fenced pg1", "mark reclone pg1"]));
   });
 
   test("promotes the standby that is ahead when the primary is certain to send no more", async () => {
-    observe.mockResolvedValueOnce(PRIMARY_GONE);
-    observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2", { lsn: "0/5000000" }), standby("pg3", { lsn: "0/5000001" })]);
+    fakes.observe.mockResolvedValueOnce(PRIMARY_GONE);
+    fakes.observe.mockResolvedValueOnce([
+      silent("pg1", "exited"),
+      standby("pg2", { lsn: "0/5000000" }),
+      standby("pg3", { lsn: "0/5000001" }),
+    ]);
     await run();
-    expect(mockDid).toContain("promote pg3");
-    expect(mockDid).toContain("slots [pg2] on pg3");
+    expect(fakes.did).toContain("promote pg3");
+    expect(fakes.did).toContain("slots [pg2] on pg3");
   });
 
   test("chooses only when no standby receives any more: what was under way could put another one ahead", async () => {
-    observe.mockResolvedValueOnce(PRIMARY_GONE);
-    observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2"), receiving("pg3", { lsn: "0/4000000" })]);
+    fakes.observe.mockResolvedValueOnce(PRIMARY_GONE);
+    fakes.observe.mockResolvedValueOnce([silent("pg1", "exited"), standby("pg2"), receiving("pg3", { lsn: "0/4000000" })]);
     seen(silent("pg1", "exited"), standby("pg2"), standby("pg3", { lsn: "0/5000001" }));
     await run();
-    expect(mockDid).toContain("promote pg3");
+    expect(fakes.did).toContain("promote pg3");
   });
 
   test("promotes without being told to when what is lost is within the limit, and says how much", async () => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: { timeline: 1, lsn: "0/5000010", clean: false, writable: true, history: {} } };
+    fakes.ends = { pg1: { timeline: 1, lsn: "0/5000010", clean: false, writable: true, history: {} } };
     await run({ json: true });
     expect(printed.map((text) => JSON.parse(text) as Report)).toEqual([
       {
@@ -694,72 +557,70 @@ describe("failover", () => {
     ],
   ])("promotes with --allow-data-loss at a loss %s, and says what is given up", async (_which, walEnd, why, loss) => {
     seen(...PRIMARY_GONE);
-    mockEnds = { pg1: walEnd };
+    fakes.ends = { pg1: walEnd };
     expect(await run({ allowDataLoss: true })).toBe(0);
-    expect(mockDid).toEqual(WHOLE);
+    expect(fakes.did).toEqual(WHOLE);
     expect(said).toContainEqual(expect.stringMatching(new RegExp(`^--allow-data-loss gives up: .*${why}`)));
     expect(printed[0]).toMatch(loss);
   });
 
   test("holds the lock of the stack's engine, and gives it back at the end", async () => {
-    configured({ nodes: NODES.map((node) => ({ ...node, dockerHost: "ssh://ops@db" })) });
+    fakes.configure({ nodes: NODES.map((node) => ({ ...node, dockerHost: "ssh://ops@db" })) });
     seen(...PRIMARY_GONE);
     expect(await run()).toBe(0);
-    expect(acquireLock.mock.calls).toEqual([
+    expect(fakes.lock.mock.calls).toEqual([
       [{ stack: "dev", engines: ["ssh://ops@db"] }, "failover", expect.objectContaining({ seconds: 0 })],
     ]);
-    expect(mockReleased).toBe(1);
+    expect(fakes.release).toHaveBeenCalledTimes(1);
   });
 
   test("looks again when somebody had the lock until now: the primary that was silent may have been restarted", async () => {
-    configured();
-    acquireLock.mockResolvedValue({ ...LOCK, waited: true });
-    observe.mockResolvedValueOnce(PRIMARY_GONE).mockResolvedValue([primary("pg1", ["pg2"]), standby("pg2")]);
+    fakes.lock.mockResolvedValue({ ...fakes.held, waited: true });
+    fakes.observe.mockResolvedValueOnce(PRIMARY_GONE).mockResolvedValue([primary("pg1", ["pg2"]), standby("pg2")]);
     await expect(run()).rejects.toThrow("failover refused: the primary pg1 lives and answers");
-    expect(mockDid).toEqual([]);
+    expect(fakes.did).toEqual([]);
   });
 
   test("in a dry run takes no lock", async () => {
     seen(...PRIMARY_GONE);
     expect(await run({ dryRun: true })).toBe(0);
-    expect(acquireLock).not.toHaveBeenCalled();
+    expect(fakes.lock).not.toHaveBeenCalled();
   });
 
   test("is not spoilt by a checkpoint that fails: the node is primary, and says so", async () => {
     seen(...PRIMARY_GONE);
-    mockCheckpoint = () => Promise.reject(new UserError("no room"));
+    fakes.on["checkpoint pg2"] = () => Promise.reject(new UserError("no room"));
     expect(await run()).toBe(0);
     expect(said).toContain("pg2 has not made a checkpoint (no room); a node that rejoins may wait for it");
     expect(printed).toHaveLength(1);
   });
 
   test("on a synchronous stack writes only once the survivors have their slots: one of them has to confirm", async () => {
-    configured({ synchronous: { mode: "any", count: 1 } });
+    fakes.configure({ synchronous: { mode: "any", count: 1 } });
     seen(...PRIMARY_GONE);
     await run();
-    expect(mockDid.slice(-4)).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
+    expect(fakes.did.slice(-4)).toEqual(["promote pg2", "slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
   });
 
   describe("that was interrupted", () => {
     const interruptedAt = (text: string): void => {
-      mkdirSync(workspace.STATE_DIR, { recursive: true });
-      writeFileSync(JOURNAL, text);
+      fakes.noted(text);
     };
 
     test("leaves a note of whom it promoted, after the old primary's mark", async () => {
       seen(...PRIMARY_GONE);
-      mockPromote = () => Promise.reject(new UserError("node pg2 did not become primary within 60 s"));
+      fakes.on["promote pg2"] = () => Promise.reject(new UserError("node pg2 did not become primary within 60 s"));
       await expect(run()).rejects.toThrow("did not become primary");
-      expect(JSON.parse(readFileSync(JOURNAL, "utf8"))).toMatchObject({ promoted: "pg2", phase: "promoting", loss: { bytesLost: 0 } });
-      expect(mockDid).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2"]);
+      expect(JSON.parse(readFileSync(fakes.note, "utf8"))).toMatchObject({ promoted: "pg2", phase: "promoting", loss: { bytesLost: 0 } });
+      expect(fakes.did).toEqual(["fence pg1", "read pg1", "mark fenced pg1", "promote pg2"]);
     });
 
     test("is finished by the next one: slots and a write, nobody is fenced or promoted again", async () => {
       interruptedAt(JSON.stringify({ promoted: "pg2", phase: "promoting" }));
       seen(silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), standby("pg3"));
       expect(await run()).toBe(0);
-      expect(mockDid).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
-      expect(existsSync(JOURNAL)).toBe(false);
+      expect(fakes.did).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2"]);
+      expect(existsSync(fakes.note)).toBe(false);
     });
 
     test("and had given something up says so when it is finished", async () => {
@@ -776,22 +637,22 @@ describe("failover", () => {
       interruptedAt(JSON.stringify({ promoted: "pg3", phase: "stopping" }));
       seen(...PRIMARY_GONE);
       expect(await run()).toBe(0);
-      expect(mockDid).toContain("promote pg2");
-      expect(existsSync(JOURNAL)).toBe(false);
+      expect(fakes.did).toContain("promote pg2");
+      expect(existsSync(fakes.note)).toBe(false);
     });
 
     test("does not count when another node is primary: that one lives", async () => {
       interruptedAt(JSON.stringify({ promoted: "pg2", phase: "promoting" }));
       seen(primary("pg1", ["pg2"]), standby("pg2"), standby("pg3"));
       await expect(run()).rejects.toThrow("failover refused: the primary pg1 lives and answers");
-      expect(mockDid).toEqual([]);
+      expect(fakes.did).toEqual([]);
     });
 
     test.each(["", '{"promo'])("while it wrote its note (%j) stands in nobody's way", async (text) => {
       interruptedAt(text);
       seen(...PRIMARY_GONE);
       expect(await run()).toBe(0);
-      expect(mockDid).toContain("promote pg2");
+      expect(fakes.did).toContain("promote pg2");
     });
   });
 });

@@ -176,7 +176,8 @@ class FakeControl implements Control {
   public lastWords = (): Promise<Said> => this.says("lastWords", { text: "" });
   public lastLine = (): Promise<string> => this.says("lastLine", "");
   public clone = (from: Control): Promise<void> => this.did(`clone from ${from.node.name} to`, undefined);
-  public expectLook = (): void => void this.stack.did.push(`expect a look into ${this.node.name}`);
+  public expectLook = (image?: string): void =>
+    void this.stack.did.push(`expect a look into ${this.node.name}${image === undefined ? "" : ` by ${image}`}`);
   /** Whether it leaves is looked at in nodes.test.ts. */
   public leave = (): void => undefined;
 }
