@@ -7,9 +7,9 @@ export function canInstallPackages(): boolean {
   return /^ID(_LIKE)?=.*(debian|ubuntu)/m.test(release) && process.getuid?.() === 0;
 }
 
-/** Installs packages of Debian. @throws UserError */
-export async function installPackages(names: readonly string[], report: Report): Promise<void> {
+/** Installs packages of Debian. @param run What runs a long program. @default the real one @throws UserError */
+export async function installPackages(names: readonly string[], report: Report, run = longRun): Promise<void> {
   const env = { DEBIAN_FRONTEND: "noninteractive" };
-  await longRun("apt-get update", "apt-get", ["update", "-q"], report, { env });
-  await longRun(`installing ${names[0]}`, "apt-get", ["install", "-y", "-q", ...names], report, { env });
+  await run("apt-get update", "apt-get", ["update", "-q"], report, { env });
+  await run(`installing ${names[0]}`, "apt-get", ["install", "-y", "-q", ...names], report, { env });
 }
