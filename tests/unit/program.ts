@@ -336,11 +336,14 @@ export async function declare(scenario: Scenario): Promise<Program> {
   // To see where the program itself fails, take this out.
   const limit = Error.stackTraceLimit;
   Error.stackTraceLimit = 0;
+  // And where every resource was, whatever the limit.
+  const callsites = jest.spyOn(pulumi.Resource as unknown as { callsites: () => unknown[] }, "callsites").mockReturnValue([]);
   try {
     const outputs = await runIndex();
     await pulumi.runtime.disconnect();
     return new Program(declared, outputs);
   } finally {
+    callsites.mockRestore();
     Error.stackTraceLimit = limit;
   }
 }
