@@ -105,8 +105,20 @@ async function runTests(groups: readonly string[], jestArgs: readonly string[]):
     for (const { projects, args } of runs) {
       const file = join(folder, `${projects.join("-")}.json`);
       const result = await execa(
-        bin("jest"),
-        ["--selectProjects", ...projects, "--json", "--outputFile", file, "--passWithNoTests", ...args, ...jestArgs],
+        process.execPath,
+        // A test file loads its modules anew and throws them away: with more room for the young, less time goes into collecting it.
+        [
+          "--max-semi-space-size=32",
+          bin("jest"),
+          "--selectProjects",
+          ...projects,
+          "--json",
+          "--outputFile",
+          file,
+          "--passWithNoTests",
+          ...args,
+          ...jestArgs,
+        ],
         {
           cwd: ROOT,
           reject: false,

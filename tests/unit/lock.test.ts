@@ -5,6 +5,10 @@ import * as processes from "../../operations/engine/process";
 import { labelsOf, LOCK_LABELS } from "../../core/model/names";
 
 jest.mock("../../operations/engine/docker", () => ({ ...jest.requireActual<object>("../../operations/engine/docker"), docker: jest.fn() }));
+jest.mock("../../operations/engine/process", () => {
+  const real = jest.requireActual<typeof processes>("../../operations/engine/process");
+  return { ...real, thisMachine: jest.fn(real.thisMachine) };
+});
 const run = jest.mocked(docker.docker);
 
 interface Container {
@@ -207,10 +211,11 @@ describe("a lock whose holder lives", () => {
 });
 
 test("a lock of a machine of the same name, where none has an ID, is not taken over because the machine was booted since", async () => {
-  const spy = jest.spyOn(processes, "thisMachine").mockReturnValue({ ...processes.thisMachine(), machine: "" });
+  const { thisMachine } = jest.requireActual<typeof processes>("../../operations/engine/process");
+  const machine = jest.mocked(processes.thisMachine).mockReturnValue({ ...thisMachine(), machine: "" });
   engine.add(holder({ ...DEAD, machine: "", boot: "another", ttl: "60" }), "2026-11-24T11:59:30Z");
   await expect(acquire()).rejects.toThrow("is at work");
-  spy.mockRestore();
+  machine.mockImplementation(thisMachine);
 });
 
 describe("a lock whose holder is dead", () => {

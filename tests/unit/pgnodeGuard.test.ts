@@ -12,17 +12,19 @@ const PSQL = String.raw`#!/bin/sh
 # The server of this node itself: what settle() asks it.
 case "$*" in *"-d host="* | *"-d "*host=*) ;; *) echo t; exit 0 ;; esac
 echo "$*" >>"$0.args"
-host=$(echo "$*" | sed 's/.*host=\([^ ]*\).*/\1/')
+# No program is started that a shell can do without: this runs some hundred times.
+all=$* host=\${all##*host=} host=\${host%% *}
 case "$*" in
 *IDENTIFY_SYSTEM*) ;;
 *"count(*)"*) echo 1; exit 0 ;;
 *) exit 0 ;;
 esac
-asked=$(cat "$0.$host.asked" 2>/dev/null || echo 0)
+asked=0
+[ ! -e "$0.$host.asked" ] || read -r asked <"$0.$host.asked"
 asked=$((asked + 1))
 echo "$asked" >"$0.$host.asked"
-answer=$(sed -n "$asked p" "$0.$host")
-[ -n "$answer" ] || answer=$(tail -n 1 "$0.$host")
+line=0
+while [ $line -lt $asked ] && read -r next; do line=$((line + 1)) answer=$next; done <"$0.$host"
 echo "$answer" >"$0.$host.last"
 case $answer in
 silent) echo "psql: error: connection refused" >&2; exit 2 ;;
@@ -38,8 +40,8 @@ esac
 const PROGRAMS: Readonly<Record<string, string>> = {
   psql: PSQL,
   // Only whoever refuses is there and says nothing.
-  pg_isready: `#!/bin/sh\nfor word; do host=$before before=$word; [ "$host" != -h ] || name=$word; done\n[ "$(cat "$(dirname "$0")/psql.$name.last")" = refused ]\n`,
-  pg_controldata: `#!/bin/sh\ncat "$0.says"\n`,
+  pg_isready: `#!/bin/sh\nfor word; do host=$before before=$word; [ "$host" != -h ] || name=$word; done\nread -r last <"\${0%/*}/psql.$name.last"; [ "$last" = refused ]\n`,
+  pg_controldata: `#!/bin/sh\nexec cat "$0.says"\n`,
   pg_rewind: "#!/bin/sh\nexit 0\n",
   pg_basebackup: `#!/bin/sh\nmkdir -p "$2"; echo 17 >"$2/PG_VERSION"; touch "$2/standby.signal" "$2/postgresql.conf"\n`,
   postgres: `#!/bin/sh\ncase $1 in --version) echo "postgres (PostgreSQL) 17.5" ;; *) [ -e "$2/standby.signal" ] && echo "up as a standby" || echo "up and writable" ;; esac\n`,
@@ -265,10 +267,15 @@ describe("the guard of a node that starts, with made-up peers", () => {
   });
 
   describe("of one that came up writable", () => {
-    // A server that lives, for as long as the test may take.
-    const LIVES = `#!/bin/sh\ncase $1 in --version) echo "postgres (PostgreSQL) 17.5" ;; *) echo "up and writable"; exec /bin/sleep 3 ;; esac\n`;
+    /** A server that lives for so many seconds: until it is stopped, on however busy a machine, unless a test says less. */
+    const lives = (seconds = 25): void =>
+      writeFileSync(
+        path("bin", "postgres"),
+        `#!/bin/sh\ncase $1 in --version) echo "postgres (PostgreSQL) 17.5" ;; *) echo "up and writable"; exec /bin/sleep ${seconds} ;; esac\n`,
+        { mode: 0o755 },
+      );
     const silence = (times: number): string[] => [...(Array(times).fill("silent") as string[]), "primary 2"];
-    beforeEach(() => writeFileSync(path("bin", "postgres"), LIVES, { mode: 0o755 }));
+    beforeEach(() => lives());
 
     test("asks a silent peer on another Docker host until it answers, and ends for one on a newer timeline, however late", () => {
       const { said, left, signal } = run({ far: true, peers: { pg2: silence(40) }, late: ["PEER"], is: "writable" });
@@ -277,6 +284,7 @@ describe("the guard of a node that starts, with made-up peers", () => {
     });
 
     test("does not ask one on its own for ever: Docker says there who is stopped", () => {
+      lives(3);
       expect(run({ peers: { pg2: silence(40) }, late: ["PEER"], is: "writable" })).toMatchObject({ left: [], signal: null });
     });
 

@@ -24,7 +24,7 @@ case $all in *" sql"* | run* | *" -i "*) cat >"$FAKE/stdin-\${container:-run}" ;
 action=
 case $all in *" pgnode "*) action=\${all##* pgnode } ;; esac
 # The container's state and role, which a test may change on the way.
-was() { cat "$FAKE/$1-$container" 2>/dev/null || echo "$2"; }
+was() { is=$2; [ ! -e "$FAKE/$1-$container" ] || IFS= read -r is <"$FAKE/$1-$container"; echo "$is"; }
 becomes() { echo "$2" >"$FAKE/$1-$container"; }
 if [ -n "$container" ]; then . "$FAKE/box-$container"; else . "$FAKE/engine"; fi
 case "$verb $all" in
