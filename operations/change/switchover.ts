@@ -38,7 +38,8 @@ async function run(config: PlacedConfig, to: string | undefined, json: boolean, 
   }
   const finished = await finishInterrupted(work, observed);
   if (finished !== undefined) {
-    for (const node of observed.filter(isDown)) {
+    // The old primary alone: another node may have been stopped on purpose, or fenced with commits that nobody else has.
+    for (const node of observed.filter((one) => one.name === finished.from && isDown(one))) {
       await controlOf(nodes, node.name).mark("rejoin-once");
       await bringBack(controlOf(nodes, node.name), config, ports);
     }

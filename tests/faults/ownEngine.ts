@@ -11,7 +11,7 @@ import { processTree } from "./processes";
 /** How long the engine may take until it answers, and to be gone, in seconds. */
 const WAIT_SECONDS = 60;
 /** How long it may run in all, in seconds: whatever becomes of the test, it does not stay. */
-const LIFE_SECONDS = 900;
+const LIFE_SECONDS = 2_700;
 
 /**
  * What the engine begins with, in namespaces of its own: whatever it mounts, whatever networks and firewall rules it makes, and all

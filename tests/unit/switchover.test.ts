@@ -192,6 +192,18 @@ describe("switchover", () => {
     expect(fakes.did).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2", "mark rejoin-once pg1", "start pg1"]);
     expect(existsSync(fakes.note)).toBe(false);
   });
+
+  test.each([
+    ["a switchover", { from: "pg1", timeline: 1 }, ["mark rejoin-once pg1", "start pg1"]],
+    // What a failover has fenced may have commits that nobody else has: a person brings it back.
+    ["a failover", {}, []],
+  ])("that finishes %s brings back no node that is down for another reason", async (_what, note, back) => {
+    fakes.noted(JSON.stringify({ promoted: "pg2", phase: "promoting", ...note }));
+    fakes.observe.mockResolvedValue([silent("pg1", "exited"), primary("pg2", [], { timeline: 2 }), silent("pg3", "exited")]);
+    expect(await move()).toBe(0);
+    expect(fakes.did.filter((what) => /^(mark|start)/.test(what))).toEqual(back);
+    expect(existsSync(fakes.note)).toBe(false);
+  });
 });
 
 describe("rejoin", () => {
