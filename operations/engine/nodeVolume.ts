@@ -30,8 +30,11 @@ export class NodeVolume {
       host: of.engine.host,
       env: { PGNODE_NAME: of.node },
       input: PGNODE_SCRIPT,
-      silence: SILENCE_SECONDS * 1000,
     });
+  }
+
+  private ask(line: string): Promise<string> {
+    return this.session.ask(line, SILENCE_SECONDS * 1000);
   }
 
   /**
@@ -40,7 +43,7 @@ export class NodeVolume {
    * @throws SessionError when the helper container does not run
    */
   private read(): Promise<Evidence> {
-    this.evidence ??= this.session.ask("").then(parseEvidence);
+    this.evidence ??= this.ask("").then(parseEvidence);
     return this.evidence;
   }
 
@@ -60,7 +63,7 @@ export class NodeVolume {
     try {
       let step = reading.next();
       while (step.done !== true) {
-        step = reading.next(await this.session.ask(lineOf(step.value)));
+        step = reading.next(await this.ask(lineOf(step.value)));
       }
       return step.value;
     } catch (error) {
@@ -74,7 +77,7 @@ export class NodeVolume {
   /** Puts marks there, or takes them away. @throws SessionError when that does not work: why. */
   public async change(verb: "mark" | "unmark", marks: readonly Mark[]): Promise<void> {
     await this.read();
-    const answer = await this.session.ask([verb, ...marks].join(" "));
+    const answer = await this.ask([verb, ...marks].join(" "));
     if (!/^exit 0$/m.test(answer)) {
       throw new SessionError(answer);
     }

@@ -15,10 +15,7 @@ export class DockerSession {
   private heard: () => void = () => undefined;
   private over = false;
 
-  /**
-   * @param args.input What comes before everything that is said.
-   * @param args.silence For how many milliseconds it may print nothing while an answer is awaited.
-   */
+  /** @param args.input What comes before everything that is said. */
   public constructor(
     private readonly args: {
       args: readonly string[];
@@ -26,7 +23,6 @@ export class DockerSession {
       host: string;
       env?: Record<string, string>;
       input: string;
-      silence: number;
     },
   ) {
     this.child = execa("docker", [...args.args], {
@@ -54,15 +50,13 @@ export class DockerSession {
   }
 
   /**
-   * Says a line, and waits for the answer. Without a line it waits for what is said at the beginning.
+   * Says a line, and waits for the answer.
    *
-   * @param silence As for the session. @default that
+   * @param silence For how many milliseconds it may print nothing meanwhile.
    * @throws SessionError when there is none: what was printed last on standard error.
    */
-  public async ask(line?: string, silence = this.args.silence): Promise<string> {
-    if (line !== undefined) {
-      this.child.stdin?.write(`${line}\n`);
-    }
+  public async ask(line: string, silence: number): Promise<string> {
+    this.child.stdin?.write(`${line}\n`);
     for (;;) {
       const at = this.output.startsWith(DONE) ? 0 : this.output.indexOf(`\n${DONE}`);
       if (at >= 0) {

@@ -52,7 +52,7 @@ export async function inTalk(server: Server, args: readonly string[], sql: strin
     return undefined;
   }
   const isNew = before?.session.isOpen !== true;
-  const talk = isNew ? { session: new DockerSession({ args, host: server.host, input: "", silence: timeout }), busy: false } : before;
+  const talk = isNew ? { session: new DockerSession({ args, host: server.host, input: "" }), busy: false } : before;
   talks.set(key, talk);
   talk.busy = true;
   try {

@@ -117,8 +117,8 @@ async function record(major: number): Promise<void> {
       );
       const talk: string[] = [];
       const real = Object.getOwnPropertyDescriptor(DockerSession.prototype, "ask")?.value as DockerSession["ask"];
-      DockerSession.prototype.ask = async function (line) {
-        const answer = await real.call(this, line);
+      DockerSession.prototype.ask = async function (line, silence) {
+        const answer = await real.call(this, line, silence);
         talk.push(`> ${line || "the facts"}`, answer);
         return answer;
       };

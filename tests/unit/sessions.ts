@@ -37,11 +37,11 @@ export function answering(told: string | Error, answers: Readonly<Record<string,
       get isOpen(): boolean {
         return !fake.closed;
       },
-      ask: (line?: string): Promise<string> => {
+      ask: (line: string): Promise<string> => {
         if (fake.closed) {
           return Promise.reject(new session.SessionError("it was closed"));
         }
-        if (line === undefined || line === "") {
+        if (line === "") {
           fake.read = true;
           return told instanceof Error ? Promise.reject(told) : Promise.resolve(told);
         }
