@@ -2,6 +2,8 @@ import type * as pulumi from "@pulumi/pulumi";
 import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
 import { providedAuthority, stackAuthority, writeAuthority } from "./components/authority";
 import { type Ground, groundAt } from "./components/foundation";
+import { afterHandover } from "./components/handover";
+import { sizeOf } from "./components/node";
 import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
 import { containerName, networkName, slotName } from "./core/model/names";
 import { enginesOf } from "./core/model/place";
@@ -40,16 +42,15 @@ export = async () => {
   const there = [...plan.standing, ...plan.returning];
   const begins = (
     node: Node,
-    after?: pulumi.Resource[],
+    after?: pulumi.Input<pulumi.Resource>[],
     source = sourceOf(cluster, []),
     slot?: ReplicationSlot,
   ): Primary | StreamingSecondary => {
-    const { name, port, address, place, memory, cpus, sharedMemory } = node;
-    const limits = Object.entries({ memory, cpus, sharedMemory }).filter(([, value]) => value !== undefined);
+    const { name, place } = node;
     const { provider, network, identity, image } = grounds.get(place.engine) as Ground;
     const args = {
       ...{ cluster, network: network.name, replicationPassword, provider, dependsOn: [identity, image] },
-      ...{ node: name, port, address, resources: Object.fromEntries(limits), startStopped: settings.startStopped },
+      ...{ node: name, ...sizeOf(node), startStopped: settings.startStopped },
       ...(after === undefined ? {} : { after }),
       ...(authority === undefined ? {} : { authority }),
       ...(provided?.nodes[name] === undefined ? {} : { certificate: provided.nodes[name] }),
@@ -83,10 +84,12 @@ export = async () => {
   const standing = plan.led ? databaseAfter(begun) : undefined;
 
   // The nodes that are there come one after the other, standbys first and the primary last, so that never two of them
-  // are replaced at once. A new stack begins with its first node.
+  // are replaced at once; a primary that is to be replaced or restarted hands its role over before. A new stack begins with its first
+  // node.
   let well: pulumi.Resource[] = [...(standing?.made ?? [])];
   for (const node of plan.standing) {
-    const { config, ready } = begins(node, well).node;
+    const after = settings.handover?.from === node.name ? afterHandover(well, settings, node.name) : well;
+    const { config, ready } = begins(node, after).node;
     well = [config, ready];
   }
   // Any of those that have lost their container may be the primary.

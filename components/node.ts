@@ -1,6 +1,7 @@
 import type * as command from "@pulumi/command";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
+import type { NodeConfig } from "../core/config";
 import { memberOf, nodeEnvironment, sourceConninfo } from "../core/model/cluster";
 import { certificateNames } from "../core/model/certificate";
 import { passfile } from "../core/grammar/conninfo";
@@ -9,7 +10,7 @@ import { fileVariables } from "../core/model/nodeFiles";
 import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
 import { type BirthArgs, birthInput, containersOf, type Environment, local } from "./localCommand";
-import { service } from "./service";
+import { type Definition, service } from "./service";
 import type { NodeArgs } from "./types";
 
 /** How long PostgreSQL may take for a fast shutdown before Docker kills it, in seconds. */
@@ -52,6 +53,37 @@ function secretFiles(args: NodeArgs): Record<string, pulumi.Output<string>> {
 /** What every child of a component has: its parent, and the Docker host's provider. */
 export function childOf(parent: pulumi.Resource, args: Pick<NodeArgs, "provider">): pulumi.CustomResourceOptions {
   return { parent, ...(args.provider === undefined ? {} : { provider: args.provider }) };
+}
+
+/** Where a node is published and what it may use, of its config. */
+export function sizeOf(node: NodeConfig): Pick<NodeArgs, "port" | "resources"> & { address: string } {
+  const { port, address, memory, cpus, sharedMemory } = node;
+  const limits = Object.entries({ memory, cpus, sharedMemory }).filter(([, value]) => value !== undefined);
+  return { port, address, resources: Object.fromEntries(limits) };
+}
+
+/** What the container of a node is made with. */
+export function nodeDefinition(args: Pick<NodeArgs, "cluster" | "node" | "port" | "address" | "resources">): Definition {
+  const { cluster, node } = args;
+  const { memory: _memory, ...resources } = args.resources ?? {};
+  return {
+    container: memberOf(cluster, node).container,
+    image: cluster.image,
+    hostname: node,
+    entrypoint: [PGNODE_PATH],
+    command: ["run"],
+    // Root only until the script has given the volume's folder to postgres and become postgres.
+    user: "0:0",
+    environment: { PGNODE_NAME: node, PGNODE_STACK: cluster.stack },
+    files: { [PGNODE_PATH]: { content: PGNODE_SCRIPT, executable: true } },
+    ports: [{ internal: CONTAINER_PORT, external: args.port, address: args.address ?? "127.0.0.1" }],
+    labels: labelsOf(cluster.stack, node, cluster.identity),
+    // A fast shutdown; the image's default may be SIGTERM, which waits for every client.
+    stop: { signal: "SIGINT", seconds: STOP_SECONDS },
+    // For parallel queries Docker's default is too little.
+    ...{ sharedMemory: 256, ...resources },
+    health: { command: [PGNODE_PATH, "healthy"], everySeconds: 5, timeoutSeconds: 5, graceSeconds: 30, retries: 3 },
+  };
 }
 
 /** The arguments of a {@link Node}. */
@@ -105,28 +137,14 @@ export class Node extends pulumi.ComponentResource {
   }
 
   private postgresContainer(name: string, args: NodeArgs, begun: command.local.Command): docker.Container {
-    const { cluster, node } = args;
+    const memory = args.resources?.memory;
     return service(
       `${name}-container`,
       {
-        container: memberOf(cluster, node).container,
-        image: cluster.image,
-        hostname: node,
+        ...nodeDefinition(args),
         network: args.network,
-        entrypoint: [PGNODE_PATH],
-        command: ["run"],
-        // Root only until the script has given the volume's folder to postgres and become postgres.
-        user: "0:0",
-        environment: { PGNODE_NAME: node, PGNODE_STACK: cluster.stack },
-        files: { [PGNODE_PATH]: { content: PGNODE_SCRIPT, executable: true } },
         volumes: { [NODE_ROOT]: this.volume.name },
-        ports: [{ internal: CONTAINER_PORT, external: args.port, address: args.address ?? "127.0.0.1" }],
-        labels: labelsOf(cluster.stack, node, cluster.identity),
-        // A fast shutdown; the image's default may be SIGTERM, which waits for every client.
-        stop: { signal: "SIGINT", seconds: STOP_SECONDS },
-        // For parallel queries Docker's default is too little.
-        ...{ sharedMemory: 256, ...args.resources },
-        health: { command: [PGNODE_PATH, "healthy"], everySeconds: 5, timeoutSeconds: 5, graceSeconds: 30, retries: 3 },
+        ...(memory === undefined ? {} : { memory }),
       },
       {
         ...childOf(this, args),

@@ -1,11 +1,13 @@
 import * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
+import { createHash } from "crypto";
+import { LABELS } from "../core/model/names";
 
 /** A container that is to run as long as the stack is there, whatever is in it: a node, a router, a store of agreements. */
 export interface ServiceArgs {
   /** The container's name in Docker. */
   container: string;
-  image: pulumi.Input<string>;
+  image: string;
   /** Its name in the network, for the other containers. */
   hostname: string;
   network: pulumi.Input<string>;
@@ -39,12 +41,23 @@ export interface ServiceArgs {
 /** Docker's own file, of which the last 100 MB are kept. */
 const LOG = { logDriver: "json-file", logOpts: { "max-size": "20m", "max-file": "5" } };
 
+/** What a container is made with that is known before anything is declared, and cannot be changed without replacing it. */
+export type Definition = Omit<ServiceArgs, "network" | "volumes" | "memory">;
+
+/** A digest of it. */
+export const digestOf = (definition: Definition): string =>
+  createHash("sha256")
+    .update(JSON.stringify([LOG, definition]))
+    .digest("hex")
+    .slice(0, 12);
+
 /**
  * The one factory for containers. A container is there as long as the stack is; whether it runs is not Pulumi's business
  * (`mustRun: false`), or one that was stopped on purpose, as a fenced node is, would be started by the next `up`.
  */
 export function service(name: string, args: ServiceArgs, opts: pulumi.CustomResourceOptions): docker.Container {
-  const { environment, files, volumes, ports, health } = args;
+  const { network, volumes, memory, ...definition } = args;
+  const { environment, files, ports, health } = definition;
   return new docker.Container(
     name,
     {
@@ -63,9 +76,9 @@ export function service(name: string, args: ServiceArgs, opts: pulumi.CustomReso
             })),
           }),
       ...(volumes === undefined ? {} : { mounts: Object.entries(volumes).map(([target, source]) => ({ type: "volume", source, target })) }),
-      networksAdvanced: [{ name: args.network, aliases: [args.hostname] }],
+      networksAdvanced: [{ name: network, aliases: [args.hostname] }],
       ...(ports === undefined ? {} : { ports: ports.map(({ internal, external, address }) => ({ internal, external, ip: address })) }),
-      labels: Object.entries(args.labels).map(([label, value]) => ({ label, value })),
+      labels: Object.entries({ ...args.labels, [LABELS.definition]: digestOf(definition) }).map(([label, value]) => ({ label, value })),
       restart: "unless-stopped",
       mustRun: false,
       stopSignal: args.stop.signal,
@@ -73,7 +86,7 @@ export function service(name: string, args: ServiceArgs, opts: pulumi.CustomReso
       destroyGraceSeconds: args.stop.seconds,
       ...(args.sharedMemory === undefined ? {} : { shmSize: args.sharedMemory }),
       // Without swap: a server that swaps is worse than one that is told that there is no memory left.
-      ...(args.memory === undefined ? {} : { memory: args.memory, memorySwap: args.memory }),
+      ...(memory === undefined ? {} : { memory, memorySwap: memory }),
       ...(args.cpus === undefined ? {} : { cpus: String(args.cpus) }),
       // What is logged is read by the commands, and never fills the host's disk.
       ...LOG,

@@ -29,6 +29,7 @@ import { type PriorState, readPrior, type StateResource } from "../operations/gu
 import { type Foundation, foundation } from "./foundation";
 import { generatedPassword } from "./localCommand";
 import { shown } from "./shown";
+import { type Handover, handoverOf } from "./handover";
 import { type Plan, planOf } from "./plan";
 
 /** Everything that index.ts knows before it declares what the stack is made of. */
@@ -38,6 +39,8 @@ export interface Settings extends PlacedConfig {
   look: Look;
   foundation: Foundation;
   plan: Plan;
+  /** The change of roles in the middle of this run. @default none */
+  handover?: Handover;
   drift: Drift;
   /** Why the ready step of a stopped node runs, by node. */
   toStart: Record<string, string[]>;
@@ -81,13 +84,19 @@ export async function readSettings(): Promise<Settings> {
     }
     begun ??= foundation(cluster, seen);
     const there = placedAt(seen);
+    const plan = planOf(there, prior, seen);
+    const handover = handoverOf(cluster, plan, prior, seen);
+    if (handover !== undefined) {
+      void pulumi.log.info(`node ${handover.from} is primary, and ${handover.why}: a standby takes the role before`);
+    }
     return {
       ...there,
       cluster,
       prior,
       look: seen,
       foundation: begun,
-      plan: planOf(there, prior, seen),
+      plan,
+      ...(handover === undefined ? {} : { handover }),
       drift,
       toStart: stopped?.start ?? {},
       authorities: authoritiesOf(prior, generation),

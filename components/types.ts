@@ -33,7 +33,7 @@ export interface NodeArgs {
    * For a node that is there already: what has to be well before its container may be replaced or its server be
    * restarted, so that nodes are replaced one at a time. @default nothing
    */
-  after?: pulumi.Resource[];
+  after?: pulumi.Input<pulumi.Resource>[];
   /** Whether a node that is stopped is started. @default false */
   startStopped?: boolean;
   /** What was found that Pulumi cannot see, in words: of the node's configuration, and of the node itself. @default nothing */

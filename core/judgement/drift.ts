@@ -33,6 +33,8 @@ export interface DriftFacts {
   altered: string[];
   /** Whether a configuration was written that the server may not use yet: an interrupted `pgnode configure`. */
   unapplied: boolean;
+  /** The settings that only count after a restart. */
+  restarts: string[];
   /** Which cluster the node's data belongs to. */
   systemIdentifier: string;
   /** Which of the stack's roles exist. */
@@ -106,6 +108,7 @@ SELECT json_build_object(
   'files', current_setting('drift.files')::json,
   'altered', coalesce((SELECT json_agg(DISTINCT lower(name)) FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf' AND name IS NOT NULL), '[]'),
   'unapplied', (pg_stat_file('${NODE_ROOT}/own/unapplied', true)).size IS NOT NULL,
+  'restarts', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
   'systemIdentifier', (SELECT system_identifier::text FROM pg_control_system()),
   'roles', coalesce((SELECT json_agg(rolname) FROM pg_roles WHERE rolname IN (${ROLES.map(sqlLiteral).join(", ")})), '[]'),
   'database', ${here}) AS drift_facts,

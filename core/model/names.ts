@@ -12,6 +12,8 @@ export const LABELS = {
   identity: "postgres-replica.identity",
   /** By whom and when that state was begun, for messages. */
   madeBy: "postgres-replica.made-by",
+  /** Of a container: a digest of all that it cannot be given in place; see components/service.ts. */
+  definition: "postgres-replica.definition",
 } as const;
 
 /** Which state a stack belongs to. It is made up once and kept in the state; what the state makes carries it. */

@@ -23,10 +23,16 @@ import { explain, npmRun } from "../look/advice";
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
 export async function switchover(stack: string, to: string | undefined, json: boolean, ports: Ports = REAL): Promise<number> {
   const config = ports.config(stack);
-  return keepTalking(() => exclusively(config, "switchover", () => run(config, to, json, ports), { lock: ports.lock }));
+  return keepTalking(() => exclusively(config, "switchover", () => moveRole(config, to, json, ports), { lock: ports.lock }));
 }
 
-async function run(config: PlacedConfig, to: string | undefined, json: boolean, ports: Ports): Promise<number> {
+/**
+ * Moves the role; whoever calls it has the stack's lock.
+ *
+ * @param to Where to. @default the standby that is ahead
+ * @param json Report for machines. @default false
+ */
+export async function moveRole(config: PlacedConfig, to?: string, json = false, ports: Ports = REAL): Promise<number> {
   const { stack } = config;
   const work = workOn(config, ports);
   const { nodes, journal } = work;
@@ -44,7 +50,7 @@ async function run(config: PlacedConfig, to: string | undefined, json: boolean, 
       await bringBack(controlOf(nodes, node.name), config, ports);
     }
     journal.end();
-    return to === undefined || to === finished.promoted ? 0 : run(config, to, json, ports);
+    return to === undefined || to === finished.promoted ? 0 : moveRole(config, to, json, ports);
   }
   const change = journal.read();
   const step = stepOf("switchover", change, observed);
@@ -57,7 +63,7 @@ async function run(config: PlacedConfig, to: string | undefined, json: boolean, 
   if (step === "go on" && change?.from !== undefined) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
     const code = await move(work, { from: change.from, to: change.promoted, observed, json, resumed: true });
-    return to === undefined || to === change.promoted ? code : run(config, to, json, ports);
+    return to === undefined || to === change.promoted ? code : moveRole(config, to, json, ports);
   }
   const target = checkedTarget(stack, observed, to);
   const from = current ?? "";

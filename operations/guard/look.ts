@@ -8,6 +8,7 @@ import { placedHere } from "../engine/dockerHost";
 import type { Identity } from "../../core/model/names";
 import { Engine } from "../engine/engine";
 import { UserError } from "../errors";
+import { finishMove } from "./handover";
 import { acquireLock, lockHolder, pulumiProcess } from "../change/lock";
 import { removeDebris } from "./debris";
 import { keptNodes, newestKept } from "./kept";
@@ -107,6 +108,12 @@ export async function look(
     const lock = await locked;
     if (lock?.waited === true || nodes.length !== config.nodes.length) {
       // Whoever held the lock may have built or moved anything meanwhile.
+      found = await judge(await survey(there, nodes));
+      if ("unreachable" in found) {
+        throw new UserError(found.unreachable);
+      }
+    }
+    if (await finishMove(there, found.survey.observed)) {
       found = await judge(await survey(there, nodes));
       if ("unreachable" in found) {
         throw new UserError(found.unreachable);

@@ -30,6 +30,8 @@ export interface PriorState {
   first?: string;
   /** How far TLS is in force by the settings that each node was brought last, by its name. */
   tls: ReadonlyMap<string, TlsStage | undefined>;
+  /** The settings that each node was brought last, by its name. */
+  settings: ReadonlyMap<string, string>;
   /** The certificates of the stack's own authorities, PEM, by generation. */
   authorities: ReadonlyMap<number, string>;
   /** The certificates that each node was brought last, to check others by, PEM. */
@@ -112,6 +114,7 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     complete: new Set(commands.flatMap((r) => /^(.+)-(?:ready|streaming)$/.exec(nameOf(r))?.slice(1) ?? [])),
     networks,
     ...(primary === undefined ? {} : { first: nameOf(primary) }),
+    settings: new Map(told(config, "PGNODE_CONF")),
     tls: new Map(told(config, "PGNODE_CONF").map(([node, conf]) => [node, tlsStageIn(conf)])),
     authorities: new Map(
       commands.flatMap((r) => {

@@ -21,6 +21,8 @@ export interface Found {
   /** Which state made it; empty for version 0.1.0 and for what was made by hand. */
   identity: string;
   madeBy: string;
+  /** Of a container: what it was made with, see components/service.ts; empty where that was not noted. */
+  definition: string;
   /** The engine that has it, a DOCKER_HOST value. */
   dockerHost: string;
 }
@@ -52,7 +54,9 @@ export const factsOf = ({ engines }: Survey, dockerHost: string): EngineFacts | 
   engines.find((engine) => engine.dockerHost === dockerHost);
 
 const TIMEOUT = 10_000;
-const LABEL_FORMAT = [LABELS.stack, LABELS.project, LABELS.node, LABELS.identity, LABELS.madeBy].map((l) => `{{.Label "${l}"}}`).join("\t");
+const LABEL_FORMAT = [LABELS.stack, LABELS.project, LABELS.node, LABELS.identity, LABELS.madeBy, LABELS.definition]
+  .map((l) => `{{.Label "${l}"}}`)
+  .join("\t");
 
 /**
  * Asks every engine and every server of the stack.
@@ -117,9 +121,19 @@ async function surveyEngine(config: PlacedConfig, dockerHost: string): Promise<E
       .map((line) => line.split("\t"));
   const read =
     (kind: Found["kind"]) =>
-    ([id = "", name = "", state = "", stack = "", project = "", node = "", identity = "", madeBy = ""]: string[]): Found[] =>
+    ([
+      id = "",
+      name = "",
+      state = "",
+      stack = "",
+      project = "",
+      node = "",
+      identity = "",
+      madeBy = "",
+      definition = "",
+    ]: string[]): Found[] =>
       stack === config.stack && project === labelsOf(stack)[LABELS.project]
-        ? [{ kind, id, name, state, node, identity, madeBy, dockerHost }]
+        ? [{ kind, id, name, state, node, identity, madeBy, definition, dockerHost }]
         : [];
   return {
     engine: info.stdout.trim(),
@@ -130,7 +144,7 @@ async function surveyEngine(config: PlacedConfig, dockerHost: string): Promise<E
       ...lines(volumes.stdout).flatMap(read("volume")),
       ...lines(networks.stdout).flatMap(read("network")),
     ],
-    ports: publishedPorts(lines(containers.stdout).map((fields) => [fields[1] ?? "", fields[8] ?? ""])),
+    ports: publishedPorts(lines(containers.stdout).map((fields) => [fields[1] ?? "", fields[9] ?? ""])),
   };
 }
 

@@ -49,6 +49,7 @@ function facts(node: string, changes: Partial<DriftFacts> = {}): DriftFacts {
     salt: SALT,
     files: files,
     altered: [],
+    restarts: ["max_connections", "shared_buffers"],
     unapplied: false,
     systemIdentifier: "7000000000000000000",
     roles: ["app", "postgres", "replica_user"],

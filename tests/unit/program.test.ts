@@ -903,6 +903,7 @@ describe("a stack that stands", () => {
       salt: SALT,
       files: { passfile: file(madeUp("replicationPassword")) },
       altered: [],
+      restarts: ["max_connections", "shared_buffers"],
       unapplied: false,
       systemIdentifier: "7",
       roles: ["app", "postgres", "replica_user"],

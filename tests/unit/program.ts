@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { StackConfig } from "../../core/config";
-import { containerName, type Identity, PROJECT, volumeName } from "../../core/model/names";
+import { containerName, type Identity, LABELS, PROJECT, volumeName } from "../../core/model/names";
 import type { Observation } from "../../core/judgement/observation";
 import type { Look } from "../../operations/guard/look";
 import type { PriorState, StateResource } from "../../operations/guard/prior";
@@ -258,12 +258,20 @@ export const fakeLook = jest.fn(
   },
 );
 
+/** Stands in for the change of roles in the middle of a run. */
+export const fakeHandOver = jest.fn((_config: PlacedConfig, _from: string, _say: (line: string) => void) => Promise.resolve());
+
 /** What is on the engine when nothing of the state is gone. */
 function foundOf(config: PlacedConfig, prior: PriorState): Found[] {
   const { stack } = config;
   const found = (kind: Found["kind"], node: string, id: string, name: string): Found => {
+    const made = current.state?.find(({ urn }) => urn.endsWith(`::${node}-container`))?.outputs["labels"] as {
+      label: string;
+      value: string;
+    }[];
+    const definition = (kind === "container" && made?.find(({ label }) => label === LABELS.definition)?.value) || "";
     const at = config.nodes.find((one) => one.name === node)?.place.engine ?? homeOf(config);
-    return foundAt(at, kind, name, { id, node, state: "running", identity: IDENTITY.id, madeBy: IDENTITY.madeBy });
+    return foundAt(at, kind, name, { id, node, state: "running", identity: IDENTITY.id, madeBy: IDENTITY.madeBy, definition });
   };
   return [
     ...[...prior.containers].map(([node, id]) => found("container", node, id, containerName(stack, node))),
@@ -331,6 +339,7 @@ export async function startMocks(scenario: Scenario): Promise<Declared[]> {
 /** Runs index.ts on the mocks that were started last. */
 export async function runIndex(): Promise<Outputs> {
   jest.doMock("../../operations/guard/look", () => ({ look: fakeLook }));
+  jest.doMock("../../operations/guard/handover", () => ({ handOver: fakeHandOver }));
   return jest.requireActual<typeof Index>("../../index")();
 }
 

@@ -13,6 +13,7 @@ export function surveyOf(dockerHost: string, changes: Seen = {}): Survey {
 export function foundAt(dockerHost: string, kind: Found["kind"], name: string, more: Partial<Found> = {}): Found {
   return {
     ...{ kind, id: name, name, state: kind === "container" ? "running" : "", node: "", identity: "me", madeBy: "alice@laptop" },
+    definition: "",
     ...{ dockerHost, ...more },
   };
 }

@@ -1,0 +1,38 @@
+/** What of new settings only counts when the primary is started anew, and whether another node can be primary meanwhile. Pure. */
+
+/**
+ * The settings of which no standby may have less than its primary: raised on the standbys first, lowered on the primary first.
+ * https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN
+ */
+const NOT_BELOW: readonly string[] = [
+  "max_connections",
+  "max_worker_processes",
+  "max_wal_senders",
+  "max_prepared_transactions",
+  "max_locks_per_transaction",
+];
+
+/** The settings of a node.conf as they stand there, quoted. */
+const settingsIn = (conf: string): Map<string, string> =>
+  new Map([...conf.matchAll(/^([a-z_][a-z0-9_.]*) = (.*)$/gim)].map(([, name = "", value = ""]) => [name.toLowerCase(), value]));
+
+/**
+ * The settings for which the server has to be started anew.
+ *
+ * @param before The node.conf that the node has, and `after` the one that it gets.
+ * @param restarts The settings that need that, as the server says it.
+ */
+export function restartsFor(before: string, after: string, restarts: readonly string[]): string[] {
+  const [old, now] = [settingsIn(before), settingsIn(after)];
+  return restarts.filter((name) => old.get(name) !== now.get(name));
+}
+
+/**
+ * Whether a standby that has the new settings can be primary before the old primary has them. With one of these lowered, or gone, it
+ * cannot have them: it would not start.
+ */
+export function standbysComeFirst(before: string, after: string): boolean {
+  const [old, now] = [settingsIn(before), settingsIn(after)];
+  const number = (text: string | undefined): number => Number(text?.replace(/'/g, "") ?? NaN);
+  return NOT_BELOW.every((name) => old.get(name) === now.get(name) || number(now.get(name)) > number(old.get(name)) || !old.has(name));
+}
