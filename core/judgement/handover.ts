@@ -1,16 +1,17 @@
 /** What of new settings only counts when the primary is started anew, and whether another node can be primary meanwhile. Pure. */
 
 /**
- * The settings of which no standby may have less than its primary: raised on the standbys first, lowered on the primary first.
+ * The settings of which no standby may have less than its primary: raised on the standbys first, lowered on the primary first. With
+ * what each is where nobody sets it.
  * https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN
  */
-const NOT_BELOW: readonly string[] = [
-  "max_connections",
-  "max_worker_processes",
-  "max_wal_senders",
-  "max_prepared_transactions",
-  "max_locks_per_transaction",
-];
+const NOT_BELOW: Readonly<Record<string, number>> = {
+  max_connections: 100,
+  max_worker_processes: 8,
+  max_wal_senders: 10,
+  max_prepared_transactions: 0,
+  max_locks_per_transaction: 64,
+};
 
 /** The settings of a node.conf as they stand there, quoted. */
 const settingsIn = (conf: string): Map<string, string> =>
@@ -33,6 +34,8 @@ export function restartsFor(before: string, after: string, restarts: readonly st
  */
 export function standbysComeFirst(before: string, after: string): boolean {
   const [old, now] = [settingsIn(before), settingsIn(after)];
-  const number = (text: string | undefined): number => Number(text?.replace(/'/g, "") ?? NaN);
-  return NOT_BELOW.every((name) => old.get(name) === now.get(name) || number(now.get(name)) > number(old.get(name)) || !old.has(name));
+  return Object.entries(NOT_BELOW).every(([name, unset]) => {
+    const number = (text: string | undefined): number => (text === undefined ? unset : Number(text.replace(/'/g, "")));
+    return old.get(name) === now.get(name) || number(now.get(name)) >= number(old.get(name));
+  });
 }

@@ -91,7 +91,7 @@ describe("what the state knows", () => {
     ["version 0.1.0", old],
     ["this version", known],
   ])("is read alike from a state of %s, but for the identity", (_what, prior) => {
-    const { identity: own, engines, tls: _tls, authorities: _authorities, trusted: _trusted, ...rest } = prior;
+    const { identity: own, engines, tls: _tls, settings: _settings, authorities: _authorities, trusted: _trusted, ...rest } = prior;
     expect(rest).toEqual({
       empty: false,
       dockerHost: "unix:///a.sock",
@@ -451,12 +451,12 @@ describe("the order of building and replacing", () => {
 
 describe("a survey", () => {
   const labels = (name: string, id = "me", project = "postgres-replica", stack = "dev"): string =>
-    `${stack}\t${project}\t${name}\t${id}\tbob`;
+    `${stack}\t${project}\t${name}\t${id}\tbob\t${name && "made"}`;
   const CONTAINERS = [
     `c1\tpostgres-replica-dev-pg1\trunning\t${labels("pg1")}\t127.0.0.1:5431->5432/tcp`,
     `c2\tpostgres-replica-dev-pg2\texited\t${labels("pg2", "")}\t`,
     `c3\tother\trunning\t${labels("pg1", "me", "postgres-replica", "dev2")}\t0.0.0.0:5432->5432/tcp, [::]:5432->5432/tcp`,
-    `c4\tweb\trunning\t\t\t\t\t\t0.0.0.0:8000-8002->8000-8002/tcp, :::9000->80/tcp, 5432/tcp`,
+    `c4\tweb\trunning\t\t\t\t\t\t\t0.0.0.0:8000-8002->8000-8002/tcp, :::9000->80/tcp, 5432/tcp`,
     `c5\tfake\trunning\t${labels("pg1", "me", "another-project")}\t[::1]:9000->80/tcp`,
   ].join("\n");
   const answers = {
@@ -481,10 +481,28 @@ describe("a survey", () => {
     expect([result.silent, result.observed]).toEqual([new Map(), WELL]);
     expect(result.found.map(({ dockerHost }) => dockerHost)).toEqual(Array(4).fill(HOST));
     expect(result.found.map(({ dockerHost: _here, ...rest }) => rest)).toEqual([
-      { kind: "container", id: "c1", name: "postgres-replica-dev-pg1", state: "running", node: "pg1", identity: "me", madeBy: "bob" },
-      { kind: "container", id: "c2", name: "postgres-replica-dev-pg2", state: "exited", node: "pg2", identity: "", madeBy: "bob" },
-      { kind: "volume", id: "v1", name: "v1", state: "", node: "pg1", identity: "me", madeBy: "bob" },
-      { kind: "network", id: "n1", name: "postgres-replica-dev", state: "", node: "", identity: "me", madeBy: "bob" },
+      {
+        kind: "container",
+        id: "c1",
+        name: "postgres-replica-dev-pg1",
+        state: "running",
+        node: "pg1",
+        identity: "me",
+        madeBy: "bob",
+        definition: "made",
+      },
+      {
+        kind: "container",
+        id: "c2",
+        name: "postgres-replica-dev-pg2",
+        state: "exited",
+        node: "pg2",
+        identity: "",
+        madeBy: "bob",
+        definition: "made",
+      },
+      { kind: "volume", id: "v1", name: "v1", state: "", node: "pg1", identity: "me", madeBy: "bob", definition: "made" },
+      { kind: "network", id: "n1", name: "postgres-replica-dev", state: "", node: "", identity: "me", madeBy: "bob", definition: "" },
     ]);
   });
 

@@ -9,6 +9,7 @@ import type { Look } from "../../operations/guard/look";
 import { parseConf, parseConninfo, parseHba, parsePassfileLine, readSqlLiteral } from "./grammars";
 import { primary, silent, standby } from "./observations";
 import {
+  fakeHandOver,
   declare,
   type Declared,
   DOCKER_HOST,
@@ -437,7 +438,10 @@ describe("a node's container", () => {
     expect(labels("network")).toEqual([...stackLabels, ...state]);
     for (const node of ["pg1", "pg2", "db-c"]) {
       const expected = [...stackLabels, { label: "postgres-replica.node", value: node }, ...state];
-      expect(labels(`${node}-container`)).toEqual(expected);
+      expect(labels(`${node}-container`)).toEqual([
+        ...expected,
+        { label: "postgres-replica.definition", value: expect.stringMatching(/^[0-9a-f]{12}$/) as string },
+      ]);
       expect(labels(`${node}-data`)).toEqual(expected);
       const birth = prod.variable(node === "pg1" ? "pg1-init" : `${node}-basebackup`, "NODE_LABELS").text;
       expect(birth.split(" ")).toEqual(expected.map(({ label, value }) => `${label}=${value}`));
@@ -484,7 +488,9 @@ describe("a node's container", () => {
       JSON.parse(
         JSON.stringify(revealed(dev.get(`${node}-container`).inputs))
           .replaceAll(node, "NODE")
-          .replace(/"external":\d+/, '"external":0'),
+          .replace(/"external":\d+/, '"external":0')
+          // A digest of the rest.
+          .replace(/("postgres-replica.definition","value":)"\w+"/, '$1""'),
       );
     expect(neutral("pg2")).toEqual(neutral("pg1"));
   });
@@ -745,6 +751,58 @@ describe("a stack that stands", () => {
     // It asks every node whether it is the primary: one that is being replaced cannot tell.
     expect(program.waitsFor(`${other}-container`, "database-sample")).toBe(true);
     expect(program.waitsFor(`${other}-slot-create`, `${writer}-ready`)).toBe(true);
+  });
+
+  describe("hands the role over before the primary is replaced or restarted", () => {
+    const pair = (changes: object = {}): object => ({
+      sampleDatabase: "true",
+      nodes: nodes("pg1", "pg2").map((n) => ({ ...n, ...changes })),
+    });
+    const facts: DriftFacts = {
+      ...{ salt: "0", files: {}, altered: [], restarts: ["max_connections", "shared_buffers"], unapplied: false, systemIdentifier: "7" },
+      ...{ roles: ["app", "postgres", "replica_user"], database: true, sampleTables: true },
+    };
+    const seen = [{ ...primary("pg1", ["pg2"]), drift: facts }, standby("pg2")];
+    const handed = async (scenario: Scenario, like: object = pair()): Promise<string[]> => {
+      const stood = (await declare({ config: like as Record<string, unknown> })).state();
+      fakeHandOver.mockClear();
+      await declare({ state: stood, observed: seen, ...scenario });
+      return fakeHandOver.mock.calls.map(([, from]) => from);
+    };
+    const changed = (config: object, more: Scenario = {}): Scenario => ({ config: config as Record<string, unknown>, ...more });
+    const MORE = { ...pair(), parameters: { max_connections: 200, work_mem: "8MB" } };
+
+    test.each<[string, Scenario, object?]>([
+      ["another image", changed({ ...pair(), image: "example/postgres:17" })],
+      ["CPUs", changed(pair({ cpus: 1 }))],
+      ["a setting that counts after a restart", changed({ ...pair(), parameters: { shared_buffers: "256MB" } })],
+      ["one that a standby must not have lower, raised", changed({ ...pair(), parameters: { max_connections: 300 } }), MORE],
+    ])("with %s", async (_what, ...of) => {
+      expect(await handed(...of)).toEqual(["pg1"]);
+    });
+
+    test("to whoever is there, whichever node is primary", async () => {
+      const observed = [standby("pg1"), { ...primary("pg2", ["pg1"]), drift: facts }];
+      expect(await handed(changed(pair({ cpus: 1 }), { observed }))).toEqual(["pg2"]);
+    });
+
+    test.each<[string, Scenario, object?]>([
+      ["nothing changes", changed(pair())],
+      ["a change is made in place", changed(pair({ memory: "2GB" }))],
+      ["a setting is reloaded", changed({ ...pair(), parameters: { work_mem: "16MB" } })],
+      [
+        "a setting is lowered that no standby may have lower than its primary",
+        changed({ ...pair(), parameters: { max_connections: 150 } }),
+        MORE,
+      ],
+      ["it is left out again", changed(pair()), MORE],
+      ["no standby is there to take it", changed(pair({ cpus: 1 }), { observed: [primary("pg1", []), silent("pg2", "exited")] })],
+      ["nobody is primary", changed(pair({ cpus: 1 }), { observed: [standby("pg1"), standby("pg2")] })],
+      ["it is a preview", changed(pair({ cpus: 1 }), { preview: true })],
+      ["the engine does not answer", changed(pair({ cpus: 1 }), { look: { survey: undefined } })],
+    ])("and not when %s", async (_when, ...of) => {
+      expect(await handed(...of)).toEqual([]);
+    });
   });
 
   test("data that is there waits for no other node: a lost volume does not stop the one beside it", () => {
