@@ -3,7 +3,7 @@ import { afterHandover } from "../../components/handover";
 import { restartsFor, standbysComeFirst } from "../../core/judgement/handover";
 import { parseConfig } from "../../core/config";
 import { placed } from "../../core/model/place";
-import * as handing from "../../operations/change/handover";
+import * as handing from "../../operations/guard/handover";
 import { Journal } from "../../operations/change/journal";
 import * as switching from "../../operations/change/switchover";
 import * as observing from "../../operations/engine/observe";
