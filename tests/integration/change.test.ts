@@ -1,5 +1,10 @@
+import { existsSync, readFileSync } from "fs";
+import { join } from "path";
+import { until } from "../../operations/engine/poll";
 import { docker, sqlIn } from "../docker";
 import { containerName } from "../../core/model/names";
+import { Writer } from "../faults/cluster";
+import { killTree } from "../faults/processes";
 import { Checkout, freePorts, psql, type StackFile } from "./checkout";
 
 jest.setTimeout(300_000);
@@ -40,12 +45,42 @@ describe("a change of the config", () => {
     expect(await Promise.all([started("pg1"), started("pg2")])).toEqual(before);
   });
 
-  test("a setting that needs a restart gets one, and the pair streams again", async () => {
+  const primary = async (): Promise<string | null> => (await checkout.status(stack)).primary;
+
+  test("a setting that needs a restart gets one, the primary after it has handed its role over, and the pair streams again", async () => {
+    const { primaryUrl, secondaryUrls } = await checkout.outputs(stack);
+    expect((await psql(primaryUrl, "CREATE TABLE written (id int PRIMARY KEY);")).stderr).toBe("");
+    const writer = new Writer([primaryUrl, ...Object.values(secondaryUrls)], 5);
     config = { ...config, parameters: { work_mem: "7MB", max_connections: 123 } };
     checkout.writeStack(stack, config);
-    await checkout.must("up", "--stack", stack);
+    const up = await checkout.must("up", "--stack", stack);
+    const acknowledged = await writer.stop();
+    expect(up.stdout).toContain("node pg1 is primary, and it is restarted for max_connections: a standby takes the role before");
     expect(await Promise.all([setting("pg1", "max_connections"), setting("pg2", "max_connections")])).toEqual(["123", "123"]);
+    expect(await primary()).toBe("pg2");
+    const rows = (await sqlIn(container("pg2"), "SELECT id FROM written", { database: "app" })).stdout.split("\n").map(Number);
+    expect(acknowledged.length).toBeGreaterThan(100);
+    expect(acknowledged.filter((id) => !rows.includes(id))).toEqual([]);
     await checkout.must("verify", "--stack", stack);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
+  });
+
+  test("a change that replaces containers and is killed while the role moves goes on with the next up", async () => {
+    const note = join(checkout.folder, ".state", `promotion-${stack}.json`);
+    config = { ...config, nodes: config.nodes.map((node) => ({ ...node, sharedMemory: "300MB" })) };
+    checkout.writeStack(stack, config);
+    const up = checkout.command("up", ["--stack", stack]);
+    await until("up to move the role", 120, () => Promise.resolve(existsSync(note) || up.exitCode !== null), { every: 20 });
+    killTree(up.pid ?? 0);
+    await up;
+    expect(JSON.parse(readFileSync(note, "utf8"))).toMatchObject({ from: "pg2", promoted: "pg1" });
+    const again = await checkout.must("up", "--stack", stack);
+    expect(again.stdout).toMatch(/an interrupted switchover from pg2 to pg1 goes on|node pg2 is primary, and its container is replaced/);
+    expect(await primary()).toBe("pg1");
+    const memory = await docker(["inspect", "-f", "{{.HostConfig.ShmSize}}", container("pg1"), container("pg2")]);
+    expect(memory.stdout.split("\n")).toEqual(Array(2).fill(String(300 * 1024 * 1024)));
+    await checkout.must("verify", "--stack", stack);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });
 
   test("a setting that a standby must not have lower than its primary is lowered on both", async () => {
