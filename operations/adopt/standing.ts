@@ -130,8 +130,12 @@ function ordered(value: unknown): unknown {
 export function differences(declared: Readonly<Record<string, unknown>>, found: Standing): string[] {
   const words: Record<string, string> = { uploads: "node program", envs: "environment", labels: "labels" };
   const inputs = inputsOf(declared, found);
+  // The digest of the others says nothing of its own.
+  const own = (labels: unknown): unknown[] =>
+    ((labels as { label: string }[] | undefined) ?? []).filter(({ label }) => label !== LABELS.definition);
   return Object.keys(declared)
     .filter((key) => inputs[key] !== declared[key])
+    .filter((key, _i, all) => key !== "labels" || all.length === 1 || !isSame(own(declared[key]), own(inputs[key])))
     .map((key) =>
       key === "image" ? `image (${String(inputs[key])}, and the config asks for ${String(declared[key])})` : (words[key] ?? key),
     );

@@ -135,6 +135,19 @@ describe("what a container was made from", () => {
     ]);
   });
 
+  test("the digest of what it was made with is said where nothing else is", () => {
+    const labels = (digest: string): { label: string; value: string }[] => [
+      ...declaredContainer.labels,
+      { label: "postgres-replica.definition", value: digest },
+    ];
+    const now = { ...declaredContainer, labels: labels("new") };
+    const Labels = Object.fromEntries(labels("old").map(({ label, value }) => [label, value]));
+    expect(differences(now, standing({ Config: { Labels } }))).toEqual(["labels"]);
+    expect(differences({ ...now, shmSize: 300 }, standing({ Config: { Labels } }))).toEqual(["shmSize"]);
+    const { "postgres-replica.node": _node, ...without } = Labels;
+    expect(differences({ ...now, shmSize: 300 }, standing({ Config: { Labels: without } }))).toEqual(["labels", "shmSize"]);
+  });
+
   test("one without the node's own volume was not made by this program", () => {
     expect(containerRefusal(config, [standing()])).toBeUndefined();
     expect(containerRefusal(config, [standing({ Mounts: [] })])).toMatch(/has nothing at \/var\/lib\/pgnode.*this program has not made it/);
