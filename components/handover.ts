@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { Cluster } from "../core/model/cluster";
 import { nodeEnvironment } from "../core/model/cluster";
-import { restartsFor, standbysComeFirst } from "../core/judgement/handover";
+import { findsOthers, restartsFor, standbysComeFirst } from "../core/judgement/handover";
 import { isStandby } from "../core/judgement/observation";
 import { containerName } from "../core/model/names";
 import type { PlacedConfig, PlacedNode } from "../core/model/place";
@@ -30,17 +30,18 @@ export function handoverOf(cluster: Cluster, plan: Plan, prior: PriorState, { su
     return undefined;
   }
   const { name } = primary;
+  const { PGNODE_CONF: after } = nodeEnvironment(cluster, name);
+  const before = prior.settings.get(name) ?? after;
+  if (!findsOthers(before, after) || !standbysComeFirst(before, after)) {
+    return undefined;
+  }
   const made = survey.found.find(({ kind, name: found }) => kind === "container" && found === containerName(cluster.stack, name));
   if (made?.definition !== digestOf(nodeDefinition({ cluster, node: name, ...sizeOf(primary) }))) {
     return { from: name, why: "its container is replaced" };
   }
-  const { PGNODE_CONF: after } = nodeEnvironment(cluster, name);
-  const before = prior.settings.get(name) ?? after;
   const known = survey.observed.find((node) => node.name === name)?.drift?.restarts ?? [];
   const restarts = restartsFor(before, after, known);
-  return restarts.length > 0 && standbysComeFirst(before, after)
-    ? { from: name, why: `it is restarted for ${restarts.join(", ")}` }
-    : undefined;
+  return restarts.length > 0 ? { from: name, why: `it is restarted for ${restarts.join(", ")}` } : undefined;
 }
 
 /**
@@ -48,15 +49,21 @@ export function handoverOf(cluster: Cluster, plan: Plan, prior: PriorState, { su
  * moves.
  *
  * @param from The node that is primary.
+ * @param move What moves it. @default the real one
  */
-export function afterHandover(well: readonly pulumi.Resource[], config: PlacedConfig, from: string): pulumi.Input<pulumi.Resource>[] {
+export function afterHandover(
+  well: readonly pulumi.Resource[],
+  config: PlacedConfig,
+  from: string,
+  move: typeof handOver = handOver,
+): pulumi.Input<pulumi.Resource>[] {
   if (pulumi.runtime.isDryRun()) {
     return [...well];
   }
   // A resource has its URN when what was to be done to it is done.
   const isDone = ({ urn }: pulumi.Resource): Promise<void> => new Promise((resolve) => void urn.apply(() => resolve()));
   const moved = Promise.all(well.map(isDone))
-    .then(() => handOver(config, from, (line) => void pulumi.log.warn(line)))
+    .then(() => move(config, from, (line) => void pulumi.log.warn(line)))
     .catch((error: unknown) => {
       throw shown(error);
     });

@@ -28,6 +28,19 @@ export function restartsFor(before: string, after: string, restarts: readonly st
   return restarts.filter((name) => old.get(name) !== now.get(name));
 }
 
+/** By what the nodes reach each other, and let each other in. */
+const BETWEEN_NODES = /^(pgnode\.|primary_|ssl|port$|listen_addresses$)/;
+
+/**
+ * Whether a node with the old settings still finds those that have the new ones. One whose role is taken comes back as a standby before
+ * it is brought the new ones.
+ */
+export function findsOthers(before: string, after: string): boolean {
+  const between = (conf: string): string =>
+    JSON.stringify([...settingsIn(conf)].filter(([name]) => BETWEEN_NODES.test(name) && name !== "pgnode.rejoin").sort());
+  return between(before) === between(after);
+}
+
 /**
  * Whether a standby that has the new settings can be primary before the old primary has them. With one of these lowered, or gone, it
  * cannot have them: it would not start.

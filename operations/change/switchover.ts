@@ -46,6 +46,7 @@ export async function moveRole(config: PlacedConfig, to?: string, json = false, 
   if (finished !== undefined) {
     // The old primary alone: another node may have been stopped on purpose, or fenced with commits that nobody else has.
     for (const node of observed.filter((one) => one.name === finished.from && isDown(one))) {
+      await controlOf(nodes, node.name).takePassfile(await controlOf(nodes, finished.promoted).passfile());
       await controlOf(nodes, node.name).mark("rejoin-once");
       await bringBack(controlOf(nodes, node.name), config, ports);
     }
@@ -119,7 +120,9 @@ async function move(
     old.expectLook();
     end = await drain(old, candidate, observed.find((n) => n.name === to)?.server?.timeline, ports.clock);
     const look = ports.observe(config);
-    await allDone([look, old.mark("fenced", "rejoin-once")]);
+    // A password may have been rotated a moment ago: its own file is brought when it is a standby.
+    const passfile = candidate.passfile().then((text) => old.takePassfile(text));
+    await allDone([look, old.mark("fenced", "rejoin-once"), passfile]);
     now = await look;
     if (!(await old.isStopped())) {
       throw new UserError(`${from} was started again`);

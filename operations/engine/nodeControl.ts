@@ -396,6 +396,18 @@ export class NodeControl {
     }
   }
 
+  /** What this node has and no standby of it: a promotion of another one ends that. In words, one entry each. @throws UserError */
+  public async ownAlone(): Promise<string[]> {
+    const own = JSON.parse(await this.sql(OWN_SQL)) as Own;
+    const unlogged = await Promise.all(
+      own.databases.map(async (database): Promise<string[]> => {
+        const { count, first } = JSON.parse(await this.sql(UNLOGGED_SQL, 10_000, database)) as Unlogged;
+        return count === 0 ? [] : [`unlogged tables of database ${database} (${first.join(", ")}${count > first.length ? ", …" : ""})`];
+      }),
+    );
+    return [...unlogged.flat(), ...(own.logicalSlots.length === 0 ? [] : [`logical slots ${own.logicalSlots.join(", ")}`])];
+  }
+
   /** Makes the slots through which other nodes stream from this one. */
   public async makeSlots(nodes: readonly string[]): Promise<void> {
     if (nodes.length > 0) {

@@ -1,46 +1,85 @@
 import type { PlacedConfig } from "../../core/model/place";
 import { stepOf } from "../../core/judgement/changeOfRoles";
-import { hasReplica } from "../../core/judgement/findings";
+import { candidates } from "../../core/judgement/election";
 import type { Observation } from "../../core/judgement/observation";
 import { onlyPrimary } from "../../core/judgement/topology";
-import { observe } from "../engine/observe";
-import { keepTalking } from "../engine/talks";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
 import { Journal } from "../change/journal";
-import { REAL } from "../change/ports";
+import { type Ports, REAL } from "../change/ports";
 import { moveRole } from "../change/switchover";
+import { controlOf } from "../engine/nodeControls";
+import { UserError } from "../errors";
+import { poll } from "../engine/poll";
+import { keepTalking } from "../engine/talks";
 
 /** A switchover in the middle of `up`, which has the stack's lock already. */
 
+/** How long a standby may take to have caught up after it was replaced, in seconds. */
+const CATCH_UP_SECONDS = 30;
+
 /**
- * Moves the role away from the primary, which is about to be replaced or restarted. Where no standby streams from it nothing is
- * moved, and that is said.
+ * Moves the role away from the primary, which is about to be replaced or restarted. Where that would take something from somebody, or
+ * nobody can take the role, nothing is moved, and that is said.
  *
  * @throws UserError when it was begun and could not be done; then the old primary is it again, or what to do is said.
  */
-export function handOver(config: PlacedConfig, from: string, say: (line: string) => void): Promise<void> {
+export function handOver(config: PlacedConfig, from: string, say: (line: string) => void, ports: Ports = REAL): Promise<void> {
   return keepTalking(async () => {
-    const primary = onlyPrimary(await observe(config));
-    if (primary?.name !== from) {
+    const ready = (observed: Observation[]): boolean => onlyPrimary(observed)?.name !== from || fit(observed) !== undefined;
+    const patience = { seconds: CATCH_UP_SECONDS, every: 500, clock: ports.clock };
+    const { answer: observed } = await poll(() => ports.observe(config), ready, patience);
+    if (onlyPrimary(observed)?.name !== from) {
       return; // somebody has moved it meanwhile
     }
-    if (!hasReplica(primary)) {
-      say(`no standby streams from ${from}, so nobody can take the role: nobody can write until ${from} is back`);
+    const to = fit(observed);
+    if (to === undefined) {
+      say(`no standby streams from ${from} and has caught up, so nobody can take the role: nobody can write until ${from} is back`);
       return;
     }
-    await moveRole(config);
+    const alone = await controlOf(ports.controls(config), from).ownAlone();
+    if (alone.length > 0) {
+      say(
+        `${from} keeps the role, because no standby has its ${alone.join(" and its ")}: nobody can write until ${from} is back. To move it all the same, run switchover first`,
+      );
+      return;
+    }
+    await moveRole(config, to, false, ports);
   });
+}
+
+/** The standby that is to be primary: the one that is ahead, of those that stream and have replayed nearly all. */
+function fit(observed: readonly Observation[]): string | undefined {
+  const replicas = onlyPrimary(observed)?.server.replicas ?? [];
+  const isNear = (name: string): boolean =>
+    replicas.some((r) => r.name === name && r.state === "streaming" && (r.lagBytes ?? Infinity) <= DEFAULT_LAG_THRESHOLD_BYTES);
+  return candidates(observed).find(({ name }) => isNear(name))?.name;
 }
 
 /**
  * Ends a switchover that was interrupted, when it can go on.
  *
  * @returns whether there was one.
+ * @throws UserError when nobody is primary, and it cannot be done. Where the new primary is there and only the old one does not come
+ *   back, that is said: it is for the rest of `up` to bring it what it lacks.
  */
-export async function finishMove(config: PlacedConfig, observed: readonly Observation[]): Promise<boolean> {
-  const change = new Journal(config.stack, REAL.notes).read();
-  if (change?.from === undefined || !["go on", "finish"].includes(stepOf("switchover", change, observed))) {
+export async function finishMove(
+  config: PlacedConfig,
+  observed: readonly Observation[],
+  say: (line: string) => void,
+  ports: Ports = REAL,
+): Promise<boolean> {
+  const change = new Journal(config.stack, ports.notes).read();
+  const step = stepOf("switchover", change, observed);
+  if (change?.from === undefined || (step !== "go on" && step !== "finish")) {
     return false;
   }
-  await keepTalking(() => moveRole(config, change.promoted));
+  try {
+    await keepTalking(() => moveRole(config, change.promoted, false, ports));
+  } catch (error) {
+    if (step === "go on" || !(error instanceof UserError)) {
+      throw error;
+    }
+    say(error.message);
+  }
   return true;
 }

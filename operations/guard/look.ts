@@ -113,7 +113,7 @@ export async function look(
         throw new UserError(found.unreachable);
       }
     }
-    if (await finishMove(there, found.survey.observed)) {
+    if (await finishMove(there, found.survey.observed, warn)) {
       found = await judge(await survey(there, nodes));
       if ("unreachable" in found) {
         throw new UserError(found.unreachable);

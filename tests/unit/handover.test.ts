@@ -1,29 +1,24 @@
 import * as pulumi from "@pulumi/pulumi";
 import { afterHandover } from "../../components/handover";
-import { restartsFor, standbysComeFirst } from "../../core/judgement/handover";
-import { parseConfig } from "../../core/config";
-import { placed } from "../../core/model/place";
+import { findsOthers, restartsFor, standbysComeFirst } from "../../core/judgement/handover";
 import * as handing from "../../operations/guard/handover";
-import { Journal } from "../../operations/change/journal";
-import * as switching from "../../operations/change/switchover";
-import * as observing from "../../operations/engine/observe";
 import { UserError } from "../../operations/errors";
-import { primary, silent, standby } from "./observations";
+import { primary, replica, silent, standby } from "./observations";
 import { startMocks } from "./program";
+import { FakeStack } from "./roles";
 
-jest.mock("../../operations/engine/observe", () => ({ observe: jest.fn() }));
-jest.mock("../../operations/change/switchover", () => ({ moveRole: jest.fn() }));
-
-const config = placed(parseConfig("dev", {}), "unix:///x");
-const observe = jest.mocked(observing.observe);
-const moveRole = jest.mocked(switching.moveRole);
 const RESTARTS = ["max_connections", "shared_buffers"];
 
+let fakes: FakeStack;
 beforeEach(() => {
-  jest.resetAllMocks();
-  moveRole.mockResolvedValue(0);
+  fakes = new FakeStack();
+  jest.spyOn(console, "error").mockImplementation(() => undefined);
+  jest.spyOn(console, "log").mockImplementation(() => undefined);
 });
-afterEach(() => jest.restoreAllMocks());
+afterEach(() => {
+  jest.restoreAllMocks();
+  fakes.remove();
+});
 
 describe("new settings", () => {
   test("need a restart when one differs that the server says so of, however its name is written", () => {
@@ -49,74 +44,123 @@ describe("new settings", () => {
   ])("from %j to %j: a standby can have them before its primary: %s", (before, after, expected) => {
     expect(standbysComeFirst(before, after)).toBe(expected);
   });
+
+  test.each([
+    ["pgnode.members = 'pg2=10.0.0.2:5432'\n", "pgnode.members = 'pg2=10.0.0.2:5433'\n", false],
+    ["primary_conninfo = 'host=pg2'\n", "primary_conninfo = 'host=pg3'\n", false],
+    ["ssl = 'on'\n", "", false],
+    ["pgnode.tls = 'sslmode=verify-full'\n", "", false],
+    ["pgnode.rejoin = 'on'\nwork_mem = '1MB'\n", "pgnode.rejoin = 'off'\nwork_mem = '2MB'\n", true],
+  ])("from %j to %j: a node with the old ones finds the others: %s", (before, after, expected) => {
+    expect(findsOthers(before, after)).toBe(expected);
+  });
 });
 
-describe("up, before it replaces or restarts the primary,", () => {
-  const said: string[] = [];
-  const handOver = (): Promise<void> => handing.handOver(config, "pg1", (line) => said.push(line));
-  beforeEach(() => said.splice(0));
+const WELL = [primary("pg1", ["pg2", "pg3"]), standby("pg2"), standby("pg3", { lsn: "0/4000000" })];
 
-  test("moves the role to a standby that streams", async () => {
-    observe.mockResolvedValue([primary("pg1", ["pg2"]), standby("pg2")]);
+describe("up, before it replaces or restarts the primary,", () => {
+  let said: string[];
+  const handOver = (): Promise<void> => handing.handOver(fakes.config, "pg1", (line) => said.push(line), fakes.ports);
+  const promoted = (): string[] => fakes.did.filter((what) => what.startsWith("promote "));
+  beforeEach(() => (said = []));
+
+  test("moves the role to a standby that streams, and brings the old primary its password file", async () => {
+    fakes.observe.mockResolvedValue(WELL);
     await handOver();
-    expect([moveRole.mock.calls, said]).toEqual([[[config]], []]);
+    expect([promoted(), said]).toEqual([["promote pg2"], []]);
+    expect(fakes.did).toContain("take the password file of pg2 to pg1");
+    expect(fakes.did.indexOf("take the password file of pg2 to pg1")).toBeLessThan(fakes.did.indexOf("start pg1"));
+  });
+
+  test("takes the one that has caught up, not the first one", async () => {
+    const replicas = [replica("pg2", { lagBytes: 1e9 }), replica("pg3")];
+    const [first, ...standbys] = WELL;
+    fakes.observe.mockResolvedValue([{ ...first, server: { ...first?.server, replicas } } as (typeof WELL)[number], ...standbys]);
+    await handOver();
+    expect(promoted()).toEqual(["promote pg3"]);
+  });
+
+  test("waits until one has caught up", async () => {
+    fakes.observe.mockResolvedValueOnce([primary("pg1", []), standby("pg2"), standby("pg3")]).mockResolvedValue(WELL);
+    await handOver();
+    expect([promoted(), said]).toEqual([["promote pg2"], []]);
   });
 
   test("says that nobody streams, and goes on", async () => {
-    observe.mockResolvedValue([primary("pg1", []), standby("pg2")]);
+    fakes.observe.mockResolvedValue([primary("pg1", ["subscriber"]), standby("pg2"), standby("pg3")]);
     await handOver();
-    expect(moveRole).not.toHaveBeenCalled();
-    expect(said).toEqual(["no standby streams from pg1, so nobody can take the role: nobody can write until pg1 is back"]);
+    expect(fakes.did).toEqual([]);
+    expect(said).toEqual([
+      "no standby streams from pg1 and has caught up, so nobody can take the role: nobody can write until pg1 is back",
+    ]);
+  });
+
+  test("leaves the role where somebody would lose by it what no standby has", async () => {
+    fakes.observe.mockResolvedValue(WELL);
+    fakes.on["own alone pg1"] = () => Promise.resolve(["logical slots a, b"]);
+    await handOver();
+    expect(fakes.did).toEqual([]);
+    expect(said).toEqual([
+      expect.stringMatching(/^pg1 keeps the role, because no standby has its logical slots a, b: nobody can write until/),
+    ]);
   });
 
   test.each([
     ["another node is primary", [standby("pg1"), primary("pg2", ["pg1"])]],
     ["nobody is primary", [silent("pg1", "exited"), standby("pg2")]],
   ])("moves nothing when %s by now", async (_when, observed) => {
-    observe.mockResolvedValue(observed);
+    fakes.observe.mockResolvedValue(observed);
     await handOver();
-    expect([moveRole.mock.calls, said]).toEqual([[], []]);
+    expect([fakes.did, said]).toEqual([[], []]);
   });
 
   test("goes no further when that fails, and tells it in one line", async () => {
     await startMocks({});
-    observe.mockResolvedValue([primary("pg1", ["pg2"]), standby("pg2")]);
-    moveRole.mockRejectedValue(new UserError("switchover undone: x"));
-    const [waits] = afterHandover([new pulumi.ComponentResource("test:index:Well", "well")], config, "pg1");
+    const [waits] = afterHandover([new pulumi.ComponentResource("test:index:Well", "well")], fakes.config, "pg1", () =>
+      Promise.reject(new UserError("switchover undone: x")),
+    );
     await expect(waits).rejects.toThrow(pulumi.RunError);
     await expect(waits).rejects.toThrow("switchover undone: x");
   });
 });
 
 describe("a switchover that was interrupted", () => {
-  const noted = (note: ReturnType<Journal["read"]>): void => void jest.spyOn(Journal.prototype, "read").mockReturnValue(note);
-  const STOPPED = [silent("pg1", "exited"), standby("pg2")];
+  const note = (phase: "stopping" | "promoting"): string => JSON.stringify({ promoted: "pg2", from: "pg1", timeline: 1, phase });
+  const STOPPED = [silent("pg1", "exited"), standby("pg2"), standby("pg3")];
+  const MOVED = [silent("pg1", "exited"), primary("pg2", ["pg3"], { timeline: 2 }), standby("pg3", { timeline: 2 })];
+  let said: string[];
+  const finishMove = (observed: typeof WELL): Promise<boolean> => {
+    fakes.observe.mockResolvedValue(observed);
+    return handing.finishMove(fakes.config, observed, (line) => said.push(line), fakes.ports);
+  };
+  beforeEach(() => (said = []));
 
   test.each([
-    ["goes on", "stopping" as const, STOPPED],
-    ["is finished", "promoting" as const, [silent("pg1", "exited"), primary("pg2", [], { timeline: 2 })]],
-  ])("%s with the next up", async (_how, phase, observed) => {
-    noted({ promoted: "pg2", from: "pg1", timeline: 1, phase });
-    expect(await handing.finishMove(config, observed)).toBe(true);
-    expect(moveRole.mock.calls).toEqual([[config, "pg2"]]);
+    ["goes on", "stopping" as const, STOPPED, ["promote pg2"]],
+    ["is finished", "promoting" as const, MOVED, []],
+  ])("%s with the next up", async (_how, phase, observed, promoted) => {
+    fakes.noted(note(phase));
+    expect(await finishMove(observed)).toBe(true);
+    expect(fakes.did.filter((what) => what.startsWith("promote "))).toEqual(promoted);
+    expect(fakes.did).toContain("take the password file of pg2 to pg1");
+    expect(said).toEqual([]);
+  });
+
+  test("does not end the up where only the old primary does not come back", async () => {
+    fakes.noted(note("promoting"));
+    fakes.stayDown = ["pg1"];
+    expect(await finishMove(MOVED)).toBe(true);
+    expect(said).toEqual([expect.stringContaining("pg1")]);
   });
 
   test.each([
-    ["nothing was interrupted", undefined, STOPPED],
-    ["it was a failover", { promoted: "pg2", phase: "promoting" as const }, STOPPED],
-    [
-      "the old primary is back",
-      { promoted: "pg2", from: "pg1", timeline: 1, phase: "stopping" as const },
-      [primary("pg1", ["pg2"]), standby("pg2")],
-    ],
-    [
-      "a third node is silent, which may have become primary",
-      { promoted: "pg2", from: "pg1", timeline: 1, phase: "stopping" as const },
-      [...STOPPED, silent("pg3", "paused")],
-    ],
-  ])("is left alone when %s", async (_when, note, observed) => {
-    noted(note);
-    expect(await handing.finishMove(config, observed)).toBe(false);
-    expect(moveRole).not.toHaveBeenCalled();
+    ["nothing was interrupted", "", STOPPED],
+    ["it was a failover", JSON.stringify({ promoted: "pg2", phase: "promoting" }), STOPPED],
+    ["the old primary is back", note("stopping"), WELL],
+    ["a third node is silent, which may have become primary", note("stopping"), [...STOPPED.slice(0, 2), silent("pg3", "paused")]],
+  ])("is left alone when %s", async (_when, text, observed) => {
+    fakes.noted(text);
+    expect(await finishMove(observed)).toBe(false);
+    expect(fakes.did).toEqual([]);
   });
 });

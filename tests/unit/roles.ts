@@ -168,6 +168,7 @@ class FakeControl implements Control {
   public makeSlots = (nodes: readonly string[]): Promise<void> => this.did(`slots [${nodes.join(" ")}] on`, undefined);
   public checkpointTimeline = (): Promise<void> => this.did("checkpoint", undefined);
   public notCovered = (slots: readonly string[] = []): Promise<string[]> => Promise.resolve(slots.map((name) => `logical slot ${name}`));
+  public ownAlone = (): Promise<string[]> => this.says("own alone", []);
   public hasVolume = (): Promise<boolean> => Promise.resolve(this.stack.volumes.includes(this.node.name));
   public passfile = (): Promise<string> => this.says("passfile", `password file of ${this.node.name}`);
   public file = (name: string): Promise<string> => this.says(`file ${name}`, "");
