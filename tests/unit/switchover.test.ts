@@ -45,7 +45,7 @@ describe("switchover", () => {
     fakes.observe.mockResolvedValueOnce(WELL);
     expect(await move()).toBe(0);
     expect(fakes.did).toEqual([
-      ...["CHECKPOINT pg1", ...STOP, "mark fenced rejoin-once pg1", "promote pg2"],
+      ...["CHECKPOINT pg1", ...STOP, "mark fenced rejoin-once pg1", "take the password file of pg2 to pg1", "promote pg2"],
       ...["slots [pg3] on pg2", "write pg2", "checkpoint pg2", "start pg1"],
     ]);
     expect(existsSync(fakes.note)).toBe(false);
@@ -152,7 +152,7 @@ describe("switchover", () => {
       "was started again meanwhile",
       () => (fakes.startedAgain = ["pg1"]),
       "pg1 was started again",
-      [...BEFORE, "mark fenced rejoin-once pg1", ...BACK],
+      [...BEFORE, "mark fenced rejoin-once pg1", "take the password file of pg2 to pg1", ...BACK],
     ],
   ])("is undone, and nobody promoted, when the old primary %s", async (_how, given, why, did) => {
     given();
@@ -166,7 +166,7 @@ describe("switchover", () => {
   test("does not bring the old primary back as one beside a node that somebody has promoted meanwhile", async () => {
     fakes.observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), primary("pg3", [], { timeline: 2 })]);
     fakes.observe.mockResolvedValueOnce(WELL);
-    expect(await refusal(move("pg2"), [...BEFORE, "mark fenced rejoin-once pg1"])).toMatch(
+    expect(await refusal(move("pg2"), [...BEFORE, "mark fenced rejoin-once pg1", "take the password file of pg2 to pg1"])).toMatch(
       /^switchover given up: pg3 has become primary meanwhile\. .* npm run rejoin -- pg1 /,
     );
   });
@@ -176,7 +176,7 @@ describe("switchover", () => {
     fakes.observe.mockResolvedValue([silent("pg1", "exited"), standby("pg2"), standby("pg3")]);
     expect(await move()).toBe(0);
     expect(said[0]).toBe("an interrupted switchover from pg1 to pg3 goes on");
-    expect(fakes.did.slice(0, 5)).toEqual([...STOP, "mark fenced rejoin-once pg1", "promote pg3"]);
+    expect(fakes.did.slice(0, 6)).toEqual([...STOP, "mark fenced rejoin-once pg1", "take the password file of pg3 to pg1", "promote pg3"]);
   });
 
   test("that was interrupted cannot go on while a node is silent that may be primary by now", async () => {
@@ -189,7 +189,14 @@ describe("switchover", () => {
     fakes.noted(JSON.stringify({ promoted: "pg2", from: "pg1", timeline: 1, phase: "promoting" }));
     fakes.observe.mockResolvedValue([silent("pg1", "exited"), primary("pg2", ["pg3"], { timeline: 2 }), standby("pg3")]);
     expect(await move()).toBe(0);
-    expect(fakes.did).toEqual(["slots [pg3] on pg2", "write pg2", "checkpoint pg2", "mark rejoin-once pg1", "start pg1"]);
+    expect(fakes.did).toEqual([
+      "slots [pg3] on pg2",
+      "write pg2",
+      "checkpoint pg2",
+      "take the password file of pg2 to pg1",
+      "mark rejoin-once pg1",
+      "start pg1",
+    ]);
     expect(existsSync(fakes.note)).toBe(false);
   });
 
