@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import type { Provided } from "../core/config";
 import type { Cluster } from "../core/model/cluster";
 import { nodeEnvironment } from "../core/model/cluster";
 import { findsOthers, restartsFor, standbysComeFirst } from "../core/judgement/handover";
@@ -22,7 +23,13 @@ export interface Handover {
 }
 
 /** Whether this run replaces or restarts the primary while somebody else can be it. */
-export function handoverOf(cluster: Cluster, plan: Plan, prior: PriorState, { survey }: Pick<Look, "survey">): Handover | undefined {
+export function handoverOf(
+  cluster: Cluster,
+  plan: Plan,
+  prior: PriorState,
+  { survey }: Pick<Look, "survey">,
+  provided?: Provided,
+): Handover | undefined {
   const primary = plan.standing.at(-1);
   const others = plan.standing.slice(0, -1);
   const isThere = ({ name }: PlacedNode): boolean => survey?.observed.some((node) => node.name === name && isStandby(node)) === true;
@@ -33,6 +40,10 @@ export function handoverOf(cluster: Cluster, plan: Plan, prior: PriorState, { su
   const { PGNODE_CONF: after } = nodeEnvironment(cluster, name);
   const before = prior.settings.get(name) ?? after;
   if (!findsOthers(before, after) || !standbysComeFirst(before, after)) {
+    return undefined;
+  }
+  // A node that does not trust the new primary's certificate yet cannot follow it.
+  if (provided !== undefined && prior.trusted.get(name) !== provided.authority) {
     return undefined;
   }
   const made = survey.found.find(({ kind, name: found }) => kind === "container" && found === containerName(cluster.stack, name));

@@ -85,7 +85,7 @@ export async function readSettings(): Promise<Settings> {
     begun ??= foundation(cluster, seen);
     const there = placedAt(seen);
     const plan = planOf(there, prior, seen);
-    const handover = handoverOf(cluster, plan, prior, seen);
+    const handover = handoverOf(cluster, plan, prior, seen, provided);
     if (handover !== undefined) {
       void pulumi.log.info(`node ${handover.from} is primary, and ${handover.why}: a standby takes the role before`);
     }

@@ -23,16 +23,27 @@ import { explain, npmRun } from "../look/advice";
 /** `npm run switchover`: planned; the old primary comes back as a standby. Returns the exit code. */
 export async function switchover(stack: string, to: string | undefined, json: boolean, ports: Ports = REAL): Promise<number> {
   const config = ports.config(stack);
-  return keepTalking(() => exclusively(config, "switchover", () => moveRole(config, to, json, ports), { lock: ports.lock }));
+  return keepTalking(() => exclusively(config, "switchover", () => moveRole(config, { to, json, ports }), { lock: ports.lock }));
 }
 
-/**
- * Moves the role; whoever calls it has the stack's lock.
- *
- * @param to Where to. @default the standby that is ahead
- * @param json Report for machines. @default false
- */
-export async function moveRole(config: PlacedConfig, to?: string, json = false, ports: Ports = REAL): Promise<number> {
+/** How a role is moved. */
+export interface Move {
+  /** Where to. @default the standby that is ahead */
+  to?: string | undefined;
+  /** Report for machines. @default false */
+  json?: boolean;
+  /** @default the real ones */
+  ports?: Ports;
+  /**
+   * Ends the change when the stack's lock is somebody else's by now, by throwing: called when nobody is primary any more and nobody is
+   * yet. @default it cannot be
+   */
+  stillMine?: () => Promise<unknown>;
+}
+
+/** Moves the role; whoever calls it has the stack's lock. */
+export async function moveRole(config: PlacedConfig, how: Move = {}): Promise<number> {
+  const { to, json = false, ports = REAL, stillMine } = how;
   const { stack } = config;
   const work = workOn(config, ports);
   const { nodes, journal } = work;
@@ -51,7 +62,7 @@ export async function moveRole(config: PlacedConfig, to?: string, json = false, 
       await bringBack(controlOf(nodes, node.name), config, ports);
     }
     journal.end();
-    return to === undefined || to === finished.promoted ? 0 : moveRole(config, to, json, ports);
+    return to === undefined || to === finished.promoted ? 0 : moveRole(config, how);
   }
   const change = journal.read();
   const step = stepOf("switchover", change, observed);
@@ -63,8 +74,8 @@ export async function moveRole(config: PlacedConfig, to?: string, json = false, 
   }
   if (step === "go on" && change?.from !== undefined) {
     say(`an interrupted switchover from ${change.from} to ${change.promoted} goes on`);
-    const code = await move(work, { from: change.from, to: change.promoted, observed, json, resumed: true });
-    return to === undefined || to === change.promoted ? code : moveRole(config, to, json, ports);
+    const code = await move(work, { from: change.from, to: change.promoted, observed, json, resumed: true, stillMine });
+    return to === undefined || to === change.promoted ? code : moveRole(config, how);
   }
   const target = checkedTarget(stack, observed, to);
   const from = current ?? "";
@@ -74,7 +85,7 @@ export async function moveRole(config: PlacedConfig, to?: string, json = false, 
   await old.sql("CHECKPOINT", 120_000);
   const timeline = observed.find((n) => n.name === from)?.server?.timeline ?? 0;
   journal.begin({ promoted: target, from, timeline, phase: "stopping" });
-  return move(work, { from, to: target, observed, json });
+  return move(work, { from, to: target, observed, json, stillMine });
 }
 
 /** The node to promote. @throws UserError when there is none, or it is not fit. */
@@ -107,10 +118,10 @@ function checkedTarget(stack: string, observed: readonly Observation[], to: stri
 /** Stops the old primary, waits until the target has every byte, promotes it, and brings the old one back. */
 async function move(
   work: Work,
-  how: { from: string; to: string; observed: readonly Observation[]; json: boolean; resumed?: boolean },
+  how: { from: string; to: string; observed: readonly Observation[]; json: boolean; resumed?: boolean; stillMine: Move["stillMine"] },
 ): Promise<number> {
   const { ports, config, nodes, journal } = work;
-  const { from, to, observed, json, resumed = false } = how;
+  const { from, to, observed, json, resumed = false, stillMine } = how;
   const [old, candidate] = [controlOf(nodes, from), controlOf(nodes, to)];
   const start = ports.clock.now();
   say(`stopping ${from}; it sends everything to its standbys first`);
@@ -140,6 +151,8 @@ async function move(
       `switchover given up: ${names(writers)} has become primary meanwhile. Bring ${from} back as a standby with: ${npmRun("rejoin", config.stack, from)}`,
     );
   }
+  // Whoever has the lock by now goes on with this change, or ends it: nothing is taken back here.
+  await stillMine?.();
   const loss: Loss = { fenced: [], bytesLost: 0, howKnown: `${from} ended at ${end.lsn}, and ${to} had received it` };
   journal.begin({ promoted: to, from, timeline: end.timeline, phase: "promoting", loss, logicalSlots: end.logicalSlots ?? [] });
   say(`promoting ${to}`);

@@ -1,4 +1,4 @@
-import type { PlacedConfig } from "../../core/model/place";
+import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { candidates } from "../../core/judgement/election";
 import type { Observation } from "../../core/judgement/observation";
@@ -7,6 +7,7 @@ import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
 import { Journal } from "../change/journal";
 import { type Ports, REAL } from "../change/ports";
 import { moveRole } from "../change/switchover";
+import { upLock } from "./upLock";
 import { controlOf } from "../engine/nodeControls";
 import { UserError } from "../errors";
 import { poll } from "../engine/poll";
@@ -43,8 +44,19 @@ export function handOver(config: PlacedConfig, from: string, say: (line: string)
       );
       return;
     }
-    await moveRole(config, to, false, ports);
+    await moveRole(config, { to, ports, stillMine: stillMine(config, ports) });
   });
+}
+
+/**
+ * Asks for the lock once more. It ends with `pulumi`, which may have been killed alone: then it is somebody else's, or it is taken for
+ * this process. While `pulumi` lives this changes nothing.
+ */
+function stillMine({ stack, nodes }: PlacedConfig, ports: Ports): () => Promise<void> {
+  return async () => {
+    const lock = await ports.lock({ stack, engines: enginesOf(nodes) }, "pulumi up", upLock());
+    process.once("exit", () => lock.releaseNow());
+  };
 }
 
 /** The standby that is to be primary: the one that is ahead, of those that stream and have replayed nearly all. */
@@ -74,7 +86,7 @@ export async function finishMove(
     return false;
   }
   try {
-    await keepTalking(() => moveRole(config, change.promoted, false, ports));
+    await keepTalking(() => moveRole(config, { to: change.promoted, ports, stillMine: stillMine(config, ports) }));
   } catch (error) {
     if (step === "go on" || !(error instanceof UserError)) {
       throw error;

@@ -9,12 +9,13 @@ import type { Identity } from "../../core/model/names";
 import { Engine } from "../engine/engine";
 import { UserError } from "../errors";
 import { finishMove } from "./handover";
-import { acquireLock, lockHolder, pulumiProcess } from "../change/lock";
+import { acquireLock, lockHolder } from "../change/lock";
 import { removeDebris } from "./debris";
 import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../setup/image";
 import { isNew, type PriorState } from "./prior";
 import { type Case, debris, goneWarning, portTaken, refusal, takenPort } from "./refusals";
+import { upLock } from "./upLock";
 import { everyNode, factsOf, reachedNow, type Survey, survey } from "./survey";
 
 /** Where a stack is, and whose. */
@@ -73,7 +74,7 @@ export async function look(
   // Where a node is taken out, it is deleted after the program has ended: the lock stays until `pulumi` has, unless this
   // run is refused.
   let atExit = nodes.length === config.nodes.length;
-  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", lockOptions(warn));
+  const locked = dryRun ? undefined : acquireLock(place, "pulumi up", { ...upLock(), seconds: LOCK_SECONDS, say: warn });
   locked?.then(
     (lock) => process.once("exit", () => atExit && lock.releaseNow()),
     () => undefined,
@@ -155,6 +156,9 @@ async function keptNode(config: PlacedConfig, seen: Survey, dryRun: boolean, war
   return newestKept(config, seen);
 }
 
+/** How long `up` waits for a failover, switchover, rejoin or another `up`, in seconds. */
+const LOCK_SECONDS = 120;
+
 /** What was found, unless it is to be refused. @throws UserError */
 async function judged(
   config: PlacedConfig,
@@ -170,18 +174,6 @@ async function judged(
     throw new UserError(why);
   }
   return found;
-}
-
-/** How long `up` waits for a failover, switchover, rejoin or another `up`, in seconds. */
-const LOCK_SECONDS = 120;
-
-/** How long the lock of a run counts that nobody here can look after, in hours. */
-const LEASE_HOURS = 12;
-
-function lockOptions(say: (line: string) => void): Parameters<typeof acquireLock>[2] {
-  const holderPid = pulumiProcess();
-  // A base backup may take long; another machine cannot see whether this one lives.
-  return { seconds: LOCK_SECONDS, say, ttl: LEASE_HOURS * 3_600, ...(holderPid === undefined ? {} : { holderPid }) };
 }
 
 /** Random, and by whom: only words that need no quoting anywhere. */

@@ -1,5 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
-import { afterHandover } from "../../components/handover";
+import { readFileSync } from "fs";
+import { afterHandover, handoverOf } from "../../components/handover";
+import type { Provided } from "../../core/config";
+import { clusterOf } from "../../core/model/cluster";
 import { findsOthers, restartsFor, standbysComeFirst } from "../../core/judgement/handover";
 import * as handing from "../../operations/guard/handover";
 import { UserError } from "../../operations/errors";
@@ -114,6 +117,41 @@ describe("up, before it replaces or restarts the primary,", () => {
     expect([fakes.did, said]).toEqual([[], []]);
   });
 
+  const TAKEN = new UserError("failover (process 7 on x) is at work");
+  test("asks for the stack's lock before the promotion, and promotes nobody when somebody else has it by now", async () => {
+    fakes.observe.mockResolvedValue(WELL);
+    fakes.lock.mockImplementation(() => {
+      fakes.did.push("ask for the lock");
+      return Promise.reject(TAKEN);
+    });
+    await expect(handOver()).rejects.toThrow(TAKEN);
+    expect([fakes.did.at(-1), promoted()]).toEqual(["ask for the lock", []]);
+    // Whoever has it knows from this what was under way; and nothing is started beside what that one does.
+    expect(fakes.did).not.toContain("start pg1");
+    expect(readFileSync(fakes.note, "utf8")).toContain("stopping");
+  });
+
+  test("gives a lock that it had to take itself back at its end", async () => {
+    fakes.observe.mockResolvedValue(WELL);
+    const releaseNow = jest.spyOn(fakes.held, "releaseNow");
+    const once = jest.spyOn(process, "once").mockReturnValue(process);
+    await handOver();
+    expect(fakes.lock).toHaveBeenCalledTimes(1);
+    once.mock.calls.filter(([event]) => event === "exit").forEach(([, atExit]) => (atExit as () => void)());
+    expect(releaseNow).toHaveBeenCalledTimes(1);
+  });
+
+  test.each([
+    ["trusts the new primary", "A", "its container is replaced"],
+    ["does not trust the new primary's certificate yet", "B", undefined],
+  ])("moves it only where the old primary %s", (_when, authority, why) => {
+    const cluster = clusterOf(fakes.config);
+    const plan = { standing: [...fakes.config.nodes].reverse(), led: true } as Parameters<typeof handoverOf>[1];
+    const prior = { settings: new Map(), trusted: new Map([["pg1", "A"]]) } as unknown as Parameters<typeof handoverOf>[2];
+    const survey = { observed: WELL, found: [] } as unknown as Parameters<typeof handoverOf>[3]["survey"];
+    expect(handoverOf(cluster, plan, prior, { survey }, { authority, nodes: {} } satisfies Provided)?.why).toBe(why);
+  });
+
   test("goes no further when that fails, and tells it in one line", async () => {
     await startMocks({});
     const [waits] = afterHandover([new pulumi.ComponentResource("test:index:Well", "well")], fakes.config, "pg1", () =>
@@ -141,6 +179,7 @@ describe("a switchover that was interrupted", () => {
   ])("%s with the next up", async (_how, phase, observed, promoted) => {
     fakes.noted(note(phase));
     expect(await finishMove(observed)).toBe(true);
+    expect(fakes.lock).toHaveBeenCalledTimes(promoted.length);
     expect(fakes.did.filter((what) => what.startsWith("promote "))).toEqual(promoted);
     expect(fakes.did).toContain("take the password file of pg2 to pg1");
     expect(said).toEqual([]);
