@@ -47,7 +47,11 @@ export function handoverOf(
     return undefined;
   }
   const made = survey.found.find(({ kind, name: found }) => kind === "container" && found === containerName(cluster.stack, name));
-  if (made?.definition !== digestOf(nodeDefinition({ cluster, node: name, ...sizeOf(primary) }))) {
+  // The node's program of version 0.1.0, whose containers carry no identity, does not come back beside a new primary by itself.
+  if (made === undefined || made.identity === "") {
+    return undefined;
+  }
+  if (made.definition !== digestOf(nodeDefinition({ cluster, node: name, ...sizeOf(primary) }))) {
     return { from: name, why: "its container is replaced" };
   }
   const known = survey.observed.find((node) => node.name === name)?.drift?.restarts ?? [];

@@ -3,12 +3,14 @@ import { readFileSync } from "fs";
 import { afterHandover, handoverOf } from "../../components/handover";
 import type { Provided } from "../../core/config";
 import { clusterOf } from "../../core/model/cluster";
+import { containerName } from "../../core/model/names";
 import { findsOthers, restartsFor, standbysComeFirst } from "../../core/judgement/handover";
 import * as handing from "../../operations/guard/handover";
 import { UserError } from "../../operations/errors";
 import { primary, replica, silent, standby } from "./observations";
 import { startMocks } from "./program";
 import { FakeStack } from "./roles";
+import { foundAt, surveyOf } from "./surveys";
 
 const RESTARTS = ["max_connections", "shared_buffers"];
 
@@ -142,13 +144,15 @@ describe("up, before it replaces or restarts the primary,", () => {
   });
 
   test.each([
-    ["trusts the new primary", "A", "its container is replaced"],
-    ["does not trust the new primary's certificate yet", "B", undefined],
-  ])("moves it only where the old primary %s", (_when, authority, why) => {
+    ["trusts the new primary", "A", "me", "its container is replaced"],
+    ["does not trust the new primary's certificate yet", "B", "me", undefined],
+    ["has the program of version 0.1.0", "A", "", undefined],
+  ])("moves it, or not, where the old primary %s", (_when, authority, identity, why) => {
     const cluster = clusterOf(fakes.config);
     const plan = { standing: [...fakes.config.nodes].reverse(), led: true } as Parameters<typeof handoverOf>[1];
     const prior = { settings: new Map(), trusted: new Map([["pg1", "A"]]) } as unknown as Parameters<typeof handoverOf>[2];
-    const survey = { observed: WELL, found: [] } as unknown as Parameters<typeof handoverOf>[3]["survey"];
+    const found = [foundAt("unix:///x", "container", containerName("dev", "pg1"), { node: "pg1", identity })];
+    const survey = surveyOf("unix:///x", { observed: WELL, found });
     expect(handoverOf(cluster, plan, prior, { survey }, { authority, nodes: {} } satisfies Provided)?.why).toBe(why);
   });
 
