@@ -24,7 +24,9 @@ import { authoritiesOf, authorityWords, tlsStageOf, tlsWords } from "../operatio
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
 import { shellWord } from "../core/grammar/quoting";
 import { type Known, type Look, look } from "../operations/guard/look";
+import { settingsRefused } from "../operations/guard/settings";
 import { stoppedNodes } from "../operations/guard/stopped";
+import { UserError } from "../operations/errors";
 import { type PriorState, readPrior, type StateResource } from "../operations/guard/prior";
 import { type Foundation, foundation } from "./foundation";
 import { generatedPassword } from "./localCommand";
@@ -76,6 +78,10 @@ export async function readSettings(): Promise<Settings> {
     const ofAuthority = config.tls?.certificates === "generated" ? authorityWords(prior, generation, config.tls.caFile) : [];
     for (const line of [...tlsWords(prior, tls, observed), ...ofAuthority]) {
       void pulumi.log.warn(line);
+    }
+    const refused = await settingsRefused(cluster, prior, seen.survey);
+    if (refused !== undefined) {
+      throw new UserError(refused);
     }
     const drift = driftIn(config, cluster, prior, seen, provided);
     const stopped = seen.survey === undefined ? undefined : stoppedNodes(config, seen.survey);

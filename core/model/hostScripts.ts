@@ -11,6 +11,7 @@ const lib = read("lib");
 export const HOST_SCRIPTS = {
   birth: read("birth"),
   makeAuthority: read("make-authority"),
+  checkSettings: read("check-settings"),
   configure: lib + read("configure"),
   ready: lib + read("ready"),
   onPrimary: lib + read("on-primary"),

@@ -151,6 +151,7 @@ init() {
         say "the cluster exists: node $PGNODE_NAME is not made by initdb"
         return 0
     fi
+    check_settings
     rm -rf "$NEW"
     say "creating the cluster of node $PGNODE_NAME"
     # No fsync file by file: adopt() syncs the whole before the cluster counts as made. Only with options that version 13

@@ -74,11 +74,24 @@ reset_altered() {
     done
 }
 
-# What the server's own parser says against the configuration; nothing when it can be read. A server need not run for that.
-wrong_in_files() {
+# wrong_settings OPTION...: what the server's own parser says against the configuration that it is started with; nothing when it
+# can be read. A server need not run for that.
+wrong_settings() {
     local said
-    said=$(LC_ALL=C postgres -D "$DATA" -C data_directory 2>&1 >/dev/null </dev/null) && return 0
+    said=$(LC_ALL=C postgres "$@" -C data_directory 2>&1 >/dev/null </dev/null) && return 0
     echo "$said" | sed -n 's/^.*\(LOG\|FATAL\): *//p' | awk '{ printf "%s%s", (NR > 1 ? "; " : ""), $0 }'
+}
+
+# Before a cluster is made: with settings that the server refuses it would never start.
+check_settings() {
+    local folder wrong
+    folder=$(mktemp -d)
+    printf '%s\n' "${PGNODE_CONF:-}" >"$folder/node.conf"
+    : >"$folder/postgresql.auto.conf"
+    wrong=$(wrong_settings -c "data_directory=$folder" -c "config_file=$folder/node.conf" -c "hba_file=$folder/hba.conf" -c "ident_file=$folder/ident.conf" |
+        sed 's, in file "[^"]*" line [0-9]*,,g; s,; configuration file "[^"]*" contains errors$,,')
+    rm -rf "$folder"
+    [ -z "$wrong" ] || die "PostgreSQL refuses the settings: $wrong. Nothing was made. Fix the config key parameters, then run up again"
 }
 
 # configure for a node whose server ends at every start because of its settings, while the node is stopped: nobody can be
@@ -98,7 +111,7 @@ configure_stopped() {
             { print }' "$DATA/postgresql.auto.conf")" "$DATA/postgresql.auto.conf"
         say "ALTER SYSTEM had set $(echo "$names" | tr '\n' ' ')on node $PGNODE_NAME, which the stack decides: reset"
     fi
-    wrong=$(wrong_in_files)
+    wrong=$(wrong_settings -D "$DATA")
     [ -z "$wrong" ] ||
         die "node $PGNODE_NAME does not start with its settings ($wrong). Fix what is named there, or the config key parameters, then run up again; see docs/operations.md: a setting keeps a node from starting"
 }

@@ -65,6 +65,17 @@ describe("plain pulumi refuses", () => {
     await refusedWith({ nodse: [] }, /config key "nodse" .*Did you mean nodes\?/);
   });
 
+  test("a setting that PostgreSQL does not know, and a value that it does not take, in its words", async () => {
+    await refusedWith(
+      { parameters: { wrk_mem: "7MB" } },
+      /^error: PostgreSQL refuses the settings: unrecognized configuration parameter "wrk_mem"\. /,
+    );
+    await refusedWith(
+      { parameters: { work_mem: "7XB", shared_buffers: "1kB" } },
+      /"7XB" \(Valid units for this parameter are "B", .*\); .* outside the valid range for parameter "shared_buffers" \(.*\)\. Nothing was changed\. /,
+    );
+  });
+
   test("a port that a program holds", async () => {
     const server = await new Promise<Server>((resolve) => {
       const listening = createServer().listen(0, "127.0.0.1", () => resolve(listening));

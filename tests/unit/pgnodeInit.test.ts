@@ -53,23 +53,45 @@ describe("pgnode init, with an initdb of version 13", () => {
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-  test("makes a cluster that hashes passwords with scram-sha-256 and has checksums", () => {
+  const init = (): ReturnType<typeof spawnSync> => {
     // The same program on a volume of its own.
     const script = PGNODE_SCRIPT.replace("ROOT=/var/lib/pgnode", `ROOT=${folder}/volume`).replace(
       "/usr/lib/postgresql/*/bin",
       `${folder}/bin`,
     );
-    const ran = spawnSync("sh", ["-c", script, "pgnode", "init"], {
+    return spawnSync("sh", ["-c", script, "pgnode", "init"], {
       env: { PATH: process.env["PATH"], PGNODE_NAME: "pg1", PGNODE_CONF: "port = 5432" },
       encoding: "utf8",
       timeout: 60_000,
     });
+  };
+  const inVolume = (): string[] =>
+    execFileSync("ls", [join(folder, "volume")], { encoding: "utf8" })
+      .split("\n")
+      .filter(Boolean);
+
+  test("makes nothing with settings that the server refuses, and says them", () => {
+    // As postgres -C says it; a parser that is not given the settings has nothing against them.
+    const parser = `#!/bin/sh
+for word; do case $word in config_file=*) file=\${word#*=} ;; esac; done
+[ "\${file:-}" != "" ] && grep -q '^port = 5432$' "$file" || exit 0
+echo "2026-11-28 22:00:00.000 UTC [7] LOG:  unrecognized configuration parameter \\"prt\\" in file \\"$file\\" line 1" >&2
+echo "2026-11-28 22:00:00.000 UTC [7] FATAL:  configuration file \\"$file\\" contains errors" >&2
+exit 1
+`;
+    writeFileSync(join(folder, "bin", "postgres"), parser, { mode: 0o755 });
+    const ran = init();
+    expect([ran.status, ran.stderr]).toEqual([
+      1,
+      'pgnode: PostgreSQL refuses the settings: unrecognized configuration parameter "prt". Nothing was made. Fix the config key parameters, then run up again\n',
+    ]);
+    expect(inVolume()).toEqual([]);
+  });
+
+  test("makes a cluster that hashes passwords with scram-sha-256 and has checksums", () => {
+    const ran = init();
     expect([ran.status, ran.stderr]).toEqual([0, "pgnode: creating the cluster of node pg1\n"]);
-    expect(
-      execFileSync("ls", [join(folder, "volume")], { encoding: "utf8" })
-        .trim()
-        .split("\n"),
-    ).toEqual(["data", "name", "own"]);
+    expect(inVolume()).toEqual(["data", "name", "own"]);
     const asked = readFileSync(join(folder, "bin", "initdb.asked"), "utf8").split("\n");
     // Up to version 13 it is this option that makes initdb set password_encryption.
     expect(asked).toEqual(expect.arrayContaining(["--auth-host=scram-sha-256", "--data-checksums"]));

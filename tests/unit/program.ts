@@ -223,6 +223,8 @@ export interface Scenario {
   look?: Partial<Look>;
   /** A run of `pulumi preview`. @default false */
   preview?: boolean;
+  /** What PostgreSQL says against the settings. @default nothing */
+  refused?: string;
 }
 
 /** The identity that a new state makes up, in the tests. */
@@ -340,6 +342,7 @@ export async function startMocks(scenario: Scenario): Promise<Declared[]> {
 export async function runIndex(): Promise<Outputs> {
   jest.doMock("../../operations/guard/look", () => ({ look: fakeLook }));
   jest.doMock("../../operations/guard/handover", () => ({ handOver: fakeHandOver }));
+  jest.doMock("../../operations/guard/settings", () => ({ settingsRefused: () => Promise.resolve(current.refused) }));
   return jest.requireActual<typeof Index>("../../index")();
 }
 
