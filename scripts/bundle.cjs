@@ -1,17 +1,20 @@
 "use strict";
-// The commands as one file, made once for each state of the sources. To read and transpile some hundred small files takes most
-// of a second, and a failover is counted in tenths.
+// The commands, and the program, each as one file that is made once for each state of the sources. To read and transpile some
+// hundred small files takes most of a second, and a failover is counted in tenths.
+const { spawnSync } = require("node:child_process");
 const { createHash } = require("node:crypto");
 const { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } = require("node:fs");
 const Module = require("node:module");
 const { dirname, join, relative, sep } = require("node:path");
 
-/** The folders whose TypeScript the commands are made of. */
-const SOURCES = ["core", "operations", "scripts"];
+/** What the commands are made of: where it begins, and the folders of its TypeScript. */
+const COMMANDS = { entry: "scripts/main.ts", folders: ["core", "operations", "scripts"] };
+/** The same of the program that Pulumi runs. */
+const PROGRAM = { entry: "index.ts", folders: ["components", "core", "operations"] };
 /** Those that a copy of the checkout may lack: their commands fail there, when they are called. */
 const OPTIONAL = ["tests", "bench"];
 /** How many bundles are kept: other checkouts may share node_modules. */
-const KEPT = 5;
+const KEPT = 12;
 
 /** The names of the TypeScript files below a folder, in order. */
 function sources(folder) {
@@ -30,21 +33,9 @@ function sources(folder) {
  * @param lock What stands for the versions of all packages.
  */
 exports.load = async (root, lock) => {
-  const hash = createHash("sha256").update(`${lock} ${process.version}`);
-  for (const folder of [...SOURCES, ...OPTIONAL.filter((name) => existsSync(join(root, name)))]) {
-    for (const path of sources(join(root, folder))) {
-      hash.update(`\0${relative(root, path)}\0`).update(readFileSync(path));
-    }
-  }
-  const cache = join(root, "node_modules", ".cache", "postgres-replica");
-  const file = join(cache, `${hash.digest("hex").slice(0, 16)}.cjs`);
-  let code;
-  try {
-    code = readFileSync(file, "utf8");
-  } catch {
-    code = await bundle(root);
-    keep(cache, file, code);
-  }
+  const optional = OPTIONAL.filter((name) => existsSync(join(root, name)));
+  const file = place(root, lock, { ...COMMANDS, folders: [...COMMANDS.folders, ...optional] });
+  const code = kept(file) ?? (await make(root, COMMANDS, file));
   // As if it stood in scripts/: its packages are found from there, and so are the files of the checkout.
   const module = new Module(join(root, "scripts", "main.cjs"));
   module.filename = module.id;
@@ -53,11 +44,73 @@ exports.load = async (root, lock) => {
   return module.exports;
 };
 
+/**
+ * The text of the program, for whoever can wait for nothing: where it has to be made, another process makes it. It is to be
+ * loaded as if it stood in scripts/.
+ *
+ * @throws Error with esbuild's words when the sources are wrong.
+ */
+exports.program = (root) => {
+  const file = place(root, lockOf(root), PROGRAM);
+  const code = kept(file);
+  if (code !== undefined) {
+    return code;
+  }
+  const made = spawnSync(process.execPath, [__filename], {
+    encoding: "utf8",
+    maxBuffer: 64 * 1024 * 1024,
+    env: { ...process.env, NODE_OPTIONS: "" },
+  });
+  if (made.status !== 0) {
+    throw new Error(`the program cannot be put together: ${(made.stderr ?? "").trim() || made.error?.message || made.signal}`);
+  }
+  return made.stdout;
+};
+
+if (require.main === module) {
+  const root = join(__dirname, "..");
+  make(root, PROGRAM, place(root, lockOf(root), PROGRAM)).then(
+    (code) => process.stdout.write(code),
+    (error) => {
+      console.error(error.message);
+      process.exitCode = 1;
+    },
+  );
+}
+
+/** What stands for the versions of all packages. */
+function lockOf(root) {
+  return readFileSync(join(root, "package-lock.json"));
+}
+
+/** Where the bundle of the sources is, as they are now. */
+function place(root, lock, { entry, folders }) {
+  const hash = createHash("sha256").update(lock).update(` ${process.version} ${entry}`);
+  for (const path of [join(root, entry), ...folders.flatMap((folder) => sources(join(root, folder)))]) {
+    hash.update(`\0${relative(root, path)}\0`).update(readFileSync(path));
+  }
+  return join(root, "node_modules", ".cache", "postgres-replica", `${hash.digest("hex").slice(0, 16)}.cjs`);
+}
+
+function kept(file) {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+async function make(root, what, file) {
+  const code = await bundle(root, what.entry);
+  keep(dirname(file), file, code);
+  return code;
+}
+
 /** All of it as CommonJS. What is loaded only when it is needed stays so. */
-async function bundle(root) {
+async function bundle(root, entry) {
   const esbuild = require("esbuild");
   const { outputFiles } = await esbuild.build({
-    entryPoints: [join(root, "scripts", "main.ts")],
+    entryPoints: [join(root, entry)],
     bundle: true,
     write: false,
     platform: "node",

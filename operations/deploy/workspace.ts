@@ -66,6 +66,14 @@ function passphraseFile(): string {
   return file;
 }
 
+/** What Pulumi.yaml has Node.js load before the program. */
+export const PROGRAM_LOADER = join(ROOT, "scripts", "program.cjs");
+
+/** NODE_OPTIONS that load it, beside those that there are. https://nodejs.org/api/cli.html#node_optionsoptions */
+export function withLoader(options: string | undefined, loader = PROGRAM_LOADER): string {
+  return [options, `--require "${loader.replace(/["\\]/g, "\\$&")}"`].filter(Boolean).join(" ");
+}
+
 /**
  * The variables with which plain `pulumi` works in this checkout. What the user has set already wins.
  * Makes the folder of the file backend and the passphrase file when they are missing.
@@ -87,6 +95,7 @@ export function pulumiEnvironment(stack: string, env: NodeJS.ProcessEnv = proces
     // A language host that does not know Pulumi.yaml's options (the one that is built where nothing can be downloaded)
     // would check the program's types, which takes seconds: `npm run check` does that.
     PULUMI_NODEJS_TRANSPILE_ONLY: "true",
+    NODE_OPTIONS: withLoader(env["NODE_OPTIONS"]),
     // The dev stack's config in git holds no salt: Pulumi finds it in the state.
     PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER: "true",
     // Set-up has put the plugins in place; without this, a machine that cannot download tries for seconds.
@@ -100,7 +109,8 @@ export function pulumiEnvironment(stack: string, env: NodeJS.ProcessEnv = proces
  * started this process, has put folders of its own on the path.
  */
 export function exportLines(stack: string, env: NodeJS.ProcessEnv = process.env): string[] {
-  const { PATH, ...rest } = pulumiEnvironment(stack, env);
+  // What loads the program is for Pulumi alone, and not for every Node.js that the shell starts.
+  const { PATH, NODE_OPTIONS: _options, ...rest } = pulumiEnvironment(stack, env);
   const path = PATH === env["PATH"] ? [] : [`export PATH=${shellWord(pulumiBin(env))}:"$PATH"`];
   return [...path, ...Object.entries(rest).map(([name, value]) => `export ${name}=${shellWord(value)}`)];
 }

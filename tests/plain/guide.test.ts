@@ -16,7 +16,7 @@ describe("plain pulumi in a fresh clone", () => {
   let outputs: StackOutputs;
 
   beforeAll(async () => {
-    plain = await PlainStack.make("guide", { sampleDatabase: true });
+    plain = await PlainStack.make("guide", { sampleDatabase: true }, { bare: true });
     preview = await plain.preview();
     up = (await plain.up()).stdout;
     outputs = await plain.outputs();

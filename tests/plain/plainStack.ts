@@ -1,12 +1,12 @@
 import execa from "execa";
 import { randomBytes } from "crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
 import { stringify } from "yaml";
 import { docker, leftovers, sqlIn } from "../docker";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
-import { fileBackend, pulumiBin, pulumiHome } from "../../operations/deploy/workspace";
+import { fileBackend, pulumiBin, pulumiHome, withLoader } from "../../operations/deploy/workspace";
 import { containerName, lockName, volumeName } from "../../core/model/names";
 import { killWhen } from "../faults/processes";
 import { copyTree, freePorts, OWN_IMAGE, type Ran, type StackFile, type StackOutputs } from "../integration/checkout";
@@ -23,6 +23,8 @@ export interface Options {
   nodes?: number;
   /** A stack whose name is taken on: this is a second clone, which knows nothing of it. */
   of?: PlainStack;
+  /** Nothing helps a language host that does not know Pulumi.yaml's options. @default false */
+  bare?: boolean;
 }
 
 /**
@@ -40,11 +42,13 @@ export class PlainStack {
   private constructor(
     public readonly stack: string,
     private readonly owner: boolean,
+    private readonly bare: boolean,
   ) {}
 
   /** A clone with an empty stack: `pulumi stack init` is done, nothing is built. */
   public static async make(prefix: string, config: StackFile = {}, options: Options = {}): Promise<PlainStack> {
-    const plain = new PlainStack(options.of?.stack ?? `dev-${prefix}-${randomBytes(3).toString("hex")}`, options.of === undefined);
+    const name = options.of?.stack ?? `dev-${prefix}-${randomBytes(3).toString("hex")}`;
+    const plain = new PlainStack(name, options.of === undefined, options.bare ?? false);
     try {
       await (options.tree ?? copyTree)(plain.folder);
       mkdirSync(join(plain.home, "backend"), { mode: 0o700 });
@@ -148,10 +152,20 @@ export class PlainStack {
       PULUMI_SKIP_UPDATE_CHECK: "true",
       // A machine without network would try for seconds.
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+      ...this.loading(),
       NO_COLOR: "1",
       ...Object.fromEntries(Object.entries(this.variables).filter(([name]) => name !== "PATH")),
       ...extra,
     };
+  }
+
+  /** Official language hosts heed Pulumi.yaml's nodeargs. One that does not checks the program's types at every run: four times the work. */
+  private loading(): Record<string, string> {
+    const loader = join(this.folder, "scripts", "program.cjs");
+    if (this.bare) {
+      return {};
+    }
+    return existsSync(loader) ? { NODE_OPTIONS: withLoader(undefined, loader) } : { PULUMI_NODEJS_TRANSPILE_ONLY: "true" };
   }
 
   /** Starts `pulumi`, in a process group of its own. */

@@ -1,7 +1,7 @@
 import execa from "execa";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
-import { delimiter, join } from "path";
+import { delimiter, dirname, join } from "path";
 import { isForUser, UserError } from "../../operations/errors";
 import {
   backendFolder,
@@ -17,6 +17,7 @@ import {
   stackFile,
   STATE_DIR,
   VERSIONS,
+  withLoader,
 } from "../../operations/deploy/workspace";
 import { ConfigError, parseConfig } from "../../core/config";
 
@@ -184,6 +185,16 @@ describe("the environment for plain pulumi", () => {
     expect(environment["PULUMI_BACKEND_URL"]).toBe(own()["PULUMI_BACKEND_URL"]);
     expect(environment).not.toHaveProperty("PULUMI_CONFIG_PASSPHRASE_FILE");
     expect(environment["PULUMI_STACK"]).toBe("dev");
+  });
+
+  test("has Node.js load what the program is loaded by, beside what the user has it load, and not in the user's shell", async () => {
+    const loader = join(folder, 'a "home\\', "loader.cjs");
+    mkdirSync(dirname(loader), { recursive: true });
+    writeFileSync(loader, 'console.log("loaded");');
+    const ran = await execa(process.execPath, ["-p", "process.title"], { env: { NODE_OPTIONS: withLoader("--title=mine", loader) } });
+    expect(ran.stdout.split("\n")).toEqual(["loaded", "mine"]);
+    expect(pulumiEnvironment("dev", own())["NODE_OPTIONS"]).toBe(withLoader(undefined));
+    expect(exportLines("dev", own()).filter((line) => line.includes("NODE_OPTIONS"))).toEqual([]);
   });
 
   test("puts Pulumi on the path, once", () => {

@@ -1,0 +1,45 @@
+import execa from "execa";
+import { join } from "path";
+import { PROGRAM_LOADER, ROOT, withLoader } from "../../operations/deploy/workspace";
+
+/** Runs JavaScript as Pulumi's language host runs the program, by NODE_OPTIONS or by Pulumi.yaml's nodeargs. */
+const run = (script: string, args: readonly string[] = [], env: Record<string, string> = {}, cwd = ROOT): Promise<execa.ExecaReturnValue> =>
+  execa(process.execPath, [...args, "-e", script], { cwd, env, reject: false });
+
+const BY_OPTIONS = { NODE_OPTIONS: withLoader(undefined) };
+const BY_ARGUMENT = ["--require", "postgres-replica/program"];
+
+describe("what loads the program", () => {
+  test.each([
+    ["Pulumi.yaml's nodeargs", BY_ARGUMENT, {}, ROOT],
+    ["nodeargs in a folder of the checkout", BY_ARGUMENT, {}, join(ROOT, "components")],
+    ["NODE_OPTIONS", [], BY_OPTIONS, ROOT],
+    ["both", BY_ARGUMENT, BY_OPTIONS, ROOT],
+  ])("is found by %s, and gives the program without ts-node and the compiler", async (_by, args, env, cwd) => {
+    const script = `
+      process.env.PULUMI_NODEJS_TYPESCRIPT === undefined || console.log("ts-node is asked for");
+      const program = require(${JSON.stringify(join(ROOT, "index.ts"))});
+      const loaded = Object.keys(require.cache).filter((file) => /node_modules.(typescript|ts-node|@npmcli|tsx)/.test(file));
+      console.log(typeof program, loaded.length);`;
+    const ran = await run(script, args, { ...env, PULUMI_NODEJS_TYPESCRIPT: "true" }, cwd);
+    expect([ran.stdout, ran.stderr]).toEqual(["function 0", ""]);
+  });
+
+  test("leaves nothing out of Pulumi's SDK: what comes later is the real thing", async () => {
+    const script = `
+      const { LATER } = require(${JSON.stringify(PROGRAM_LOADER)});
+      const { runtime } = require("@pulumi/pulumi");
+      const at = (file) => require("@pulumi/pulumi/runtime/closure/" + file);
+      const names = Object.fromEntries(Object.keys(LATER).map((file) => [file, Object.keys(at(file))]));
+      runtime.serializeFunction(() => 42).then(({ text }) => console.log(JSON.stringify([LATER, names, text.includes("42")])));`;
+    const ran = await run(script, BY_ARGUMENT, { NODE_NO_WARNINGS: "1" });
+    expect(ran.stderr).toBe("");
+    const [later, names, serialized] = JSON.parse(ran.stdout) as [unknown, unknown, boolean];
+    expect([later, serialized]).toEqual([names, true]);
+  });
+
+  test("loads another program's TypeScript as well", async () => {
+    const ran = await run(`console.log(typeof require(${JSON.stringify(join(ROOT, "core", "grammar", "lsn.ts"))}).lsnDiff)`, BY_ARGUMENT);
+    expect([ran.stdout, ran.stderr]).toEqual(["function", ""]);
+  });
+});
