@@ -72,7 +72,7 @@ describe("plain pulumi refuses", () => {
     );
     await refusedWith(
       { parameters: { work_mem: "7XB", shared_buffers: "1kB" } },
-      /"7XB" \(Valid units for this parameter are "B", .*\); .* outside the valid range for parameter "shared_buffers" \(.*\)\. Nothing was changed\. /,
+      /outside the valid range for parameter "shared_buffers" \(.*\); .*"7XB" \(Valid units for this parameter are "B", .*\)\. Nothing was changed\. /,
     );
   });
 
