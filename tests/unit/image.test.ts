@@ -65,6 +65,7 @@ describe("the programs that the stack brings along", () => {
     expect(HOST_SCRIPTS).toEqual({
       birth: textOf("host", "birth.sh"),
       makeAuthority: textOf("host", "make-authority.sh"),
+      checkSettings: textOf("host", "check-settings.sh"),
       configure: lib + textOf("host", "configure.sh"),
       ready: lib + textOf("host", "ready.sh"),
       onPrimary: lib + onPrimary,
