@@ -17,6 +17,7 @@ export const DEFAULTS = {
   failover: "manual",
   protectData: false,
   maxSlotWalKeepSize: "1GB",
+  clone: {},
   automaticRejoin: true,
   startStopped: false,
 } as const;

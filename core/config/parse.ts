@@ -95,11 +95,20 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     }
     fail(pathText(issue.path), valueAt(plain, issue.path), issue.message);
   }
-  const { tls, caFile, caGeneration, failover: _failover, synchronous, ...config } = result.data;
+  const {
+    tls,
+    caFile,
+    caGeneration,
+    failover: _failover,
+    synchronous,
+    clone: { compress, ...copy },
+    ...config
+  } = result.data;
   refuseDuplicates(config.nodes);
   refuseParameters(config.parameters, tls === "off" ? [] : TLS_PARAMETERS);
   refuseUnreachable(config.nodes);
   const sync = parseSynchronous(synchronous, config.nodes.length);
+  const clone = { ...copy, ...(compress === undefined || compress === "none" ? {} : { compress }) };
   const commit = config.parameters["synchronous_commit"];
   if (sync !== undefined && commit !== undefined && !SYNCHRONOUS_COMMITS.includes(commit.toLowerCase())) {
     const instead = "The config key synchronous promises more. A session that needs less: SET synchronous_commit.";
@@ -111,6 +120,7 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     nodes: [...config.nodes].sort((a, b) => byName(a.name, b.name)),
     first: config.nodes[0]?.name ?? "",
     ...(sync === undefined ? {} : { synchronous: sync }),
+    ...(Object.keys(clone).length === 0 ? {} : { clone }),
     ...(tls === "off" ? {} : { tls: { certificates: tls, caFile: caFile || `ca-${stack}.pem`, caGeneration } }),
     database: config.sampleDatabase ? SAMPLE_DATABASE : "app",
   };
@@ -118,7 +128,7 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
 
 /** Pulumi hands structured values over as JSON text. */
 function fromText(key: string, value: unknown): unknown {
-  if (typeof value !== "string" || !["nodes", "parameters", "allowedSubnets", "synchronous"].includes(key)) {
+  if (typeof value !== "string" || !["nodes", "parameters", "allowedSubnets", "synchronous", "clone"].includes(key)) {
     return value;
   }
   try {

@@ -1,6 +1,7 @@
 import { isIPv4, isIPv6 } from "net";
 import { z } from "zod";
 import { isNodeName } from "../model/names";
+import { CLONE_SOURCES, COMPRESSIONS, MAX_RATE } from "../settings/clone";
 import { DEFAULTS } from "./defaults";
 import { PROVIDED_KEYS } from "./provided";
 import { SECRET_KEYS } from "./secrets";
@@ -45,6 +46,17 @@ function megabytes(least: number): z.ZodType<number> {
     .regex(/^[1-9]\d{0,6}(MB|GB)$/, { error })
     .transform((text) => Number(text.slice(0, -2)) * (text.endsWith("GB") ? 1024 : 1))
     .refine((size) => size >= least, { error });
+}
+
+/** What may be sent in a second, as text, in kB of 1024 bytes. */
+function rate(): z.ZodType<number> {
+  const error = "what may be sent in a second, from 32kB to 1024MB, such as 100MB";
+  const units: Record<string, number> = { kB: 1, MB: 1024, GB: 1024 * 1024 };
+  return z
+    .string({ error })
+    .regex(/^[1-9]\d{0,6}(kB|MB|GB)$/, { error })
+    .transform((text) => Number(text.slice(0, -2)) * (units[text.slice(-2)] ?? 0))
+    .refine((kB) => kB >= MAX_RATE.least && kB <= MAX_RATE.most, { error });
 }
 
 /** A text of which not every one is right; what is no text at all is told the same. */
@@ -128,6 +140,16 @@ export const schema = z.strictObject({
     .string({ error: "a size such as 1GB" })
     .regex(/^(-1|[1-9]\d*(MB|GB|TB))$/, "a size such as 512MB or 1GB, or -1 for no limit")
     .default(DEFAULTS.maxSlotWalKeepSize),
+  clone: z
+    .strictObject(
+      {
+        from: z.enum(CLONE_SOURCES, { error: CLONE_SOURCES.join(" or ") }).optional(),
+        maxRate: rate().optional(),
+        compress: z.enum(["none", ...COMPRESSIONS], { error: "none, gzip, lz4 or zstd" }).optional(),
+      },
+      { error: "an object such as { from: standby, maxRate: 100MB, compress: zstd }" },
+    )
+    .default({}),
   automaticRejoin: boolean.default(DEFAULTS.automaticRejoin),
   startStopped: boolean.default(DEFAULTS.startStopped),
 });

@@ -1,3 +1,4 @@
+import type { CloneSettings } from "../settings/clone";
 import type { TlsOrigin } from "../settings/tls";
 
 /** One PostgreSQL server. */
@@ -54,6 +55,8 @@ export interface StackConfig {
   tls?: TlsConfig;
   protectData: boolean;
   maxSlotWalKeepSize: string;
+  /** How a node copies another one. @default all from the primary, as fast as it goes */
+  clone?: CloneSettings;
   automaticRejoin: boolean;
   /** Whether `up` starts standbys that are merely stopped. */
   startStopped: boolean;

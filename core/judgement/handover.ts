@@ -30,6 +30,8 @@ export function restartsFor(before: string, after: string, restarts: readonly st
 
 /** By what the nodes reach each other, and let each other in. */
 const BETWEEN_NODES = /^(pgnode\.|primary_|ssl|port$|listen_addresses$)/;
+/** What of that is the node's own business. */
+const OF_THE_NODE = /^pgnode\.(rejoin$|clone_)/;
 
 /**
  * Whether a node with the old settings still finds those that have the new ones. One whose role is taken comes back as a standby before
@@ -37,7 +39,7 @@ const BETWEEN_NODES = /^(pgnode\.|primary_|ssl|port$|listen_addresses$)/;
  */
 export function findsOthers(before: string, after: string): boolean {
   const between = (conf: string): string =>
-    JSON.stringify([...settingsIn(conf)].filter(([name]) => BETWEEN_NODES.test(name) && name !== "pgnode.rejoin").sort());
+    JSON.stringify([...settingsIn(conf)].filter(([name]) => BETWEEN_NODES.test(name) && !OF_THE_NODE.test(name)).sort());
   return between(before) === between(after);
 }
 

@@ -51,6 +51,7 @@ export function clusterOf(config: PlacedConfig, stage?: TlsStage): Cluster {
       allowedSubnets: config.allowedSubnets,
       maxSlotWalKeepSize: config.maxSlotWalKeepSize,
       automaticRejoin: config.automaticRejoin,
+      ...(config.clone === undefined ? {} : { clone: config.clone }),
       ...(config.synchronous === undefined ? {} : { synchronous: config.synchronous }),
       ...(stage === undefined || config.tls === undefined ? {} : { tls: { stage, certificates: config.tls.certificates } }),
     },

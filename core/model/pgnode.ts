@@ -5,7 +5,22 @@ import { CERTIFICATE_DAYS, PROVISIONAL_ORGANISATION, RENEWAL_DAYS } from "./cert
 import { FILE_LINES } from "./nodeFiles";
 
 /** The parts of the program, in the order in which they are joined: constants are set before a function is called. */
-const PARTS = ["head", "lib", "room", "tls", "config", "birth", "peers", "guard", "rejoin", "serve", "marks", "evidence", "main"] as const;
+const PARTS = [
+  "head",
+  "lib",
+  "room",
+  "tls",
+  "config",
+  "birth",
+  "source",
+  "peers",
+  "guard",
+  "rejoin",
+  "serve",
+  "marks",
+  "evidence",
+  "main",
+] as const;
 
 /** What the program and the rest of the project know by the same name. No value has a character that a shell minds. */
 const NAMES = `#!/bin/sh

@@ -2,6 +2,7 @@ import { confValue } from "../grammar/quoting";
 import type { Endpoint } from "../grammar/conninfo";
 import { CONTAINER_PORT, slotName } from "../model/names";
 import { defaultParameters, primaryConninfo, synchronousStandbyNames } from "./replication";
+import { type CloneSettings, cloneParameters } from "./clone";
 import { type NodeTls, tlsParameters } from "./tls";
 
 /** What decides a node's configuration files. None of it says who is primary. */
@@ -20,6 +21,8 @@ export interface NodeSettings {
   maxSlotWalKeepSize: string;
   /** Whether a node that finds another primary rejoins by itself when it starts. */
   automaticRejoin: boolean;
+  /** How the node copies another one. @default all from the primary, as fast as it goes */
+  clone?: CloneSettings;
   /** How far TLS is in force. @default off */
   tls?: NodeTls;
 }
@@ -37,6 +40,7 @@ export function nodeConf(settings: NodeSettings): string {
     // For pgnode, which asks the peers before a node comes up writable.
     "pgnode.members": settings.members.map((m) => `${m.name}=${m.host}:${m.port}`).join(" "),
     "pgnode.rejoin": settings.automaticRejoin ? "on" : "off",
+    ...cloneParameters(settings.clone),
     ...tlsParameters(settings.tls),
   };
   const all = { ...defaultParameters(settings.members.length), ...settings.parameters, ...own };

@@ -1,3 +1,5 @@
+import { CLONE_PARAMETERS } from "./clone";
+
 /** The user's own settings: which ones the stack leaves to them. */
 
 /** Parameters that the stack decides itself, and what to use instead. */
@@ -25,6 +27,7 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
   "pgnode.members": "the config key nodes",
   "pgnode.rejoin": "the config key automaticRejoin",
   "pgnode.tls": "the config key tls",
+  ...Object.fromEntries(CLONE_PARAMETERS.map((name) => [name, "the config key clone"])),
 };
 
 /** How PostgreSQL writes that a setting is on. */

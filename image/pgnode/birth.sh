@@ -99,6 +99,7 @@ while_moving() {
             kill -9 "$child" 2>/dev/null || true
             break
         fi
+        [ -z "${BESIDE:-}" ] || "$BESIDE"
         if [ $(($(now) - begun)) -lt 3 ]; then
             sleep 0.05
         elif [ ! -e "$NEW" ] || [ $(($(now) - told)) -lt 60 ]; then
@@ -184,6 +185,8 @@ clone() {
         write_files "$DATA"
         return 0
     fi
+    # How it is to be copied, and who there is.
+    take_files data
     base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT" -P
 }
 
@@ -195,10 +198,11 @@ clone_session() {
     echo "application_name=clone.$PGNODE_NAME options='-c tcp_user_timeout=15000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2'"
 }
 
-# base_backup CONNINFO SLOT [OPTION]: a copy of the primary takes the place of data/, when it is complete.
+# base_backup CONNINFO SLOT [OPTION]: a copy of the primary, whose CONNINFO it is, or of a standby of it takes the place of data/, when
+# it is complete.
 base_backup() {
     local attempt
-    attempt=1
+    attempt=1 TRIED=''
     check_fits "$1"
     rm -rf "$NEW"
     [ ! -e "$DATA" ] || rm -rf "$ROOT/data.old"
@@ -209,18 +213,20 @@ base_backup() {
         rm -rf "$NEW"
     fi
     renew_slot "$1" "$2"
-    # A sender of an interrupted backup may hold the slot for a moment. Of two names in a conninfo the last one counts.
-    # shellcheck disable=SC2086
-    until while_moving pg_basebackup -D "$NEW" -d "$1 $(clone_session)" -X stream -R -S "$2" -c fast ${3:-} -v --no-sync --no-clean; do
+    choose_compression "$1"
+    choose_source "$1" "$2"
+    # A sender of an interrupted backup may hold the slot for a moment.
+    until copy "$@"; do
         check_room "the base backup"
         rm -rf "$NEW"
-        [ -z "$STALLED" ] ||
+        [ -z "$STALLED" ] || [ -n "$COPIED" ] ||
             die "the base backup of node $PGNODE_NAME stood still for $STALL_SECONDS s: the primary sends nothing. What was half made is removed, nothing else was changed. See: npm run status --$STACK_OPTION"
-        [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times"
+        [ "$attempt" -lt 5 ] || die "the base backup of node $PGNODE_NAME failed $attempt times${COMPRESS:+. When a server cannot compress with $COMPRESS, change the config key clone.compress}"
         say "the base backup of node $PGNODE_NAME failed; trying again in 1 s (attempt $attempt of 5)"
         attempt=$((attempt + 1))
         sleep 1
         renew_slot "$1" "$2"
+        choose_source "$1" "$2"
     done
     [ -f "$NEW/standby.signal" ] || die "the base backup of node $PGNODE_NAME has no standby.signal"
     check_room "the base backup"

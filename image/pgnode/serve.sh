@@ -121,7 +121,7 @@ streaming() {
     done
 }
 
-# What a primary does at each health check: while a node of its stack clones or catches up, a slot may hold back as much WAL
+# What a primary, or a standby that is copied, does at each health check: while a node of its stack clones or catches up, a slot may hold back as much WAL
 # as the disk has room for, less the reserve, instead of max_slot_wal_keep_size. It asks anew each time, so whoever needed
 # that may be gone in any way: the setting goes back. No file of this is one that the stack compares.
 tend() {
@@ -130,8 +130,8 @@ tend() {
     # shellcheck disable=SC2046
     set -- $(psql_local -F ' ' -c "SELECT CASE WHEN '$cap' ~ '^-?[0-9]+\$' THEN '$cap'::text::bigint ELSE pg_size_bytes('$cap') / 1048576 END,
         (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
-        NOT pg_is_in_recovery() AND (EXISTS (SELECT FROM pg_stat_activity WHERE usename = '$REPLICATION_ROLE' AND application_name LIKE 'clone.%')
-            OR EXISTS (SELECT FROM pg_stat_replication WHERE state = 'catchup')),
+        EXISTS (SELECT FROM pg_stat_activity WHERE usename = '$REPLICATION_ROLE' AND application_name LIKE 'clone.%')
+            OR NOT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_replication WHERE state = 'catchup'),
         (SELECT coalesce(sum(size), 0) / 1024 FROM pg_ls_waldir())::bigint" </dev/null)
     [ $# = 4 ] && [ "$1" -ge 0 ] || return 0
     want=$1
