@@ -243,7 +243,8 @@ function slotFindings(node: Observation, primary: Answering): Finding[] {
   if (there.walStatus === "lost") {
     return [finding("slot-lost", node.name, { slot }, { do: "rejoin", node: node.name })];
   }
-  if (there.active) {
+  // While the node copies a standby its slot keeps WAL for it, and nobody streams through it.
+  if (there.active || node.code === "cloning") {
     return [];
   }
   // It is in use again as soon as the node streams; one that streams without it has other settings than the stack's.

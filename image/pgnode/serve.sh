@@ -121,9 +121,9 @@ streaming() {
     done
 }
 
-# What a primary, or a standby that is copied, does at each health check: while a node of its stack clones or catches up, a slot may hold back as much WAL
-# as the disk has room for, less the reserve, instead of max_slot_wal_keep_size. It asks anew each time, so whoever needed
-# that may be gone in any way: the setting goes back. No file of this is one that the stack compares.
+# What a primary, or a standby that is copied, does at each health check: while a node of its stack clones or catches up, a slot
+# may hold back as much WAL as the disk has room for, less the reserve, instead of max_slot_wal_keep_size. It asks anew each
+# time, so whoever needed that may be gone in any way: the setting goes back. No file of this is one that the stack compares.
 tend() {
     local cap want most
     cap=$(own_setting max_slot_wal_keep_size)

@@ -53,7 +53,11 @@ choose_source() {
             fi
         done
     fi
-    say "[cloning] no ${TRIED:+other }standby streams from the primary and is close to it: copying the primary to node $PGNODE_NAME"
+    if [ -n "${TRIED:-}" ]; then
+        say "[cloning] copying the primary to node $PGNODE_NAME instead of a standby (tried:$TRIED)"
+    else
+        say "[cloning] no standby streams from the primary and is close to it: copying the primary to node $PGNODE_NAME"
+    fi
 }
 
 # primary_facts CONNINFO SLOT: three lines. What IDENTIFY_SYSTEM says; from where on the slot keeps WAL, where the primary is now,
@@ -122,48 +126,52 @@ copy() {
     [ -n "$copied" ]
 }
 
-# The newest WAL file of the copy.
-newest_wal() {
-    local file newest
-    newest=
+# wal_here SEGMENTS: where the newest WAL segment of the copy begins, or one that many segments from it; 0/0 while it has none. There is
+# a file as soon as something of its segment is in it, so that this is where the node will ask the primary for more.
+wal_here() {
+    local file newest at
+    newest='' at=0
     for file in "$NEW"/pg_wal/[0-9A-F]???????????????????????; do
         [ ! -e "$file" ] || newest=${file##*/}
     done
-    echo "$newest"
+    if [ -n "$newest" ]; then
+        at=$((0x$(echo "$newest" | cut -c 9-16) * 4294967296 + (0x$(echo "$newest" | cut -c 17-24) + $1) * SEGMENT))
+    fi
+    printf '%X/%X' $((at / 4294967296)) $((at % 4294967296))
 }
 
-# Beside the copy of a standby: the primary keeps for the node what the copy does not have yet, and no more. The session is there
-# for tend() to see. A segment more than is needed, because the last record may begin in the one before.
+# Beside the copy of a standby: the primary keeps for the node what the copy does not have yet, and a segment more. The session is
+# there for tend() to see.
 hold_slot() {
-    local newest start
+    local start
     [ "$(now)" -ge "$HOLD_NEXT" ] || return 0
     HOLD_NEXT=$(($(now) + HOLD_SECONDS - 2))
-    newest=$(newest_wal) start=0/0
-    if [ -n "$newest" ]; then
-        start=$((0x$(echo "$newest" | cut -c 9-16) * 4294967296 + (0x$(echo "$newest" | cut -c 17-24) - 1) * SEGMENT))
-        start=$(printf '%X/%X' $((start / 4294967296)) $((start % 4294967296)))
-    fi
+    start=$(wal_here -1)
     timeout $((HOLD_SECONDS * 5)) psql -XAtq -d "$HOLD dbname=postgres $(clone_session)" \
         -c "SELECT pg_replication_slot_advance(slot_name, '$start') FROM pg_replication_slots WHERE slot_name = '$HOLD_SLOT' AND restart_lsn < '$start'" -c "SELECT pg_sleep($HOLD_SECONDS)" </dev/null >/dev/null 2>&1 &
     HOLDERS="${HOLDERS##* } $!"
 }
 
 # follows_primary CONNINFO SLOT: whether the copy of a standby is what a copy of the primary would have been: of its cluster, on the
-# timeline on which that one still is, and with no gap between its WAL and what the primary keeps. What somebody has set on the
-# standby alone (ALTER SYSTEM) is not the new node's.
+# timeline on which that one still is, and with no gap between its WAL and what the primary keeps, which is whole segments. What
+# somebody has set on the standby alone (ALTER SYSTEM) is not the new node's.
 follows_primary() {
-    local end facts settings
-    end=$(DATA=$NEW control 'Minimum recovery ending location')
+    local facts wrong settings
     facts=$(timeout 20 psql -XAtq -F ' ' -d "$1 replication=database dbname=postgres" -c IDENTIFY_SYSTEM \
-        -c "SELECT restart_lsn <= '$end' OR substr(pg_walfile_name(restart_lsn), 9) < '$(newest_wal | cut -c 9-)'
-            FROM pg_replication_slots WHERE slot_name = '$2' AND wal_status <> 'lost'" </dev/null) || facts=
-    if [ "$(echo "$facts" | sed -n '1s/^\([0-9]* [0-9]*\) .*/\1/p')" != "$PRIMARY_IS" ] || [ "$(echo "$facts" | sed -n 2p)" != t ]; then
-        say "[cloning] the copy of standby $COPIED is of no use: $(if [ -z "$facts" ]; then echo "the primary does not answer"; else echo "another node has become primary meanwhile, or the primary has not kept the WAL that comes next"; fi)"
+        -c "SELECT restart_lsn < '$(wal_here 1)' FROM pg_replication_slots WHERE slot_name = '$2' AND wal_status <> 'lost'" </dev/null) || facts=
+    wrong=
+    if [ -z "$facts" ]; then
+        wrong="the primary does not answer"
+    elif [ "$(echo "$facts" | sed -n '1s/^\([0-9]* [0-9]*\) .*/\1/p')" != "$PRIMARY_IS" ]; then
+        wrong="another node has become primary meanwhile"
+    elif [ "$(echo "$facts" | sed -n 2p)" != t ]; then
+        wrong="the primary has not kept the WAL that comes next"
+    elif ! settings=$(timeout 20 psql -XAtq -d "$1 dbname=postgres" -c "SELECT convert_from(pg_read_binary_file('postgresql.auto.conf'), 'UTF8')" </dev/null); then
+        wrong="the primary does not tell its settings"
+    fi
+    if [ -n "$wrong" ]; then
+        say "[cloning] the copy of standby $COPIED is of no use: $wrong"
         return 1
     fi
-    settings=$(timeout 20 psql -XAtq -d "$1 dbname=postgres" -c "SELECT convert_from(pg_read_binary_file('postgresql.auto.conf'), 'UTF8')" </dev/null) || {
-        say "[cloning] the primary does not tell its settings"
-        return 1
-    }
     replace_with "$settings" "$NEW/postgresql.auto.conf"
 }

@@ -9,12 +9,15 @@ import { Checkout, freePorts, psql, type StackFile } from "./checkout";
 
 jest.setTimeout(300_000);
 
+/** What may be sent in a second of a copy, in MB. */
+const RATE_MB = 8;
+
 /** What a change of the stack's config does to nodes that are up. */
 describe("a change of the config", () => {
   let checkout: Checkout;
   let stack: string;
   let config: StackFile & { nodes: { name: string; port: number | undefined }[] };
-  let thirdPort: number | undefined;
+  let newPorts: number[];
   const container = (node: string): string => containerName(stack, node);
   const started = async (node: string): Promise<string> =>
     (await docker(["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", container(node)])).stdout;
@@ -23,8 +26,8 @@ describe("a change of the config", () => {
 
   beforeAll(async () => {
     checkout = await Checkout.make();
-    const ports = await freePorts(3);
-    thirdPort = ports[2];
+    const ports = await freePorts(4);
+    newPorts = ports.slice(2);
     config = {
       nodes: [
         { name: "pg1", port: ports[0] },
@@ -171,20 +174,60 @@ describe("a change of the config", () => {
     expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });
 
-  test("another node is cloned and streams, and the ones that are there are not touched", async () => {
+  const set = async (...values: string[]): Promise<void> => {
+    const ran = await checkout.pulumi(stack, "config", "set-all", "--path", ...values.flatMap((value) => ["--plaintext", value]));
+    expect([ran.exitCode, ran.stderr]).toEqual([0, ""]);
+  };
+
+  test("how nodes are to be cloned is changed without a restart", async () => {
     const before = await Promise.all([started("pg1"), started("pg2")]);
-    const secrets = await checkout.pulumi(stack, "config", "rm", "parameters");
-    expect(secrets.exitCode).toBe(0);
-    const set = await checkout.pulumi(stack, "config", "set", "--path", "nodes[2].name", "pg3");
-    const port = await checkout.pulumi(stack, "config", "set", "--path", "nodes[2].port", String(thirdPort));
-    expect([set.exitCode, port.exitCode]).toEqual([0, 0]);
-    expect((await checkout.pulumi(stack, "config", "set", "--path", "parameters.max_connections", "110")).exitCode).toBe(0);
+    expect((await checkout.pulumi(stack, "config", "rm", "parameters")).exitCode).toBe(0);
+    // Each server logs what it is asked for.
+    await set("parameters.max_connections=110", "parameters.log_replication_commands=on");
+    await set("clone.from=standby", `clone.maxRate=${RATE_MB}MB`);
+    await checkout.must("up", "--stack", stack);
+    expect(await Promise.all([started("pg1"), started("pg2")])).toEqual(before);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
+  });
+
+  /** What BASE_BACKUP was asked for of this node, once for each. */
+  async function backups(node: string): Promise<string[]> {
+    const { stdout, stderr } = await docker(["logs", container(node)]);
+    return `${stdout}\n${stderr}`.split("\n").filter((line) => line.includes("received replication command: BASE_BACKUP"));
+  }
+
+  test("two more nodes are copied side by side from the standby, no faster than they may, stream from the primary, and the ones that are there are not touched", async () => {
+    const before = await Promise.all([started("pg1"), started("pg2")]);
+    await set(...newPorts.flatMap((port, i) => [`nodes[${i + 2}].name=pg${i + 3}`, `nodes[${i + 2}].port=${port}`]));
     await checkout.must("up", "--stack", stack);
     const status = await checkout.status(stack);
     expect(status.problems).toEqual([]);
-    expect(status.nodes.map((n) => n.role)).toEqual(["primary", "standby", "standby"]);
+    expect(status.nodes.map((n) => n.role)).toEqual(["primary", "standby", "standby", "standby"]);
     expect(await Promise.all([started("pg1"), started("pg2")])).toEqual(before);
-    expect(await setting("pg2", "primary_conninfo")).toContain("host=pg1,pg3");
+    expect(await setting("pg2", "primary_conninfo")).toContain("host=pg1,pg3,pg4");
+
+    expect([await backups("pg1"), (await backups("pg2")).length]).toEqual([[], 2]);
+    const megabytes = Number((await sqlIn(container("pg1"), "SELECT sum(pg_database_size(oid)) / 1000000 FROM pg_database")).stdout);
+    for (const node of ["pg3", "pg4"]) {
+      const inData = async (script: string): Promise<string> =>
+        (await docker(["exec", "-w", "/var/lib/pgnode/data", container(node), "sh", "-ec", script])).stdout.trim();
+      expect(await inData("grep FROM: backup_label.old")).toBe("BACKUP FROM: standby");
+      // The first file of a copy and the last one.
+      const seconds = Number(await inData("echo $(($(stat -c %W global/pg_control) - $(stat -c %W backup_label.old)))"));
+      expect(seconds).toBeGreaterThanOrEqual(Math.floor((megabytes / RATE_MB) * 0.6));
+    }
+  });
+
+  test("a rejoin by a clone copies a standby as well, compressed when that is asked for", async () => {
+    await set("clone.compress=zstd");
+    await checkout.must("up", "--stack", stack);
+    await checkout.must("rejoin", "pg4", "--clone", "--stack", stack);
+    expect(await backups("pg1")).toEqual([]);
+    const asked = [...(await backups("pg2")), ...(await backups("pg3"))].slice(2);
+    expect(asked).toEqual([expect.stringMatching(/COMPRESSION 'zstd'.*MAX_RATE 8192|MAX_RATE 8192.*COMPRESSION 'zstd'/) as string]);
+    expect((await checkout.status(stack)).problems).toEqual([]);
+    await checkout.must("verify", "--stack", stack);
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });
 
   test("a container that was removed by hand comes back with its data", async () => {

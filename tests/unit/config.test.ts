@@ -127,6 +127,7 @@ describe("reading", () => {
       parameters: { work_mem: "8MB" },
       allowedSubnets: ["10.0.0.0/8"],
       synchronous: { mode: "first", count: 1 },
+      clone: { from: "standby", compress: "lz4" },
     };
     const asText = Object.fromEntries(Object.entries(structured).map(([key, value]) => [key, JSON.stringify(value)]));
     expect(parseConfig("dev", asText)).toEqual(parseConfig("dev", structured));
@@ -211,6 +212,21 @@ describe("reading", () => {
 
   test.each(["1MB", "512MB", "20GB", "3TB", "-1"])("takes %s as the most WAL that a slot may hold back", (size) => {
     expect(parseConfig("dev", { maxSlotWalKeepSize: size }).maxSlotWalKeepSize).toBe(size);
+  });
+
+  test.each([
+    ["32kB", 32],
+    ["100MB", 102_400],
+    ["1024MB", 1_048_576],
+    ["1GB", 1_048_576],
+    ["1048576kB", 1_048_576],
+  ])("takes %s as the most that a copy may be sent in a second", (maxRate, kB) => {
+    expect(parseConfig("dev", { clone: { maxRate } }).clone).toEqual({ maxRate: kB });
+  });
+
+  test("says nothing of how a node is cloned where that is the default", () => {
+    expect(parseConfig("dev", { clone: { compress: "none" } })).not.toHaveProperty("clone");
+    expect(parseConfig("dev", { clone: { from: "standby", compress: "none" } }).clone).toEqual({ from: "standby" });
   });
 
   test.each(["p", "17", "postgres:17", "ghcr.io/acme/postgres:17-bookworm", "localhost:5000/pg@sha256:0123abcd"])(
@@ -543,6 +559,44 @@ describe("refuses", () => {
         value: "1",
         allowed: "none, because there is no standby",
         fix: "Lower the count or add nodes.",
+      },
+    ],
+    ...["31kB", "1025MB", "2GB", "100", "1.5MB", "100mb", "0MB", "100MB/s", "", 100, true].map((value): [string, Mistake] => [
+      `${JSON.stringify(value)} as the rate of a copy`,
+      {
+        raw: { clone: { maxRate: value } },
+        key: "clone.maxRate",
+        value: JSON.stringify(value),
+        allowed: "what may be sent in a second, from 32kB to 1024MB, such as 100MB",
+        fix: fixIn("clone"),
+      },
+    ]),
+    [
+      "an unknown one to copy",
+      { raw: { clone: { from: "pg2" } }, key: "clone.from", value: '"pg2"', allowed: "primary or standby", fix: fixIn("clone") },
+    ],
+    [
+      "an unknown compression",
+      { raw: { clone: { compress: "xz" } }, key: "clone.compress", value: '"xz"', allowed: "none, gzip, lz4 or zstd", fix: fixIn("clone") },
+    ],
+    [
+      "clone that is a number",
+      {
+        raw: { clone: 1 },
+        key: "clone",
+        value: "1",
+        allowed: "an object such as { from: standby, maxRate: 100MB, compress: zstd }",
+        fix: fixIn("clone"),
+      },
+    ],
+    [
+      "a misspelt key of clone",
+      {
+        raw: { clone: { rate: "1MB" } },
+        key: "clone.rate",
+        value: '"1MB"',
+        allowed: "no such key here",
+        fix: 'Remove "rate" from clone.',
       },
     ],
     [

@@ -131,6 +131,15 @@ describe("findings", () => {
     expect(remedies(standby("pg2", { receiver: null }))).toEqual([{ do: "read-log", container: "postgres-replica-dev-pg2" }]);
   });
 
+  test("of a slot that is inactive are none while its node is cloned: it keeps WAL for the copy of a standby", () => {
+    const slots = [slot("pg2", { active: false, retainedBytes: 5 }), slot("pg3")];
+    const cloning = { ...silent("pg2", "running"), code: "cloning" as const };
+    expect(named([primary("pg1", ["pg3"], { slots }), cloning, standby("pg3")])).toEqual(["node-down pg2"]);
+    expect(
+      named([primary("pg1", ["pg3"], { slots: [slot("pg2", { active: false, walStatus: "lost" }), slot("pg3")] }), cloning]),
+    ).toContain("slot-lost pg2");
+  });
+
   test("of nobody who streams: a standby that catches up does not count, and one that streams does, whoever it is", () => {
     expect(named([primary("pg1", ["pg2"], { replicas: [replica("pg2", { state: "catchup" })] }), standby("pg2")])).toEqual([
       "no-replica ",

@@ -56,6 +56,7 @@ describe("new settings", () => {
     ["ssl = 'on'\n", "", false],
     ["pgnode.tls = 'sslmode=verify-full'\n", "", false],
     ["pgnode.rejoin = 'on'\nwork_mem = '1MB'\n", "pgnode.rejoin = 'off'\nwork_mem = '2MB'\n", true],
+    ["", "pgnode.clone_from = 'standby'\npgnode.clone_max_rate = '1024'\n", true],
   ])("from %j to %j: a node with the old ones finds the others: %s", (before, after, expected) => {
     expect(findsOthers(before, after)).toBe(expected);
   });

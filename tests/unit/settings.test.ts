@@ -120,6 +120,17 @@ describe("a node's PostgreSQL settings", () => {
     expect(conf({ automaticRejoin: false })["pgnode.rejoin"]).toBe("off");
   });
 
+  test("tell pgnode how to copy a node, and nothing of it where all is the default", () => {
+    const of = (clone?: NodeSettings["clone"]): [string, string][] =>
+      Object.entries(conf(clone === undefined ? {} : { clone })).filter(([name]) => name.startsWith("pgnode.clone"));
+    expect([of(), of({ from: "primary" })]).toEqual([[], []]);
+    expect(of({ from: "standby", maxRate: 102_400, compress: "zstd" })).toEqual([
+      ["pgnode.clone_from", "standby"],
+      ["pgnode.clone_max_rate", "102400"],
+      ["pgnode.clone_compress", "zstd"],
+    ]);
+  });
+
   test("hold no password: the connection takes it from the password file", () => {
     expect(parseConninfo(conf()["primary_conninfo"] ?? "")).not.toHaveProperty("password");
   });
