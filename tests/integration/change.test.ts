@@ -181,10 +181,8 @@ describe("a change of the config", () => {
 
   test("how nodes are to be cloned is changed without a restart", async () => {
     const before = await Promise.all([started("pg1"), started("pg2")]);
-    expect((await checkout.pulumi(stack, "config", "rm", "parameters")).exitCode).toBe(0);
     // Each server logs what it is asked for.
-    await set("parameters.max_connections=110", "parameters.log_replication_commands=on");
-    await set("clone.from=standby", `clone.maxRate=${RATE_MB}MB`);
+    await set("parameters.log_replication_commands=on", "clone.from=standby", `clone.maxRate=${RATE_MB}MB`);
     await checkout.must("up", "--stack", stack);
     expect(await Promise.all([started("pg1"), started("pg2")])).toEqual(before);
     expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
