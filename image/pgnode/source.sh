@@ -140,6 +140,14 @@ wal_here() {
     printf '%X/%X' $((at / 4294967296)) $((at % 4294967296))
 }
 
+# alive PID...: those that have not ended.
+alive() {
+    local pid
+    for pid; do
+        ! kill -0 "$pid" 2>/dev/null || echo "$pid"
+    done
+}
+
 # Beside the copy of a standby: the primary keeps for the node what the copy does not have yet, and a segment more. The session is
 # there for tend() to see.
 hold_slot() {
@@ -149,7 +157,8 @@ hold_slot() {
     start=$(wal_here -1)
     timeout $((HOLD_SECONDS * 5)) psql -XAtq -d "$HOLD dbname=postgres $(clone_session)" \
         -c "SELECT pg_replication_slot_advance(slot_name, '$start') FROM pg_replication_slots WHERE slot_name = '$HOLD_SLOT' AND restart_lsn < '$start'" -c "SELECT pg_sleep($HOLD_SECONDS)" </dev/null >/dev/null 2>&1 &
-    HOLDERS="${HOLDERS##* } $!"
+    # shellcheck disable=SC2086
+    HOLDERS="$(alive $HOLDERS) $!"
 }
 
 # follows_primary CONNINFO SLOT: whether the copy of a standby is what a copy of the primary would have been: of its cluster, on the
