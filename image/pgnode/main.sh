@@ -27,10 +27,13 @@ configure)
     ;;
 sql | streaming | role | promote) "$1" ;;
 healthy)
-    pg_isready -q -h 127.0.0.1 -p "$PORT" || exit 1
+    # Docker kills this program when its time is up, and nothing below it: that comes to process 1, the server, to which (up to
+    # version 17) a child that ends with anything but 0 and 1 is a backend that has crashed. So each program has a parent that stays
+    # with it and ends with one of the two.
+    (pg_isready -q -h 127.0.0.1 -p "$PORT" || exit 1) || exit 1
     become_postgres "$@"
     # Whether the server is well does not depend on that.
-    [ ! -e "$OWN/node.conf" ] || PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || true
+    [ ! -e "$OWN/node.conf" ] || (PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || exit 1) || true
     ;;
 *) die "usage: pgnode run|init|clone|configure|configure-stopped|ready|sql|role|promote|streaming|look|mark MARK...|unmark MARK...|healthy" ;;
 esac

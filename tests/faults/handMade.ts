@@ -124,6 +124,8 @@ export class HandMade {
         `${PGNODE_PATH} healthy`,
         "--health-interval",
         "5s",
+        "--health-timeout",
+        "5s",
         "--entrypoint",
         PGNODE_PATH,
         this.image,

@@ -284,6 +284,42 @@ describe("a standby that somebody has made different by hand", () => {
   });
 });
 
+// Docker kills the program that it has started and none of what that has started: it comes to process 1, which is the server, and up
+// to version 17 any exit code but 0 and 1 is a crash to it.
+describe("a health check that Docker ends, as on a machine that is too busy,", () => {
+  const nodes = new HandMade(["pg1"]);
+  /** A program that does something else while a file says so. */
+  const slow = (name: string, instead: string): string =>
+    `#!/bin/sh\n[ ! -e /tmp/slow-${name} ] || { touch /tmp/begun-${name}; ${instead}; }\nexec "$0.real" "$@"\n`;
+  beforeAll(() =>
+    nodes.begin({ [program("pg_isready")]: slow("pg_isready", "sleep 8; exit 2"), [program("psql")]: slow("psql", "exec sleep 20") }),
+  );
+  afterAll(() => nodes.remove());
+  const inNode = (...command: string[]): Promise<string> => nodes.docker("exec", nodes.container("pg1"), ...command);
+
+  test.each([
+    ["the question whether it answers", "pg_isready"],
+    ["what a primary does beside it, which has its own bound", "psql"],
+  ])("makes no server crash: %s", async (_what, name) => {
+    await inNode("touch", `/tmp/slow-${name}`);
+    // Killed as Docker does it when the time is up.
+    const check = nodes.docker("exec", nodes.container("pg1"), "sh", "-c", `echo $$ >/tmp/check-${name}; exec ${PGNODE_PATH} healthy`);
+    check.catch(() => undefined);
+    await inNode("rm", "-f", `/tmp/begun-${name}`);
+    await nodes.until(
+      `the check to be at ${name}`,
+      async () => (await inNode("sh", "-c", `[ ! -e /tmp/begun-${name} ] || echo yes`)) === "yes",
+    );
+    await inNode("sh", "-c", `kill -9 "$(cat /tmp/check-${name})"`);
+    await check.catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    await inNode("rm", `/tmp/slow-${name}`);
+    const log = await docker(["logs", nodes.container("pg1")]);
+    expect((log.stdout + log.stderr).match(/.*(exited with exit code|terminating any other active).*/g)).toBeNull();
+    expect(await nodes.sql("pg1", "SELECT 1")).toBe("1");
+  });
+});
+
 describe("a setting that the server cannot use", () => {
   const nodes = new HandMade(["pg1"]);
   beforeAll(() => nodes.begin());
