@@ -14,7 +14,7 @@ import { removeDebris } from "./debris";
 import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../setup/image";
 import { isNew, type PriorState } from "./prior";
-import { type Case, debris, goneWarning, portTaken, refusal, takenPort } from "./refusals";
+import { type Case, clocksApart, debris, goneWarning, portTaken, refusal, takenPort } from "./refusals";
 import { upLock } from "./upLock";
 import { everyNode, factsOf, reachedNow, type Survey, survey } from "./survey";
 
@@ -122,9 +122,10 @@ export async function look(
     }
     await removeDebris(debris(found), warn);
   }
-  const missing = goneWarning(found);
-  if (missing !== undefined) {
-    warn(missing);
+  for (const line of [goneWarning(found), clocksApart(found)]) {
+    if (line !== undefined) {
+      warn(line);
+    }
   }
   const { survey: what } = found;
   for (const why of what.silent.values()) {

@@ -90,6 +90,45 @@ export function oneEngineTwice({ config, survey }: Case): string | undefined {
   return undefined;
 }
 
+/** The oldest Docker that will do. Its successor of 2020 is the first with cgroups of both kinds, and with what images are made by. */
+const OLDEST = [20, 10] as const;
+
+/** An engine that is older than that. */
+export function oldEngine({ survey }: Case): string | undefined {
+  for (const { dockerHost, version } of survey.engines) {
+    const [, major, minor] = /^(\d+)\.(\d+)/.exec(version)?.map(Number) ?? [];
+    // What counts from 1 to 5 is another program that speaks Docker's language.
+    if (major !== undefined && minor !== undefined && major > 5 && (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]))) {
+      return `the Docker engine at ${dockerHost} is version ${version}, and this project needs ${OLDEST.join(".")} or later. ${NOTHING} Upgrade it there: https://docs.docker.com/engine/install/`;
+    }
+  }
+  return undefined;
+}
+
+/** How far the clocks of two hosts may be apart, in seconds. */
+const CLOCKS_APART = 60;
+
+/** Two engines whose clocks are further apart than that, as far as it is certain; undefined when none are. */
+export function clocksApart({ survey }: Case): string | undefined {
+  const known = survey.engines.flatMap(({ dockerHost, clock }) =>
+    clock === undefined ? [] : [{ dockerHost, least: clock[0], most: clock[1] }],
+  );
+  const pairs = known.flatMap((ahead) => known.map((behind) => ({ ahead, behind, apart: ahead.least - behind.most })));
+  const [worst] = pairs.sort((a, b) => b.apart - a.apart);
+  if (worst === undefined || worst.apart <= CLOCKS_APART) {
+    return undefined;
+  }
+  const { ahead, behind, apart } = worst;
+  return `the clock of ${ahead.dockerHost} is ${Math.floor(apart)} s ahead of that of ${behind.dockerHost}; allowed is ${CLOCKS_APART} s, because certificates, lag in seconds and logs go by them. Set both by NTP (timedatectl set-ntp true)`;
+}
+
+/** Where a node is to be made, such clocks are refused. A stack that stands is told. */
+function clocksOfNew(found: Case): string | undefined {
+  const { config, prior } = found;
+  const why = config.nodes.every(({ name }) => prior.containers.has(name)) ? undefined : clocksApart(found);
+  return why === undefined ? undefined : `${why}. ${NOTHING}`;
+}
+
 /** A node that is not there yet cannot be made on an engine that does not answer. */
 export function silentEngine(found: Case): string | undefined {
   const { config, prior, survey } = found;
@@ -238,7 +277,7 @@ export function portTaken(config: StackConfig, node: StackConfig["nodes"][number
 
 /** Every refusal that what was found gives, the most important first. */
 export function refusal(found: Case): string | undefined {
-  const place = oneEngineTwice(found) ?? wrongEngine(found) ?? silentEngine(found);
+  const place = oneEngineTwice(found) ?? oldEngine(found) ?? wrongEngine(found) ?? silentEngine(found) ?? clocksOfNew(found);
   return renamed(found) ?? place ?? foreign(found) ?? lostFromState(found) ?? lostPrimary(found) ?? takenPort(found).refusal;
 }
 

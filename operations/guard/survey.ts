@@ -32,6 +32,10 @@ export interface EngineFacts {
   /** The engine's own ID. */
   engine: string;
   dockerHost: string;
+  /** Docker's version there, as it says it; empty when it does not. */
+  version: string;
+  /** How far its clock is ahead of this machine's, in seconds: at least, and at most. @default it does not say */
+  clock?: readonly [least: number, most: number];
   /** Whether the engine has the image. */
   image: boolean;
   /** The names of the containers that hold a published TCP port, by port. */
@@ -95,8 +99,9 @@ interface EngineSurvey extends EngineFacts {
 async function surveyEngine(config: PlacedConfig, dockerHost: string): Promise<EngineSurvey | { unreachable: string }> {
   const engine = new Engine(dockerHost);
   const ask = (...args: string[]): Promise<Ran> => engine.run(args, { timeout: TIMEOUT, look: true });
-  const [info, containers, volumes, networks, image] = await Promise.all([
-    ask("info", "--format", "{{.ID}}"),
+  const asked = Date.now();
+  const [{ info, answered }, containers, volumes, networks, image] = await Promise.all([
+    ask("info", "--format", "{{.ID}}\t{{.ServerVersion}}\t{{.SystemTime}}").then((info) => ({ info, answered: Date.now() })),
     ask("ps", "-a", "--no-trunc", "--format", `{{.ID}}\t{{.Names}}\t{{.State}}\t${LABEL_FORMAT}\t{{.Ports}}`),
     ask("volume", "ls", "--filter", `label=${LABELS.stack}=${config.stack}`, "--format", `{{.Name}}\t{{.Name}}\t\t${LABEL_FORMAT}`),
     ask(
@@ -111,7 +116,8 @@ async function surveyEngine(config: PlacedConfig, dockerHost: string): Promise<E
     ask("image", "inspect", "--format", "{{.Id}}", imageName(config.image)),
   ]);
   const failed = [info, containers, volumes, networks].find((result) => result.exitCode !== 0);
-  if (failed !== undefined || info.stdout.trim() === "") {
+  const [id = "", version = "", time = ""] = info.stdout.trim().split("\t");
+  if (failed !== undefined || id === "") {
     return { unreachable: whyNot(dockerHost, (failed ?? info).stderr) };
   }
   const lines = (text: string): string[][] =>
@@ -135,9 +141,12 @@ async function surveyEngine(config: PlacedConfig, dockerHost: string): Promise<E
       stack === config.stack && project === labelsOf(stack)[LABELS.project]
         ? [{ kind, id, name, state, node, identity, madeBy, definition, dockerHost }]
         : [];
+  const there = Date.parse(time);
   return {
-    engine: info.stdout.trim(),
+    engine: id,
     dockerHost,
+    version,
+    ...(Number.isNaN(there) ? {} : { clock: [(there - answered) / 1000, (there - asked) / 1000] as const }),
     image: image.exitCode === 0,
     found: [
       ...lines(containers.stdout).flatMap(read("container")),

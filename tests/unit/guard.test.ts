@@ -460,7 +460,7 @@ describe("a survey", () => {
     `c5\tfake\trunning\t${labels("pg1", "me", "another-project")}\t[::1]:9000->80/tcp`,
   ].join("\n");
   const answers = {
-    info: answer("ENGINE\n"),
+    info: answer("ENGINE\t27.1.1\t2026-11-28T12:00:00.123456789Z\n"),
     "ps ": answer(`${CONTAINERS}\n`),
     "volume ls": answer(`v1\tv1\t\t${labels("pg1")}\n`),
     "network ls": answer(`n1\tpostgres-replica-dev\t\t${labels("")}\n`),
@@ -477,7 +477,18 @@ describe("a survey", () => {
 
   test("finds the stack's own objects and nobody else's, with whose they are", async () => {
     const result = await look();
-    expect(result.engines).toEqual([{ engine: "ENGINE", dockerHost: HOST, image: true, ports: expect.any(Map) as unknown }]);
+    expect(result.engines).toEqual([
+      ...[
+        {
+          engine: "ENGINE",
+          dockerHost: HOST,
+          version: "27.1.1",
+          clock: expect.any(Array) as unknown,
+          image: true,
+          ports: expect.any(Map) as unknown,
+        },
+      ],
+    ]);
     expect([result.silent, result.observed]).toEqual([new Map(), WELL]);
     expect(result.found.map(({ dockerHost }) => dockerHost)).toEqual(Array(4).fill(HOST));
     expect(result.found.map(({ dockerHost: _here, ...rest }) => rest)).toEqual([
@@ -504,6 +515,15 @@ describe("a survey", () => {
       { kind: "volume", id: "v1", name: "v1", state: "", node: "pg1", identity: "me", madeBy: "bob", definition: "made" },
       { kind: "network", id: "n1", name: "postgres-replica-dev", state: "", node: "", identity: "me", madeBy: "bob", definition: "" },
     ]);
+  });
+
+  test("knows how far the engine's clock is ahead, as exactly as the answer was quick", async () => {
+    jest.spyOn(Date, "now").mockReturnValueOnce(Date.parse("2026-11-28T11:59:50Z")).mockReturnValueOnce(Date.parse("2026-11-28T11:59:53Z"));
+    const { engines } = await look();
+    jest.restoreAllMocks();
+    expect(engines[0].clock?.map(Math.round)).toEqual([7, 10]);
+    const { engines: silent } = await look({ info: answer("ENGINE\t\t\n") });
+    expect([silent[0].version, silent[0].clock]).toEqual(["", undefined]);
   });
 
   test("knows every published port, in ranges and on IPv6, once for each container", async () => {

@@ -179,6 +179,49 @@ describe("a stack on several Docker engines", () => {
     expect(refusals.silentEngine(judge(seen([A])))).toBeUndefined();
   });
 
+  const clocks = (...ahead: (readonly [number, number] | undefined)[]): Survey => {
+    const { engines, ...rest } = seen([A, B]);
+    const facts = engines.map((engine, i) => ({ ...engine, ...(ahead[i] === undefined ? {} : { clock: ahead[i] }) }));
+    return { ...rest, engines: facts as unknown as Survey["engines"] };
+  };
+  const withPg4 = at({ pg4: B });
+
+  test("refuses clocks that are more than a minute apart where a node is to be made, and tells a stack that stands", () => {
+    const apart = clocks([-1, 1], [65, 70]);
+    expect(refusals.refusal(judge(apart, withPg4))).toBe(
+      `the clock of ${B} is 64 s ahead of that of ${A}; allowed is 60 s, because certificates, lag in seconds and logs go by them. Set both by NTP (timedatectl set-ntp true). Nothing was changed.`,
+    );
+    expect(refusals.refusal(judge(apart))).toBeUndefined();
+    expect(refusals.clocksApart(judge(apart))).toContain(`the clock of ${B} is 64 s ahead`);
+    expect(refusals.clocksApart(judge(clocks([65, 70], [-1, 1])))).toContain(`the clock of ${A} is 64 s ahead of that of ${B}`);
+  });
+
+  test.each([
+    ["are near", clocks([-1, 1], [50, 60])],
+    ["may be near, as slowly as one has answered", clocks([-10, 10], [65, 90])],
+    ["of one are not told", clocks([-1, 1], undefined)],
+  ])("takes clocks that %s", (_which, survey) => {
+    expect(refusals.refusal(judge(survey, withPg4))).toBeUndefined();
+  });
+
+  test.each([
+    [
+      "19.03.15",
+      /^the Docker engine at tcp:\/\/b:1 is version 19\.03\.15, and this project needs 20\.10 or later\. Nothing was changed\. Upgrade/,
+    ],
+    ["20.9.0", /version 20\.9\.0/],
+    ["20.10.24+dfsg1", undefined],
+    ["29.1.0", undefined],
+    ["5.4.2", undefined],
+    ["", undefined],
+    ["library-import", undefined],
+  ])("of version %j is refused where that is too old", (version, line) => {
+    const { engines, ...rest } = seen([A, B]);
+    const [first, second] = engines;
+    const why = refusals.refusal(judge({ ...rest, engines: [first, { ...(second as typeof first), version }] }));
+    expect(why === undefined ? undefined : line?.test(why)).toBe(line === undefined ? undefined : true);
+  });
+
   test("asks of each port the engine of its node alone", () => {
     const config = at();
     const port = (name: string): number => config.nodes.find((node) => node.name === name)?.port ?? 0;

@@ -74,6 +74,15 @@ describe("a preview", () => {
     expect(said).toEqual(["failover (process 7 on h) is at work on this stack: what this preview shows may be half done"]);
   });
 
+  test("says that the clocks of two engines are apart", async () => {
+    const { engines, ...rest } = seen();
+    const [here] = engines;
+    const far = { ...here, engine: "far", dockerHost: "tcp://far:1", clock: [90, 91] as const };
+    survey.mockResolvedValue({ ...rest, engines: [{ ...here, clock: [0, 1] }, far] });
+    await preview();
+    expect(said).toEqual([expect.stringContaining("the clock of tcp://far:1 is 89 s ahead of that of unix:///here.sock; allowed is 60 s")]);
+  });
+
   test("of an engine that does not answer warns once, and goes on with what the state knows", async () => {
     survey.mockResolvedValue({ unreachable: "connection refused" });
     expect(await preview()).toEqual({

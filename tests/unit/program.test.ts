@@ -758,6 +758,7 @@ describe("a stack that stands", () => {
       sampleDatabase: "true",
       nodes: nodes("pg1", "pg2").map((n) => ({ ...n, ...changes })),
     });
+    beforeEach(() => void jest.spyOn(pulumi.log, "info").mockResolvedValue());
     const facts: DriftFacts = {
       ...{ salt: "0", files: {}, altered: [], restarts: ["max_connections", "shared_buffers"], unapplied: false, systemIdentifier: "7" },
       ...{ roles: ["app", "postgres", "replica_user"], database: true, sampleTables: true },

@@ -5,8 +5,17 @@ export type Seen = Partial<Survey & EngineFacts>;
 
 /** A survey. @param dockerHost Where the stack's first engine is. */
 export function surveyOf(dockerHost: string, changes: Seen = {}): Survey {
-  const { engine = "engine", image = true, ports = new Map<number, string[]>(), dockerHost: at = dockerHost, ...rest } = changes;
-  return { engines: [{ engine, dockerHost: at, image, ports }], silent: new Map(), found: [], observed: [], ...rest };
+  const {
+    engine = "engine",
+    image = true,
+    ports = new Map<number, string[]>(),
+    dockerHost: at = dockerHost,
+    version = "27.1.1",
+    clock,
+    ...rest
+  } = changes;
+  const facts = { engine, dockerHost: at, version, image, ports, ...(clock === undefined ? {} : { clock }) };
+  return { engines: [facts], silent: new Map(), found: [], observed: [], ...rest };
 }
 
 /** An object of the stack's on an engine: as a rule one that runs, where it can. */
