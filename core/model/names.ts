@@ -16,6 +16,12 @@ export const LABELS = {
   definition: "postgres-replica.definition",
 } as const;
 
+/**
+ * The label of a helper container that looks into a node's volume; its value is the stack. As a lock it is none of the stack's objects:
+ * it is there for a moment.
+ */
+export const HELPER_LABEL = "postgres-replica.helper";
+
 /** Which state a stack belongs to. It is made up once and kept in the state; what the state makes carries it. */
 export interface Identity {
   /** Random. */

@@ -4,7 +4,7 @@ import { join } from "path";
 import { enginesOf, isHere, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import { labelFilter } from "../../core/model/names";
-import { removeDebris } from "../guard/debris";
+import { removeDebris, removeHelpers } from "../guard/debris";
 import { exportedResources, readPrior } from "../guard/prior";
 import { type Case, debris, foreign, gone, wrongEngine } from "../guard/refusals";
 import { everyNode, survey } from "../guard/survey";
@@ -71,6 +71,11 @@ export async function down(stack: string): Promise<number> {
     }
     if (found !== undefined) {
       await removeDebris(debris(found), say);
+      await removeHelpers(
+        stack,
+        found.survey.engines.map((engine) => engine.dockerHost),
+        say,
+      );
     }
     if (config.protectData) {
       // The volumes stay whatever happens; without this Pulumi would not even let go of them.

@@ -197,8 +197,9 @@ export class NodeControl {
 
   /** @param image The one of the node's own container; null where there is none. */
   private helper(image: string | null): NodeVolume {
-    const volume = volumeName(this.config.stack, this.node.name);
-    return new NodeVolume({ node: this.node.name, volume, image: image ?? imageName(this.config.image), engine: this.engine });
+    const { stack } = this.config;
+    const volume = volumeName(stack, this.node.name);
+    return new NodeVolume({ stack, node: this.node.name, volume, image: image ?? imageName(this.config.image), engine: this.engine });
   }
 
   /**

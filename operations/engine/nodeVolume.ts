@@ -1,4 +1,4 @@
-import { type Mark, NODE_ROOT } from "../../core/model/names";
+import { HELPER_LABEL, type Mark, NODE_ROOT } from "../../core/model/names";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import type { Unreadable, WalEnd } from "../../core/judgement/election";
 import { type Evidence, marksIn, parseEvidence, type Question, walEnd } from "../../core/judgement/walEnd";
@@ -18,12 +18,12 @@ export class NodeVolume {
   private evidence?: Promise<Evidence>;
 
   /** Starts the helper container; it reads nothing yet. Whoever makes one closes it. */
-  public constructor(of: { node: string; volume: string; image: string; engine: Engine }) {
+  public constructor(of: { stack: string; node: string; volume: string; image: string; engine: Engine }) {
     const length = Buffer.byteLength(PGNODE_SCRIPT);
     this.session = new DockerSession({
       args: [
         ...["run", "--rm", "-i", "--network", "none", "--user", "0:0", "-e", "PGNODE_NAME"],
-        ...["-v", `${of.volume}:${NODE_ROOT}`, "--entrypoint", "sh", of.image],
+        ...["--label", `${HELPER_LABEL}=${of.stack}`, "-v", `${of.volume}:${NODE_ROOT}`, "--entrypoint", "sh", of.image],
         // What follows the program is what is asked.
         ...["-c", `head -c ${length} >/tmp/pgnode && exec sh /tmp/pgnode look`],
       ],

@@ -1,3 +1,4 @@
+import { HELPER_LABEL } from "../../core/model/names";
 import { Engine } from "../engine/engine";
 import type { Found } from "./survey";
 
@@ -18,4 +19,28 @@ export async function removeDebris(objects: readonly Found[], say: (line: string
     say(`removing network ${name}, which an interrupted run left behind`);
     await new Engine(dockerHost).run(["network", "rm", id]);
   }
+}
+
+/**
+ * Removes helper containers (see NodeVolume) that were made and never started, because the command that wanted them was killed in
+ * between: as long as they are there, no volume that they were to look into can be removed. Never throws.
+ *
+ * @param engines DOCKER_HOST values.
+ */
+export async function removeHelpers(stack: string, engines: readonly string[], say: (line: string) => void): Promise<void> {
+  await Promise.all(
+    engines.map(async (host) => {
+      const engine = new Engine(host);
+      const filters = ["--filter", `label=${HELPER_LABEL}=${stack}`, "--filter", "status=created"];
+      const made = await engine.run(["ps", "-a", ...filters, "--format", "{{.ID}}\t{{.RunningFor}}"], { timeout: 10_000 });
+      for (const line of made.exitCode === 0 ? made.stdout.split("\n") : []) {
+        const [id = "", age = ""] = line.split("\t");
+        // A younger one may be about to start.
+        if (id !== "" && !/\bseconds?\b/.test(age)) {
+          say(`removing the helper container ${id}, which an interrupted command left behind`);
+          await engine.run(["rm", id], { timeout: 10_000 });
+        }
+      }
+    }),
+  );
 }

@@ -10,7 +10,7 @@ import { Engine } from "../engine/engine";
 import { UserError } from "../errors";
 import { finishMove } from "./handover";
 import { acquireLock, lockHolder } from "../change/lock";
-import { removeDebris } from "./debris";
+import { removeDebris, removeHelpers } from "./debris";
 import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../setup/image";
 import { isNew, type PriorState } from "./prior";
@@ -121,6 +121,11 @@ export async function look(
       }
     }
     await removeDebris(debris(found), warn);
+    await removeHelpers(
+      config.stack,
+      found.survey.engines.map((engine) => engine.dockerHost),
+      warn,
+    );
   }
   for (const line of [goneWarning(found), clocksApart(found)]) {
     if (line !== undefined) {

@@ -122,7 +122,7 @@ async function record(major: number): Promise<void> {
         talk.push(`> ${line || "the facts"}`, answer);
         return answer;
       };
-      const opened = new NodeVolume({ node: "pg1", volume, image, engine: ENGINE });
+      const opened = new NodeVolume({ stack: "record", node: "pg1", volume, image, engine: ENGINE });
       const found = await opened.walEnd();
       opened.close();
       DockerSession.prototype.ask = real;

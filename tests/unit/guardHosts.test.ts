@@ -3,7 +3,7 @@ import { parseConfig } from "../../core/config";
 import type { Observation } from "../../core/judgement/observation";
 import { placed, type PlacedConfig } from "../../core/model/place";
 import * as docker from "../../operations/engine/docker";
-import { removeDebris } from "../../operations/guard/debris";
+import { removeDebris, removeHelpers } from "../../operations/guard/debris";
 import { type PriorState, readPrior } from "../../operations/guard/prior";
 import * as refusals from "../../operations/guard/refusals";
 import { everyNode, type Found, reachedNow, type Survey } from "../../operations/guard/survey";
@@ -263,6 +263,25 @@ test("what an interrupted run left behind is removed from the engine that has it
     `${B} network rm net`,
     `${B} rm -f -v two`,
   ]);
+});
+
+test("helper containers that were never started are removed on every engine, and none that may be about to", async () => {
+  const ages: Record<string, string> = {
+    [A]: "one\tAbout a minute ago\ntwo\t5 seconds ago\nthree\tLess than a second ago\n",
+    [B]: "four\t3 hours ago\n",
+  };
+  const run = jest
+    .mocked(docker.docker)
+    .mockReset()
+    .mockImplementation(([verb], { host } = { host: "" }) =>
+      Promise.resolve({ exitCode: host === C ? 1 : 0, stdout: verb === "ps" ? (ages[host] ?? "five\t3 hours ago") : "", stderr: "" }),
+    );
+  const said: string[] = [];
+  await removeHelpers("dev", [A, B, C], (line) => said.push(line));
+  const did = run.mock.calls.map(([args, how]) => `${how?.host} ${args.join(" ")}`);
+  expect(did.filter((what) => what.includes(" rm ")).sort()).toEqual([`${A} rm one`, `${B} rm four`]);
+  expect(did).toContain(`${A} ps -a --filter label=postgres-replica.helper=dev --filter status=created --format {{.ID}}\t{{.RunningFor}}`);
+  expect(said).toEqual(["one", "four"].map((id) => `removing the helper container ${id}, which an interrupted command left behind`));
 });
 
 describe("the order of building and replacing", () => {

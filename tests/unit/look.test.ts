@@ -147,7 +147,10 @@ describe("up", () => {
     acquire.mockImplementation(() => Promise.resolve(expect(runDocker).not.toHaveBeenCalled()).then(() => ({}) as Lock));
     await up();
     expect(acquire.mock.calls[0]?.slice(0, 2)).toEqual([{ stack: "dev", engines: [HOST] }, "pulumi up"]);
-    expect(runDocker.mock.calls.map(([args]) => args.join(" "))).toEqual(["stop -t 60 c2", "rm -f -v c2"]);
+    expect(runDocker.mock.calls.map(([args]) => args.join(" "))).toEqual([
+      ...["stop -t 60 c2", "rm -f -v c2"],
+      expect.stringMatching(/^ps -a --filter label=postgres-replica\.helper=dev --filter status=created /),
+    ]);
   });
 
   test("changes nothing while somebody else works on the stack", async () => {
