@@ -13,6 +13,8 @@ const COMMANDS = { entry: "scripts/main.ts", folders: ["core", "operations", "sc
 const PROGRAM = { entry: "index.ts", folders: ["components", "core", "operations"] };
 /** Those that a copy of the checkout may lack: their commands fail there, when they are called. */
 const OPTIONAL = ["tests", "bench"];
+/** What ends a bundle that is whole. */
+const END = "\n// whole\n";
 /** How many bundles are kept: other checkouts may share node_modules. */
 const KEPT = 12;
 
@@ -94,14 +96,16 @@ function place(root, lock, { entry, folders }) {
 
 function kept(file) {
   try {
-    return readFileSync(file, "utf8");
+    const code = readFileSync(file, "utf8");
+    // A machine that was reset may have kept the name and not the content.
+    return code.endsWith(END) ? code : undefined;
   } catch {
     return undefined;
   }
 }
 
 async function make(root, what, file) {
-  const code = await bundle(root, what.entry);
+  const code = `${await bundle(root, what.entry)}${END}`;
   keep(dirname(file), file, code);
   return code;
 }

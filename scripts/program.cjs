@@ -41,6 +41,10 @@ Module._extensions[".ts"] = (module, filename) => {
   if (filename === join(root, "index.ts")) {
     // As if it stood here: it finds the files of the checkout from its own folder.
     module._compile(program(root), join(__dirname, "index.cjs"));
+    // Without a function Pulumi takes the program for one that declares nothing, and deletes the stack.
+    if (typeof module.exports !== "function") {
+      throw new Error(`the program was put together without its content. Remove ${join(root, "node_modules", ".cache")}, then try again`);
+    }
     return;
   }
   // A program of somebody else's, beside this one.

@@ -38,6 +38,15 @@ describe("what loads the program", () => {
     expect([later, serialized]).toEqual([names, true]);
   });
 
+  test("takes no empty program, by which Pulumi would delete the stack", async () => {
+    const script = `
+      require(${JSON.stringify(join(ROOT, "scripts", "bundle.cjs"))}).program = () => "";
+      require(${JSON.stringify(PROGRAM_LOADER)});
+      require(${JSON.stringify(join(ROOT, "index.ts"))});`;
+    const ran = await run(script);
+    expect([ran.exitCode, ran.stderr]).toEqual([1, expect.stringContaining("the program was put together without its content")]);
+  });
+
   test("loads another program's TypeScript as well", async () => {
     const ran = await run(`console.log(typeof require(${JSON.stringify(join(ROOT, "core", "grammar", "lsn.ts"))}).lsnDiff)`, BY_ARGUMENT);
     expect([ran.stdout, ran.stderr]).toEqual(["function", ""]);
