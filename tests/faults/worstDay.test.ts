@@ -290,7 +290,7 @@ describe("a health check that Docker ends, as on a machine that is too busy,", (
   const nodes = new HandMade(["pg1"]);
   /** A program that does something else while a file says so. */
   const slow = (name: string, instead: string): string =>
-    `#!/bin/sh\n[ ! -e /tmp/slow-${name} ] || { touch /tmp/begun-${name}; ${instead}; }\nexec "$0.real" "$@"\n`;
+    `#!/bin/sh\n[ ! -e /tmp/slow-${name} ] || { touch "/tmp/begun-${name}-$CHECK"; ${instead}; }\nexec "$0.real" "$@"\n`;
   beforeAll(() =>
     nodes.begin({ [program("pg_isready")]: slow("pg_isready", "sleep 8; exit 2"), [program("psql")]: slow("psql", "exec sleep 20") }),
   );
@@ -303,12 +303,18 @@ describe("a health check that Docker ends, as on a machine that is too busy,", (
   ])("makes no server crash: %s", async (_what, name) => {
     await inNode("touch", `/tmp/slow-${name}`);
     // Killed as Docker does it when the time is up.
-    const check = nodes.docker("exec", nodes.container("pg1"), "sh", "-c", `echo $$ >/tmp/check-${name}; exec ${PGNODE_PATH} healthy`);
+    const check = nodes.docker(
+      "exec",
+      nodes.container("pg1"),
+      "sh",
+      "-c",
+      `echo $$ >/tmp/check-${name}; CHECK=ours exec ${PGNODE_PATH} healthy`,
+    );
     check.catch(() => undefined);
-    await inNode("rm", "-f", `/tmp/begun-${name}`);
+    // Docker checks as well.
     await nodes.until(
       `the check to be at ${name}`,
-      async () => (await inNode("sh", "-c", `[ ! -e /tmp/begun-${name} ] || echo yes`)) === "yes",
+      async () => (await inNode("sh", "-c", `[ ! -e /tmp/begun-${name}-ours ] || echo yes`)) === "yes",
     );
     await inNode("sh", "-c", `kill -9 "$(cat /tmp/check-${name})"`);
     await check.catch(() => undefined);
