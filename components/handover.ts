@@ -1,7 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { Provided } from "../core/config";
-import type { Cluster } from "../core/model/cluster";
-import { nodeEnvironment } from "../core/model/cluster";
+import { type Cluster, nodeEnvironment } from "../core/model/cluster";
 import { findsOthers, restartsFor, standbysComeFirst } from "../core/judgement/handover";
 import { isStandby } from "../core/judgement/observation";
 import { containerName } from "../core/model/names";

@@ -53,8 +53,7 @@ exports.load = async (root, lock) => {
  * @throws Error with esbuild's words when the sources are wrong.
  */
 exports.program = (root) => {
-  const file = place(root, lockOf(root), PROGRAM);
-  const code = kept(file);
+  const code = kept(place(root, lockOf(root), PROGRAM));
   if (code !== undefined) {
     return code;
   }
@@ -106,7 +105,7 @@ function kept(file) {
 
 async function make(root, what, file) {
   const code = `${await bundle(root, what.entry)}${END}`;
-  keep(dirname(file), file, code);
+  keep(file, code);
   return code;
 }
 
@@ -152,7 +151,8 @@ async function bundle(root, entry) {
 }
 
 /** Keeps a bundle for the next time; where nothing can be written, it is made each time. */
-function keep(cache, file, code) {
+function keep(file, code) {
+  const cache = dirname(file);
   try {
     mkdirSync(cache, { recursive: true });
     writeFileSync(`${file}.${process.pid}`, code);

@@ -1,5 +1,6 @@
 import { readFileSync } from "fs";
 import { join } from "path";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../sql/queries";
 import { CONTAINER_PORT, MARKS, NODE_ROOT, REPLICATION_ROLE } from "./names";
 import { CERTIFICATE_DAYS, PROVISIONAL_ORGANISATION, RENEWAL_DAYS } from "./certificate";
 import { FILE_LINES } from "./nodeFiles";
@@ -31,6 +32,8 @@ REPLICATION_ROLE=${REPLICATION_ROLE}
 MARKS='${MARKS.join(" ")}'
 # VARIABLE NAME MODE NEEDS PLACE of each file that the stack writes.
 FILES='${FILE_LINES}'
+# How far behind the primary a standby that is copied may be, in bytes: status calls that lag.
+COPIED_LAG=${DEFAULT_LAG_THRESHOLD_BYTES}
 CERTIFICATE_DAYS=${CERTIFICATE_DAYS}
 RENEWAL_DAYS=${RENEWAL_DAYS}
 PROVISIONAL=${PROVISIONAL_ORGANISATION}

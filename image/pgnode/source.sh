@@ -1,8 +1,6 @@
 # Whom a clone copies. The primary, unless the config key clone prefers a standby: then the WAL that comes with the copy is a
 # standby's, and what follows is for the primary to keep, by the slot that nobody streams through yet.
 
-# How far behind the primary a standby that is copied may be, in bytes: status calls that lag.
-COPIED_LAG=16777216
 # How long it may take to have replayed what the primary keeps for the node, in seconds: so long a query may hold it back.
 REPLAY_SECONDS=30
 # How long a slot may still be in use by somebody who is gone, in seconds.
@@ -29,6 +27,9 @@ choose_compression() {
     COMPRESS=
 }
 
+# cluster_in ANSWER: the system identifier and the timeline, of an answer whose first line is IDENTIFY_SYSTEM's.
+cluster_in() { echo "$1" | sed -n '1s/^\([0-9]* [0-9]*\) .*/\1/p'; }
+
 # choose_source CONNINFO SLOT: sets COPIED to the standby that is to be copied, and COPIED_AT to where it is; both are empty for the
 # primary, whose CONNINFO it is.
 choose_source() {
@@ -38,7 +39,7 @@ choose_source() {
     # shellcheck disable=SC2086
     set -- "$1" "$2" ${TRIED:-}
     if [ $# -lt $((2 + STANDBYS_TRIED)) ] && facts=$(primary_facts "$1" "$2"); then
-        PRIMARY_IS=$(echo "$facts" | sed -n '1s/^\([0-9]* [0-9]*\) .*/\1/p')
+        PRIMARY_IS=$(cluster_in "$facts")
         streaming=$(echo "$facts" | sed -n 3p)
         # shellcheck disable=SC2046
         set -- $(echo "$facts" | sed -n 2p)
@@ -90,7 +91,7 @@ has_replayed() {
     while :; do
         told=$(timeout 10 psql -XAtq -F ' ' -d "$(source_of "$1") replication=database dbname=postgres" -c IDENTIFY_SYSTEM \
             -c "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() >= '$2' AND pg_wal_lsn_diff('$3', pg_last_wal_replay_lsn()) <= $COPIED_LAG" </dev/null 2>/dev/null) || return 1
-        [ "$(echo "$told" | sed -n '1s/^\([0-9]* [0-9]*\) .*/\1/p')" = "$PRIMARY_IS" ] || return 1
+        [ "$(cluster_in "$told")" = "$PRIMARY_IS" ] || return 1
         case $(echo "$told" | sed -n 2p) in
         't t') return 0 ;;
         't f') ;;
@@ -171,7 +172,7 @@ follows_primary() {
     wrong=
     if [ -z "$facts" ]; then
         wrong="the primary does not answer"
-    elif [ "$(echo "$facts" | sed -n '1s/^\([0-9]* [0-9]*\) .*/\1/p')" != "$PRIMARY_IS" ]; then
+    elif [ "$(cluster_in "$facts")" != "$PRIMARY_IS" ]; then
         wrong="another node has become primary meanwhile"
     elif [ "$(echo "$facts" | sed -n 2p)" != t ]; then
         wrong="the primary has not kept the WAL that comes next"

@@ -4,9 +4,9 @@ import { join } from "path";
 import { enginesOf, isHere, type PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../engine/dockerHost";
 import { labelFilter } from "../../core/model/names";
-import { removeDebris, removeHelpers } from "../guard/debris";
+import { clearUp } from "../guard/debris";
 import { exportedResources, readPrior } from "../guard/prior";
-import { type Case, debris, foreign, gone, wrongEngine } from "../guard/refusals";
+import { type Case, foreign, gone, wrongEngine } from "../guard/refusals";
 import { everyNode, survey } from "../guard/survey";
 import { Engine } from "../engine/engine";
 import { UserError } from "../errors";
@@ -70,12 +70,7 @@ export async function down(stack: string): Promise<number> {
       throw new UserError(why);
     }
     if (found !== undefined) {
-      await removeDebris(debris(found), say);
-      await removeHelpers(
-        stack,
-        found.survey.engines.map((engine) => engine.dockerHost),
-        say,
-      );
+      await clearUp(found, say);
     }
     if (config.protectData) {
       // The volumes stay whatever happens; without this Pulumi would not even let go of them.

@@ -1,6 +1,14 @@
 import { HELPER_LABEL } from "../../core/model/names";
 import { Engine } from "../engine/engine";
+import { type Case, debris } from "./refusals";
 import type { Found } from "./survey";
+
+/** Removes all that interrupted runs of this state have left behind; whoever calls it has the stack's lock. */
+export async function clearUp(found: Case, say: (line: string) => void): Promise<void> {
+  await removeDebris(debris(found), say);
+  const engines = found.survey.engines.map(({ dockerHost }) => dockerHost);
+  await removeHelpers(found.config.stack, engines, say);
+}
 
 /** Removes containers and networks, whose names would be in the way. A server among them is stopped in order before. */
 export async function removeDebris(objects: readonly Found[], say: (line: string) => void): Promise<void> {

@@ -10,11 +10,11 @@ import { Engine } from "../engine/engine";
 import { UserError } from "../errors";
 import { finishMove } from "./handover";
 import { acquireLock, lockHolder } from "../change/lock";
-import { removeDebris, removeHelpers } from "./debris";
+import { clearUp } from "./debris";
 import { keptNodes, newestKept } from "./kept";
 import { provideImage } from "../setup/image";
 import { isNew, type PriorState } from "./prior";
-import { type Case, clocksApart, debris, goneWarning, portTaken, refusal, takenPort } from "./refusals";
+import { type Case, clocksApart, goneWarning, portTaken, refusal, takenPort } from "./refusals";
 import { upLock } from "./upLock";
 import { everyNode, factsOf, reachedNow, type Survey, survey } from "./survey";
 
@@ -120,12 +120,7 @@ export async function look(
         throw new UserError(found.unreachable);
       }
     }
-    await removeDebris(debris(found), warn);
-    await removeHelpers(
-      config.stack,
-      found.survey.engines.map((engine) => engine.dockerHost),
-      warn,
-    );
+    await clearUp(found, warn);
   }
   for (const line of [goneWarning(found), clocksApart(found)]) {
     if (line !== undefined) {

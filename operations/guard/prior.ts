@@ -87,6 +87,7 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
   const told = (command: RegExp, name: string): [node: string, value: string][] =>
     variable(command, name).flatMap(([node, value]): [string, string][] => (value === undefined ? [] : [[node, value]]));
   const [birth, config] = [/^(.+)-(?:init|basebackup)$/, /^(.+)-config$/];
+  const settings = new Map(told(config, "PGNODE_CONF"));
   const providers = endings(ofType("pulumi:providers:docker"), "docker", (r) => r.outputs["host"]);
   const host = providers.get("");
   const containers = named("docker:index/container:Container", "-container", "id");
@@ -114,8 +115,8 @@ export function readPrior(resources: readonly StateResource[]): PriorState {
     complete: new Set(commands.flatMap((r) => /^(.+)-(?:ready|streaming)$/.exec(nameOf(r))?.slice(1) ?? [])),
     networks,
     ...(primary === undefined ? {} : { first: nameOf(primary) }),
-    settings: new Map(told(config, "PGNODE_CONF")),
-    tls: new Map(told(config, "PGNODE_CONF").map(([node, conf]) => [node, tlsStageIn(conf)])),
+    settings,
+    tls: new Map([...settings].map(([node, conf]) => [node, tlsStageIn(conf)])),
     authorities: new Map(
       commands.flatMap((r) => {
         const generation = authorityGeneration(nameOf(r));

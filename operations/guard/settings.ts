@@ -32,7 +32,7 @@ export async function settingsRefused(
   const engine = survey?.engines.find(({ image }) => image);
   const confOf = (node: string): string => nodeEnvironment(cluster, node).PGNODE_CONF;
   // Those that the stack has of itself are right.
-  const isOfUser = Object.keys(cluster.settings.parameters ?? {}).length > 0;
+  const isOfUser = Object.keys(cluster.settings.parameters).length > 0;
   const isOther = (node: string): boolean => (isNew(prior) ? isOfUser : prior.settings.get(node) !== confOf(node));
   // What differs from node to node is written by this program.
   const changed = cluster.members.find(({ name }) => isOther(name));

@@ -478,16 +478,14 @@ describe("a survey", () => {
   test("finds the stack's own objects and nobody else's, with whose they are", async () => {
     const result = await look();
     expect(result.engines).toEqual([
-      ...[
-        {
-          engine: "ENGINE",
-          dockerHost: HOST,
-          version: "27.1.1",
-          clock: expect.any(Array) as unknown,
-          image: true,
-          ports: expect.any(Map) as unknown,
-        },
-      ],
+      {
+        engine: "ENGINE",
+        dockerHost: HOST,
+        version: "27.1.1",
+        clock: expect.any(Array) as unknown,
+        image: true,
+        ports: expect.any(Map) as unknown,
+      },
     ]);
     expect([result.silent, result.observed]).toEqual([new Map(), WELL]);
     expect(result.found.map(({ dockerHost }) => dockerHost)).toEqual(Array(4).fill(HOST));
