@@ -61,7 +61,7 @@ export = async () => {
       : new StreamingSecondary(name, { ...args, source, ...(slot === undefined ? {} : { slot }) });
   };
   const slotFor = ({ name }: Node, source: ReplicationSource): ReplicationSlot =>
-    new ReplicationSlot(`${name}-slot`, { cluster, source, node: name });
+    new ReplicationSlot(`${name}-slot`, { cluster, source, node: name }, { deletedWith: settings.foundation.identity });
 
   // What is made on whoever is primary reaches every node by replication.
   const databaseAfter = (dependsOn: pulumi.Resource[]): Database =>

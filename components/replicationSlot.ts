@@ -19,7 +19,8 @@ export interface ReplicationSlotArgs {
 /**
  * A physical replication slot. It holds WAL back from the moment it is made, so that the base backup
  * that follows finds all of it. For the node that is primary itself none is made. Deleting it ends the sender that uses it; a slot that is gone already,
- * or a primary that is, counts as deleted.
+ * or a primary that is, counts as deleted. With the option `deletedWith` it is not dropped when that resource goes too: nobody asks
+ * the servers of a stack that is being destroyed, which may not answer any more.
  */
 export class ReplicationSlot extends pulumi.ComponentResource {
   /** The slot's name. */
@@ -45,7 +46,10 @@ export class ReplicationSlot extends pulumi.ComponentResource {
         environment: { NODE_CONTAINER: containerName(args.cluster.stack, args.node) },
       },
       // The new slot has the old one's name, so the old one has to go first.
-      { parent: this, dependsOn: args.source.ready, deleteBeforeReplace: true },
+      {
+        ...{ parent: this, dependsOn: args.source.ready, deleteBeforeReplace: true },
+        ...(opts?.deletedWith === undefined ? {} : { deletedWith: opts.deletedWith }),
+      },
     );
 
     this.slotName = pulumi.output(slot);

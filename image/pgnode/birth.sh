@@ -185,8 +185,6 @@ clone() {
         write_files "$DATA"
         return 0
     fi
-    # How it is to be copied, and who there is.
-    take_files data
     base_backup "$PGNODE_SOURCE" "$PGNODE_SLOT" -P
 }
 
@@ -204,6 +202,8 @@ base_backup() {
     local attempt
     attempt=1 TRIED=''
     check_fits "$1"
+    # How it is to be copied, and who there is.
+    take_files data
     rm -rf "$NEW"
     [ ! -e "$DATA" ] || rm -rf "$ROOT/data.old"
     if [ -e "$ROOT/drop-old" ] && [ -e "$DATA" ]; then

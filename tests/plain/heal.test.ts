@@ -81,4 +81,10 @@ describe("what somebody has removed by hand", () => {
     await plain.until("pg2", "SELECT pg_is_in_recovery()", "f");
     await healed("pg2", "pg1");
   });
+
+  test("a stack whose primary does not answer any more goes by one destroy", async () => {
+    // Its server is stopped in the middle of what it does: the container runs, and nobody is let in.
+    await plain.docker("exec", plain.container("pg2"), "sh", "-c", "kill -STOP $(head -1 /var/lib/pgnode/data/postmaster.pid)");
+    await plain.must("destroy", "--yes", "--skip-preview");
+  });
 });

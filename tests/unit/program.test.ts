@@ -536,6 +536,12 @@ describe("data", () => {
     }
   });
 
+  test("a slot is dropped when its node goes, and not when the whole stack does: its servers may not answer any more", () => {
+    const slots = prod.resources.filter((r) => r.custom && r.name.endsWith("-slot-create"));
+    expect(slots.map(({ deletedWith }) => deletedWith)).toEqual(slots.map(() => prod.get("identity").urn));
+    expect(prod.resources.filter((r) => r.custom && r.deletedWith !== "")).toEqual(slots);
+  });
+
   test("roles and sample data stay when the stack goes: the volumes hold them", () => {
     expect(["database-roles", "database-sample"].map((name) => dev.get(name).inputs["delete"])).toEqual([undefined, undefined]);
   });

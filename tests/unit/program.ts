@@ -42,6 +42,8 @@ export interface Declared {
   protect: boolean;
   retainOnDelete: boolean;
   deleteBeforeReplace: boolean;
+  /** The URN of the resource with which it is gone too, empty when there is none. */
+  deletedWith: string;
   ignoreChanges: string[];
   replaceOnChanges: string[];
   secretOutputs: string[];
@@ -155,6 +157,7 @@ interface Request {
   getProtect(): boolean | undefined;
   getRetainondelete(): boolean | undefined;
   getDeletebeforereplace(): boolean;
+  getDeletedwith(): string;
   getIgnorechangesList(): string[];
   getReplaceonchangesList(): string[];
   getAdditionalsecretoutputsList(): string[];
@@ -198,6 +201,7 @@ function record(monitor: Monitor, stack: string): Declared[] {
         protect: request.getProtect() ?? false,
         retainOnDelete: request.getRetainondelete() ?? false,
         deleteBeforeReplace: request.getDeletebeforereplace(),
+        deletedWith: request.getDeletedwith(),
         ignoreChanges: request.getIgnorechangesList(),
         replaceOnChanges: request.getReplaceonchangesList(),
         secretOutputs: request.getAdditionalsecretoutputsList(),
