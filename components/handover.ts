@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { Provided } from "../core/config";
 import { type Cluster, nodeEnvironment } from "../core/model/cluster";
-import { findsOthers, restartsFor, standbysComeFirst } from "../core/judgement/handover";
+import { findsOthers, follows, restartsFor } from "../core/judgement/handover";
 import { isStandby } from "../core/judgement/observation";
 import { containerName } from "../core/model/names";
 import type { PlacedConfig, PlacedNode } from "../core/model/place";
@@ -38,7 +38,7 @@ export function handoverOf(
   const { name } = primary;
   const { PGNODE_CONF: after } = nodeEnvironment(cluster, name);
   const before = prior.settings.get(name) ?? after;
-  if (!findsOthers(before, after) || !standbysComeFirst(before, after)) {
+  if (!findsOthers(before, after) || !follows(before, after)) {
     return undefined;
   }
   // A node that does not trust the new primary's certificate yet cannot follow it.

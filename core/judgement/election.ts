@@ -46,6 +46,17 @@ export function candidates(observed: readonly Observation[]): Answering[] {
 }
 
 /**
+ * How many bytes a node has not replayed yet of what its primary has written, as the primary says it.
+ *
+ * @param primary The server that it is to stream from.
+ * @returns undefined when it does not stream from there; Infinity when the primary does not say it.
+ */
+export function behind(primary: Answering, node: string): number | undefined {
+  const replica = primary.server.replicas.find(({ name }) => name === node);
+  return replica?.state === "streaming" ? (replica.lagBytes ?? Infinity) : undefined;
+}
+
+/**
  * Whether WAL that the others do not know of may still reach this node. It may not from another standby of the stack
  * (a cascade that somebody has made by hand), once it has all that this one has received.
  */

@@ -1,17 +1,10 @@
 /** What of new settings only counts when the primary is started anew, and whether another node can be primary meanwhile. Pure. */
 
 /**
- * The settings of which no standby may have less than its primary: raised on the standbys first, lowered on the primary first. With
- * what each is where nobody sets it.
+ * The settings of which no standby may have less than its primary: raised on the standbys first, lowered on the primary first.
  * https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN
  */
-const NOT_BELOW: Readonly<Record<string, number>> = {
-  max_connections: 100,
-  max_worker_processes: 8,
-  max_wal_senders: 10,
-  max_prepared_transactions: 0,
-  max_locks_per_transaction: 64,
-};
+const NOT_BELOW = ["max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction"];
 
 /** The settings of a node.conf as they stand there, quoted. */
 const settingsIn = (conf: string): Map<string, string> =>
@@ -44,13 +37,11 @@ export function findsOthers(before: string, after: string): boolean {
 }
 
 /**
- * Whether a standby that has the new settings can be primary before the old primary has them. With one of these lowered, or gone, it
- * cannot have them: it would not start.
+ * Whether a node with the old settings can follow one that has the new ones. The old primary comes back as a standby with what it has:
+ * where one of these was raised it would have less than the new primary, and replay nothing. Where one was lowered no standby has it yet: it
+ * would not start.
  */
-export function standbysComeFirst(before: string, after: string): boolean {
+export function follows(before: string, after: string): boolean {
   const [old, now] = [settingsIn(before), settingsIn(after)];
-  return Object.entries(NOT_BELOW).every(([name, unset]) => {
-    const number = (text: string | undefined): number => (text === undefined ? unset : Number(text.replace(/'/g, "")));
-    return old.get(name) === now.get(name) || number(now.get(name)) >= number(old.get(name));
-  });
+  return NOT_BELOW.every((name) => old.get(name) === now.get(name));
 }

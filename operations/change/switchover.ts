@@ -1,11 +1,11 @@
 import type { PlacedConfig } from "../../core/model/place";
-import { candidates, type WalEnd } from "../../core/judgement/election";
+import { behind, candidates, type WalEnd } from "../../core/judgement/election";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { lsnDiff } from "../../core/grammar/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
 import { isPrimary, type Observation } from "../../core/judgement/observation";
 import { notOneWriter } from "../../core/judgement/findings";
-import { topologyOf } from "../../core/judgement/topology";
+import { onlyPrimary, topologyOf } from "../../core/judgement/topology";
 import { UserError } from "../errors";
 import { type Control, nodeOf } from "../engine/nodeControl";
 import { refuseUnlessUp } from "../engine/observe";
@@ -41,7 +41,13 @@ export interface Move {
   stillMine?: () => Promise<unknown>;
 }
 
-/** Moves the role; whoever calls it has the stack's lock. */
+/** That no role is moved, and nothing was touched: nobody is primary, or the node that is to be it is not fit. It may be so a moment later. */
+export class NotFit extends UserError {}
+
+/**
+ * Moves the role; whoever calls it has the stack's lock.
+ * @throws NotFit when nothing was begun.
+ */
 export async function moveRole(config: PlacedConfig, how: Move = {}): Promise<number> {
   const { to, json = false, ports = REAL, stillMine } = how;
   const { stack } = config;
@@ -88,27 +94,29 @@ export async function moveRole(config: PlacedConfig, how: Move = {}): Promise<nu
   return move(work, { from, to: target, observed, json, stillMine });
 }
 
-/** The node to promote. @throws UserError when there is none, or it is not fit. */
+/** The node to promote. @throws NotFit when there is none, or it is not fit; UserError when there is no need, or no way. */
 function checkedTarget(stack: string, observed: readonly Observation[], to: string | undefined): string {
   const nobody = notOneWriter(observed);
-  if (nobody !== undefined) {
-    throw new UserError(`switchover refused: ${explain(nobody, stack)}`);
+  const primary = onlyPrimary(observed);
+  if (nobody !== undefined || primary === undefined) {
+    throw new NotFit(`switchover refused: ${nobody === undefined ? "no node is primary" : explain(nobody, stack)}`);
   }
-  const status = topologyOf(observed);
-  if (to === status.primary) {
+  if (to === primary.name) {
     throw new UserError(`node ${to} is the primary already`);
   }
-  const target = status.nodes.find((n) => n.name === (to ?? candidates(observed)[0]?.name));
-  const primary = observed.find((n) => n.name === status.primary) as Observation;
-  const replica = primary.server?.replicas.find((r) => r.name === target?.name);
-  if (target === undefined || target.role !== "standby" || replica?.state !== "streaming") {
-    throw new UserError(
-      `switchover refused: ${target === undefined ? "no standby answers" : `node ${target.name} does not stream from ${status.primary}`}. Run: ${npmRun("status", stack)}; to do without what ${status.primary} has not sent, stop it (docker stop ${primary.container}) and run: ${npmRun("failover", stack)}`,
+  const standbys = candidates(observed);
+  const target = to === undefined ? standbys[0] : standbys.find(({ name }) => name === to);
+  const bytes = target === undefined ? undefined : behind(primary, target.name);
+  if (target === undefined || bytes === undefined) {
+    const name = target?.name ?? to;
+    throw new NotFit(
+      `switchover refused: ${name === undefined ? "no standby answers" : `node ${name} does not stream from ${primary.name}`}. Run: ${npmRun("status", stack)}; to do without what ${primary.name} has not sent, stop it (docker stop ${primary.container}) and run: ${npmRun("failover", stack)}`,
     );
   }
-  if ((replica.lagBytes ?? Infinity) > DEFAULT_LAG_THRESHOLD_BYTES) {
-    throw new UserError(
-      `switchover refused: node ${target.name} is ${replica.lagBytes} bytes behind, more than ${DEFAULT_LAG_THRESHOLD_BYTES}. Wait until it has caught up: ${npmRun("status", stack)}`,
+  if (bytes > DEFAULT_LAG_THRESHOLD_BYTES) {
+    const much = bytes === Infinity ? "an unknown number of" : bytes;
+    throw new NotFit(
+      `switchover refused: node ${target.name} is ${much} bytes behind, more than ${DEFAULT_LAG_THRESHOLD_BYTES}. Wait until it has caught up: ${npmRun("status", stack)}`,
     );
   }
   refuseChangedPassword(stack, primary);

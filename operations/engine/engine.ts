@@ -52,15 +52,24 @@ export class Engine {
     return this.run(["inspect", "--type", "container", "--format", format, ...containers], { timeout: ASK, ...options });
   }
 
-  /** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
-  public async sql(container: string, sql: string, options: { database?: string; timeout?: number; look?: boolean } = {}): Promise<Ran> {
-    const { database = "postgres", timeout = ASK, look = false } = options;
+  /**
+   * Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only.
+   *
+   * @param options.once Whether it is said in a session of its own. @default in the one that is kept, if any is
+   */
+  public async sql(
+    container: string,
+    sql: string,
+    options: { database?: string; timeout?: number; look?: boolean; once?: boolean } = {},
+  ): Promise<Ran> {
+    const { database = "postgres", timeout = ASK, look = false, once = false } = options;
     // A server that is frozen lets nobody in, and Docker does not end what it has started in a container: psql has to
     // give up by itself, or every look would leave one behind.
     const variables = [`PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`];
     const psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"];
     const args = execArgs(container, psql, { input: true, variables });
-    return (await inTalk({ host: this.host, container, database }, args, sql, timeout)) ?? this.run(args, { input: sql, timeout, look });
+    const said = once ? undefined : await inTalk({ host: this.host, container, database }, args, sql, timeout);
+    return said ?? this.run(args, { input: sql, timeout, look });
   }
 
   /**

@@ -8,7 +8,7 @@ import { HOST_SCRIPTS } from "../../core/model/hostScripts";
 import { imageName } from "../../core/model/image";
 import type { PlacedConfig, PlacedNode } from "../../core/model/place";
 import { containerName, labelsOf, type Mark, NODE_ROOT, slotName, volumeName } from "../../core/model/names";
-import { notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
+import { aloneIn, type Answer, notCoveredIn, type Own, OWN_SQL, type Unlogged, UNLOGGED_SQL } from "../../core/sql/notCovered";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { lastSaid, reasonIn, type Said } from "../../core/judgement/reason";
 import { createSlotSql } from "../../core/sql/slots";
@@ -384,29 +384,43 @@ export class NodeControl {
    */
   public async notCovered(before: readonly string[] = []): Promise<string[]> {
     try {
-      const own = JSON.parse(await this.sql(OWN_SQL)) as Own;
-      const found = await Promise.all(
-        own.databases.map(async (database): Promise<[string, Unlogged]> => [
-          database,
-          JSON.parse(await this.sql(UNLOGGED_SQL, 10_000, database)) as Unlogged,
-        ]),
-      );
-      return notCoveredIn(before, own, new Map(found));
+      const own = await this.own();
+      return notCoveredIn(before, own, await this.unlogged(own.databases));
     } catch (error) {
       return [`unlogged tables and logical slots: ${(error as Error).message}`];
     }
   }
 
-  /** What this node has and no standby of it: a promotion of another one ends that. In words, one entry each. @throws UserError */
-  public async ownAlone(): Promise<string[]> {
-    const own = JSON.parse(await this.sql(OWN_SQL)) as Own;
-    const unlogged = await Promise.all(
-      own.databases.map(async (database): Promise<string[]> => {
-        const { count, first } = JSON.parse(await this.sql(UNLOGGED_SQL, 10_000, database)) as Unlogged;
-        return count === 0 ? [] : [`unlogged tables of database ${database} (${first.join(", ")}${count > first.length ? ", …" : ""})`];
-      }),
+  /**
+   * What this node has and the standby that is to take its role has not, in words; see {@link aloneIn}. A database that does not
+   * say it is an entry too.
+   *
+   * @param theirs The standby's {@link own}.
+   * @throws UserError
+   */
+  public async ownAlone(theirs: Own): Promise<string[]> {
+    const own = await this.own();
+    return aloneIn(
+      own,
+      theirs,
+      this.config.nodes.map(({ name }) => slotName(name)),
+      await this.unlogged(own.databases),
     );
-    return [...unlogged.flat(), ...(own.logicalSlots.length === 0 ? [] : [`logical slots ${own.logicalSlots.join(", ")}`])];
+  }
+
+  /** What each node has of its own. @throws UserError */
+  public async own(): Promise<Own> {
+    return JSON.parse(await this.sql(OWN_SQL)) as Own;
+  }
+
+  /** The unlogged tables of databases. One after the other and in no session that is kept: there may be many, and connections are few. */
+  private async unlogged(databases: readonly string[]): Promise<Map<string, Answer>> {
+    const found = new Map<string, Answer>();
+    for (const database of databases) {
+      const ran = await this.engine.sql(this.container, UNLOGGED_SQL, { database, once: true });
+      found.set(database, ran.exitCode === 0 ? (JSON.parse(ran.stdout) as Unlogged) : { silent: firstLine(ran.stderr) });
+    }
+    return found;
   }
 
   /** Makes the slots through which other nodes stream from this one. */

@@ -1,12 +1,12 @@
 import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import { stepOf } from "../../core/judgement/changeOfRoles";
-import { candidates } from "../../core/judgement/election";
+import { behind, candidates } from "../../core/judgement/election";
 import type { Observation } from "../../core/judgement/observation";
 import { onlyPrimary } from "../../core/judgement/topology";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
 import { Journal } from "../change/journal";
 import { type Ports, REAL } from "../change/ports";
-import { moveRole } from "../change/switchover";
+import { moveRole, NotFit } from "../change/switchover";
 import { upLock } from "./upLock";
 import { controlOf } from "../engine/nodeControls";
 import { UserError } from "../errors";
@@ -18,6 +18,9 @@ import { keepTalking } from "../engine/talks";
 /** How long a standby may take to have caught up after it was replaced, in seconds. */
 const CATCH_UP_SECONDS = 30;
 
+/** What Ctrl-C, a runner that stops its job, and a terminal that is closed send to every process of the run. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
 /**
  * Moves the role away from the primary, which is about to be replaced or restarted. Where that would take something from somebody, or
  * nobody can take the role, nothing is moved, and that is said.
@@ -25,27 +28,68 @@ const CATCH_UP_SECONDS = 30;
  * @throws UserError when it was begun and could not be done; then the old primary is it again, or what to do is said.
  */
 export function handOver(config: PlacedConfig, from: string, say: (line: string) => void, ports: Ports = REAL): Promise<void> {
+  const { clock } = ports;
+  const end = clock.now() + CATCH_UP_SECONDS * 1000;
   return keepTalking(async () => {
-    const ready = (observed: Observation[]): boolean => onlyPrimary(observed)?.name !== from || fit(observed) !== undefined;
-    const patience = { seconds: CATCH_UP_SECONDS, every: 500, clock: ports.clock };
-    const { answer: observed } = await poll(() => ports.observe(config), ready, patience);
-    if (onlyPrimary(observed)?.name !== from) {
-      return; // somebody has moved it meanwhile
+    // A look at which nobody is primary says that one did not answer just then, or is not ready yet.
+    const isMoved = (observed: Observation[]): boolean => ![undefined, from].includes(onlyPrimary(observed)?.name);
+    const ready = (observed: Observation[]): boolean => isMoved(observed) || fit(observed) !== undefined;
+    for (;;) {
+      const seconds = (end - clock.now()) / 1000;
+      const { answer: observed } = await poll(() => ports.observe(config), ready, { seconds, every: 500, clock });
+      if (isMoved(observed)) {
+        return;
+      }
+      const to = fit(observed);
+      if (to === undefined) {
+        const why = onlyPrimary(observed) === undefined ? `${from} does not answer as the only primary` : nobodyStreams(from);
+        say(`${why}, so nobody can take the role: nobody can write until ${from} is back`);
+        return;
+      }
+      const nodes = ports.controls(config);
+      const alone = await controlOf(nodes, from).ownAlone(await controlOf(nodes, to).own());
+      if (alone.length > 0) {
+        say(
+          `${from} keeps the role, because ${to} has not its ${alone.join(" and its ")}: nobody can write until ${from} is back. To move it all the same, run switchover first`,
+        );
+        return;
+      }
+      const reason = await move(config, to, ports, say);
+      if (reason === undefined) {
+        return;
+      }
+      if (clock.now() >= end) {
+        say(`${reason.message}. ${from} keeps the role: nobody can write until it is back`);
+        return;
+      }
     }
-    const to = fit(observed);
-    if (to === undefined) {
-      say(`no standby streams from ${from} and has caught up, so nobody can take the role: nobody can write until ${from} is back`);
-      return;
-    }
-    const alone = await controlOf(ports.controls(config), from).ownAlone();
-    if (alone.length > 0) {
-      say(
-        `${from} keeps the role, because no standby has its ${alone.join(" and its ")}: nobody can write until ${from} is back. To move it all the same, run switchover first`,
-      );
-      return;
-    }
-    await moveRole(config, { to, ports, stillMine: stillMine(config, ports) });
   });
+}
+
+const nobodyStreams = (from: string): string => `no standby streams from ${from} and has caught up`;
+
+/** Moves the role. Returns why not, when nothing was begun. */
+async function move(config: PlacedConfig, to: string, ports: Ports, say: (line: string) => void): Promise<NotFit | undefined> {
+  try {
+    await unbroken(say, () => moveRole(config, { to, ports, stillMine: stillMine(config, ports) }));
+    return undefined;
+  } catch (error) {
+    if (error instanceof NotFit) {
+      return error;
+    }
+    throw error;
+  }
+}
+
+/** Does what must not end halfway: while nobody is primary this process is not ended by what ends the run. */
+async function unbroken<T>(say: (line: string) => void, action: () => Promise<T>): Promise<T> {
+  const held = (): void => say("the role is on its way from one node to another: this run ends when it is there");
+  SIGNALS.forEach((signal) => process.on(signal, held));
+  try {
+    return await action();
+  } finally {
+    SIGNALS.forEach((signal) => process.off(signal, held));
+  }
 }
 
 /**
@@ -61,14 +105,14 @@ function stillMine({ stack, nodes }: PlacedConfig, ports: Ports): () => Promise<
 
 /** The standby that is to be primary: the one that is ahead, of those that stream and have replayed nearly all. */
 function fit(observed: readonly Observation[]): string | undefined {
-  const replicas = onlyPrimary(observed)?.server.replicas ?? [];
-  const isNear = (name: string): boolean =>
-    replicas.some((r) => r.name === name && r.state === "streaming" && (r.lagBytes ?? Infinity) <= DEFAULT_LAG_THRESHOLD_BYTES);
+  const primary = onlyPrimary(observed);
+  const isNear = (name: string): boolean => primary !== undefined && (behind(primary, name) ?? Infinity) <= DEFAULT_LAG_THRESHOLD_BYTES;
   return candidates(observed).find(({ name }) => isNear(name))?.name;
 }
 
 /**
- * Ends a switchover that was interrupted, when it can go on.
+ * Ends a switchover that was interrupted, when it can go on. The note of one that has changed nothing is ended: much later, with
+ * another node down, it would be taken for one that goes on.
  *
  * @returns whether there was one.
  * @throws UserError when nobody is primary, and it cannot be done. Where the new primary is there and only the old one does not come
@@ -80,13 +124,17 @@ export async function finishMove(
   say: (line: string) => void,
   ports: Ports = REAL,
 ): Promise<boolean> {
-  const change = new Journal(config.stack, ports.notes).read();
+  const journal = new Journal(config.stack, ports.notes);
+  const change = journal.read();
   const step = stepOf("switchover", change, observed);
+  if (change?.from !== undefined && change.phase === "stopping" && step === "begin" && onlyPrimary(observed) !== undefined) {
+    journal.end();
+  }
   if (change?.from === undefined || (step !== "go on" && step !== "finish")) {
     return false;
   }
   try {
-    await keepTalking(() => moveRole(config, { to: change.promoted, ports, stillMine: stillMine(config, ports) }));
+    await keepTalking(() => unbroken(say, () => moveRole(config, { to: change.promoted, ports, stillMine: stillMine(config, ports) })));
   } catch (error) {
     if (step === "go on" || !(error instanceof UserError)) {
       throw error;

@@ -54,12 +54,12 @@ describe("a change of the config", () => {
     const { primaryUrl, secondaryUrls } = await checkout.outputs(stack);
     expect((await psql(primaryUrl, "CREATE TABLE written (id int PRIMARY KEY);")).stderr).toBe("");
     const writer = new Writer([primaryUrl, ...Object.values(secondaryUrls)], 5);
-    config = { ...config, parameters: { work_mem: "7MB", max_connections: 123 } };
+    config = { ...config, parameters: { work_mem: "7MB", shared_buffers: "120MB" } };
     checkout.writeStack(stack, config);
     const up = await checkout.must("up", "--stack", stack);
     const acknowledged = await writer.stop();
-    expect(up.stdout).toContain("node pg1 is primary, and it is restarted for max_connections: a standby takes the role before");
-    expect(await Promise.all([setting("pg1", "max_connections"), setting("pg2", "max_connections")])).toEqual(["123", "123"]);
+    expect(up.stdout).toContain("node pg1 is primary, and it is restarted for shared_buffers: a standby takes the role before");
+    expect(await Promise.all([setting("pg1", "shared_buffers"), setting("pg2", "shared_buffers")])).toEqual(["120MB", "120MB"]);
     expect(await primary()).toBe("pg2");
     const rows = (await sqlIn(container("pg2"), "SELECT id FROM written", { database: "app" })).stdout.split("\n").map(Number);
     expect(acknowledged.length).toBeGreaterThan(100);
@@ -86,11 +86,16 @@ describe("a change of the config", () => {
     expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });
 
-  test("a setting that a standby must not have lower than its primary is lowered on both", async () => {
-    config = { ...config, parameters: { work_mem: "7MB", max_connections: 110 } };
+  test.each([
+    ["raised", 123],
+    ["lowered", 110],
+  ])("a setting that a standby must not have lower than its primary is %s on both, and the role stays where it is", async (_how, value) => {
+    config = { ...config, parameters: { work_mem: "7MB", max_connections: value } };
     checkout.writeStack(stack, config);
     await checkout.must("up", "--stack", stack);
-    expect(await Promise.all([setting("pg1", "max_connections"), setting("pg2", "max_connections")])).toEqual(["110", "110"]);
+    expect(await primary()).toBe("pg1");
+    const both = await Promise.all([setting("pg1", "max_connections"), setting("pg2", "max_connections")]);
+    expect(both).toEqual([String(value), String(value)]);
     await checkout.must("verify", "--stack", stack);
     expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
   });

@@ -1,10 +1,10 @@
 import * as pulumi from "@pulumi/pulumi";
-import { readFileSync } from "fs";
+import { existsSync, readFileSync } from "fs";
 import { afterHandover, handoverOf } from "../../components/handover";
 import type { Provided } from "../../core/config";
 import { clusterOf } from "../../core/model/cluster";
 import { containerName } from "../../core/model/names";
-import { findsOthers, restartsFor, standbysComeFirst } from "../../core/judgement/handover";
+import { findsOthers, follows, restartsFor } from "../../core/judgement/handover";
 import * as handing from "../../operations/guard/handover";
 import { UserError } from "../../operations/errors";
 import { primary, replica, silent, standby } from "./observations";
@@ -35,19 +35,19 @@ describe("new settings", () => {
   });
 
   test.each([
-    ["max_connections = '100'\n", "max_connections = '200'\n", true],
+    ["max_connections = '100'\n", "max_connections = '200'\n", false],
     ["max_connections = '200'\n", "max_connections = '100'\n", false],
     ["max_connections = '200'\n", "", false],
-    ["", "max_connections = '200'\n", true],
-    ["", "max_connections = '50'\n", false],
-    ["max_connections = '50'\n", "", true],
-    ["", "max_wal_senders = '10'\n", true],
-    ["max_connections = '100'\n", "max_connections = '1e2x'\n", false],
-    ["max_wal_senders = '9'\nwork_mem = '9MB'\n", "max_wal_senders = '10'\nwork_mem = '8MB'\n", true],
-    ["max_wal_senders = '9'\nmax_connections = '100'\n", "max_wal_senders = '10'\nmax_connections = '99'\n", false],
+    ["", "max_connections = '200'\n", false],
+    ["max_connections = '50'\n", "", false],
+    ["max_worker_processes = '9'\n", "max_worker_processes = '10'\n", false],
+    ["max_wal_senders = '9'\n", "max_wal_senders = '10'\n", false],
+    ["max_prepared_transactions = '9'\n", "max_prepared_transactions = '10'\n", false],
+    ["max_locks_per_transaction = '90'\n", "max_locks_per_transaction = '100'\n", false],
+    ["max_wal_senders = '9'\nwork_mem = '9MB'\n", "max_wal_senders = '9'\nwork_mem = '8MB'\n", true],
     ["shared_buffers = '2GB'\n", "shared_buffers = '1GB'\n", true],
-  ])("from %j to %j: a standby can have them before its primary: %s", (before, after, expected) => {
-    expect(standbysComeFirst(before, after)).toBe(expected);
+  ])("from %j to %j: a node with the old ones can follow one with the new ones: %s", (before, after, expected) => {
+    expect(follows(before, after)).toBe(expected);
   });
 
   test.each([
@@ -103,19 +103,69 @@ describe("up, before it replaces or restarts the primary,", () => {
 
   test("leaves the role where somebody would lose by it what no standby has", async () => {
     fakes.observe.mockResolvedValue(WELL);
-    fakes.on["own alone pg1"] = () => Promise.resolve(["logical slots a, b"]);
+    // What only the node has that is to take the role counts, not what the others have.
+    fakes.on["own pg2"] = () => Promise.resolve({ altered: { work_mem: "9MB" } });
+    fakes.on['own alone beside {"work_mem":"9MB"} pg1'] = () => Promise.resolve(["logical slots a, b"]);
     await handOver();
     expect(fakes.did).toEqual([]);
     expect(said).toEqual([
-      expect.stringMatching(/^pg1 keeps the role, because no standby has its logical slots a, b: nobody can write until/),
+      expect.stringMatching(/^pg1 keeps the role, because pg2 has not its logical slots a, b: nobody can write until/),
     ]);
   });
 
-  test.each([
-    ["another node is primary", [standby("pg1"), primary("pg2", ["pg1"])]],
-    ["nobody is primary", [silent("pg1", "exited"), standby("pg2")]],
-  ])("moves nothing when %s by now", async (_when, observed) => {
-    fakes.observe.mockResolvedValue(observed);
+  test("looks again after a look that says nothing, and after one at which a standby had fallen back", async () => {
+    const [first, ...standbys] = WELL;
+    const late = {
+      ...first,
+      server: { ...first?.server, replicas: [replica("pg2", { lagBytes: 1e9 }), replica("pg3", { state: "catchup" })] },
+    };
+    const LATE = [late as (typeof WELL)[number], ...standbys];
+    const NOBODY = [silent("pg1", "running"), ...standbys];
+    // The third look is the change's own, which comes a moment after the one that found it possible.
+    fakes.observe.mockResolvedValueOnce(NOBODY).mockResolvedValueOnce(WELL).mockResolvedValueOnce(LATE).mockResolvedValue(WELL);
+    await handOver();
+    expect([promoted(), said]).toEqual([["promote pg2"], []]);
+  });
+
+  test("leaves the role where it is when every look has another answer, and says the last one", async () => {
+    const [first, ...standbys] = WELL;
+    const late = { ...first, server: { ...first?.server, replicas: [replica("pg2", { lagBytes: 1e9 })] } } as (typeof WELL)[number];
+    let looks = 0;
+    fakes.observe.mockImplementation(() => Promise.resolve(looks++ % 2 === 0 ? WELL : [late, ...standbys]));
+    jest.spyOn(fakes.ports.clock, "now").mockImplementation(() => looks * 1_000);
+    await handOver();
+    expect(fakes.did).toEqual([]);
+    expect(said).toEqual([
+      expect.stringMatching(/^switchover refused: node pg2 is 1000000000 bytes behind.*pg1 keeps the role: nobody can/),
+    ]);
+  });
+
+  test("says that nobody is primary, and goes on", async () => {
+    fakes.observe.mockResolvedValue([silent("pg1", "running"), standby("pg2"), standby("pg3")]);
+    await handOver();
+    expect([fakes.did, said]).toEqual([
+      [],
+      ["pg1 does not answer as the only primary, so nobody can take the role: nobody can write until pg1 is back"],
+    ]);
+  });
+
+  test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("is not ended by %s on the way, and is by one afterwards", async (signal) => {
+    fakes.observe.mockResolvedValue(WELL);
+    const before = process.listenerCount(signal);
+    let during = 0;
+    fakes.on["promote pg2"] = () => {
+      during = process.listenerCount(signal);
+      process.emit(signal, signal);
+      return Promise.resolve(undefined);
+    };
+    await handOver();
+    expect([during, process.listenerCount(signal)]).toEqual([before + 1, before]);
+    expect([promoted(), said]).toEqual([["promote pg2"], [expect.stringContaining("on its way from one node to another")]]);
+    expect(fakes.did).toContain("start pg1");
+  });
+
+  test("moves nothing when another node is primary by now", async () => {
+    fakes.observe.mockResolvedValue([standby("pg1"), primary("pg2", ["pg1"])]);
     await handOver();
     expect([fakes.did, said]).toEqual([[], []]);
   });
@@ -195,6 +245,20 @@ describe("a switchover that was interrupted", () => {
     fakes.stayDown = ["pg1"];
     expect(await finishMove(MOVED)).toBe(true);
     expect(said).toEqual([expect.stringContaining("pg1")]);
+  });
+
+  test("is forgotten when the old primary is back: later it would be taken for one that goes on", async () => {
+    fakes.noted(note("stopping"));
+    expect(await finishMove(WELL)).toBe(false);
+    expect(existsSync(fakes.note)).toBe(false);
+    expect(await finishMove(STOPPED)).toBe(false);
+    expect(fakes.did).toEqual([]);
+  });
+
+  test("is kept in mind while nobody knows who is primary", async () => {
+    fakes.noted(note("stopping"));
+    expect(await finishMove([...STOPPED.slice(0, 2), silent("pg3", "paused")])).toBe(false);
+    expect(readFileSync(fakes.note, "utf8")).toContain("stopping");
   });
 
   test.each([

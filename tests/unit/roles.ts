@@ -1,3 +1,4 @@
+import type { Own } from "../../core/sql/notCovered";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { dirname, join } from "path";
@@ -168,7 +169,8 @@ class FakeControl implements Control {
   public makeSlots = (nodes: readonly string[]): Promise<void> => this.did(`slots [${nodes.join(" ")}] on`, undefined);
   public checkpointTimeline = (): Promise<void> => this.did("checkpoint", undefined);
   public notCovered = (slots: readonly string[] = []): Promise<string[]> => Promise.resolve(slots.map((name) => `logical slot ${name}`));
-  public ownAlone = (): Promise<string[]> => this.says("own alone", []);
+  public own = (): Promise<Own> => this.says("own", { databases: [], logicalSlots: [], physicalSlots: [], altered: {} });
+  public ownAlone = (theirs: Own): Promise<string[]> => this.says(`own alone beside ${JSON.stringify(theirs.altered)}`, []);
   public hasVolume = (): Promise<boolean> => Promise.resolve(this.stack.volumes.includes(this.node.name));
   public passfile = (): Promise<string> => this.says("passfile", `password file of ${this.node.name}`);
   public file = (name: string): Promise<string> => this.says(`file ${name}`, "");
