@@ -84,7 +84,8 @@ describe("what somebody has removed by hand", () => {
 
   test("a stack whose primary does not answer any more goes by one destroy", async () => {
     // Its server is stopped in the middle of what it does: the container runs, and nobody is let in.
-    await plain.docker("exec", plain.container("pg2"), "sh", "-c", "kill -STOP $(head -1 /var/lib/pgnode/data/postmaster.pid)");
+    const writer = (await plain.sql("pg1", "SELECT pg_is_in_recovery()", "postgres")) === "f" ? "pg1" : "pg2";
+    await plain.docker("exec", plain.container(writer), "sh", "-c", "kill -STOP $(head -1 /var/lib/pgnode/data/postmaster.pid)");
     await plain.must("destroy", "--yes", "--skip-preview");
   });
 });
