@@ -85,7 +85,7 @@ describe("what somebody has removed by hand", () => {
   test("a stack whose primary does not answer any more goes by one destroy", async () => {
     // Its server is stopped in the middle of what it does: the container runs, and nobody is let in.
     const writer = (await plain.sql("pg1", "SELECT pg_is_in_recovery()", "postgres")) === "f" ? "pg1" : "pg2";
-    await plain.docker("exec", plain.container(writer), "sh", "-c", "kill -STOP $(head -1 /var/lib/pgnode/data/postmaster.pid)");
+    await plain.docker("kill", "--signal", "STOP", plain.container(writer));
     await plain.must("destroy", "--yes", "--skip-preview");
   });
 });
