@@ -17,6 +17,8 @@ const OPTIONAL = ["tests", "bench"];
 const END = "\n// whole\n";
 /** How many bundles are kept: other checkouts may share node_modules. */
 const KEPT = 12;
+/** How often a bundle is made anew whose sources change meanwhile. */
+const TRIES = 3;
 
 /** The names of the TypeScript files below a folder, in order. */
 function sources(folder) {
@@ -28,16 +30,11 @@ function sources(folder) {
     });
 }
 
-/**
- * The exports of scripts/main.ts.
- *
- * @param root The checkout.
- * @param lock What stands for the versions of all packages.
- */
-exports.load = async (root, lock) => {
+/** The exports of scripts/main.ts of a checkout. */
+exports.load = async (root) => {
   const optional = OPTIONAL.filter((name) => existsSync(join(root, name)));
-  const file = place(root, lock, { ...COMMANDS, folders: [...COMMANDS.folders, ...optional] });
-  const code = kept(file) ?? (await make(root, COMMANDS, file));
+  const what = { ...COMMANDS, folders: [...COMMANDS.folders, ...optional] };
+  const code = kept(place(root, what)) ?? (await make(root, what));
   // As if it stood in scripts/: its packages are found from there, and so are the files of the checkout.
   const module = new Module(join(root, "scripts", "main.cjs"));
   module.filename = module.id;
@@ -53,7 +50,7 @@ exports.load = async (root, lock) => {
  * @throws Error with esbuild's words when the sources are wrong.
  */
 exports.program = (root) => {
-  const code = kept(place(root, lockOf(root), PROGRAM));
+  const code = kept(place(root, PROGRAM));
   if (code !== undefined) {
     return code;
   }
@@ -70,7 +67,7 @@ exports.program = (root) => {
 
 if (require.main === module) {
   const root = join(__dirname, "..");
-  make(root, PROGRAM, place(root, lockOf(root), PROGRAM)).then(
+  make(root, PROGRAM).then(
     (code) => process.stdout.write(code),
     (error) => {
       console.error(error.message);
@@ -79,15 +76,12 @@ if (require.main === module) {
   );
 }
 
-/** What stands for the versions of all packages. */
-function lockOf(root) {
-  return readFileSync(join(root, "package-lock.json"));
-}
-
-/** Where the bundle of the sources is, as they are now. */
-function place(root, lock, { entry, folders }) {
-  const hash = createHash("sha256").update(lock).update(` ${process.version} ${entry}`);
-  for (const path of [join(root, entry), ...folders.flatMap((folder) => sources(join(root, folder)))]) {
+/** Where the bundle of the sources is, as they are now, and of the packages that are installed. */
+function place(root, { entry, folders }) {
+  const hash = createHash("sha256").update(`${process.version} ${entry}`);
+  // What npm has installed, and what it was to; other installers leave no note in node_modules.
+  const packages = ["package-lock.json", join("node_modules", ".package-lock.json")].map((name) => join(root, name)).filter(existsSync);
+  for (const path of [__filename, ...packages, join(root, entry), ...folders.flatMap((folder) => sources(join(root, folder)))]) {
     hash.update(`\0${relative(root, path)}\0`).update(readFileSync(path));
   }
   return join(root, "node_modules", ".cache", "postgres-replica", `${hash.digest("hex").slice(0, 16)}.cjs`);
@@ -103,10 +97,17 @@ function kept(file) {
   }
 }
 
-async function make(root, what, file) {
-  const code = `${await bundle(root, what.entry)}${END}`;
-  keep(file, code);
-  return code;
+async function make(root, what) {
+  for (let tries = 1; tries <= TRIES; tries++) {
+    const file = place(root, what);
+    const code = `${await bundle(root, what.entry)}${END}`;
+    // Else it may be half of one state and half of another.
+    if (place(root, what) === file) {
+      keep(file, code);
+      return code;
+    }
+  }
+  throw new Error(`the sources in ${root} change again and again while they are put together. Try again when they do not`);
 }
 
 /** All of it as CommonJS. What is loaded only when it is needed stays so. */

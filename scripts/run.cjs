@@ -40,5 +40,11 @@ if (!existsSync(marker) || readFileSync(marker, "utf8") !== lock) {
 }
 
 void require("./bundle.cjs")
-  .load(root, lock)
-  .then((main) => main.run());
+  .load(root)
+  .then(
+    (main) => main.run(),
+    (error) => {
+      console.error(`error: ${error.message}`);
+      process.exitCode = 1;
+    },
+  );

@@ -1,5 +1,7 @@
 import execa from "execa";
-import { join } from "path";
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "fs";
+import { tmpdir } from "os";
+import { dirname, join } from "path";
 import { PROGRAM_LOADER, ROOT, withLoader } from "../../operations/deploy/workspace";
 
 /** Runs JavaScript as Pulumi's language host runs the program, by NODE_OPTIONS or by Pulumi.yaml's nodeargs. */
@@ -50,5 +52,69 @@ describe("what loads the program", () => {
   test("loads another program's TypeScript as well", async () => {
     const ran = await run(`console.log(typeof require(${JSON.stringify(join(ROOT, "core", "grammar", "lsn.ts"))}).lsnDiff)`, BY_ARGUMENT);
     expect([ran.stdout, ran.stderr]).toEqual(["function", ""]);
+  });
+});
+
+describe("the bundle of the program", () => {
+  let root: string;
+  const write = (name: string, text: string): void => {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), text);
+  };
+  /** How esbuild begins; what it puts together is the text of index.ts. */
+  const esbuild = (meanwhile: string): string => `
+    const { readFileSync, appendFileSync } = require("fs");
+    let runs = 0;
+    exports.build = async ({ entryPoints: [entry] }) => {
+      const text = readFileSync(entry, "utf8");
+      runs++;
+      ${meanwhile}
+      return { outputFiles: [{ text }] };
+    };
+    exports.stop = async () => undefined;`;
+  const made = (): Promise<execa.ExecaReturnValue> => execa(process.execPath, [join(root, "scripts", "bundle.cjs")], { reject: false });
+  const kept = (): string[] => readdirSync(join(root, "node_modules", ".cache", "postgres-replica"));
+
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), "postgres-replica-bundle-"));
+    ["components", "core", "operations"].forEach((folder) => write(join(folder, "a.ts"), "// a"));
+    write("index.ts", "// begin");
+    write("package-lock.json", "{}");
+    write(join("node_modules", ".package-lock.json"), "{}");
+    write(join("node_modules", "esbuild", "index.js"), esbuild(""));
+    mkdirSync(join(root, "scripts"));
+    copyFileSync(join(ROOT, "scripts", "bundle.cjs"), join(root, "scripts", "bundle.cjs"));
+  });
+  afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+  test("is another one when a source, a package that is installed, or what makes it is another", async () => {
+    expect((await made()).stdout).toMatch(/^\/\/ begin\n/);
+    const changes = ["core/a.ts", "package-lock.json", "node_modules/.package-lock.json", "scripts/bundle.cjs"];
+    for (const [i, name] of changes.entries()) {
+      await execa("sh", ["-c", `printf '\n' >>${name}`], { cwd: root });
+      await made();
+      expect([name, kept().length]).toEqual([name, i + 2]);
+    }
+  });
+
+  test("is made where npm has left no note of what it has installed", async () => {
+    rmSync(join(root, "package-lock.json"));
+    rmSync(join(root, "node_modules", ".package-lock.json"));
+    expect(await made()).toMatchObject({ exitCode: 0, stderr: "" });
+  });
+
+  test("is made anew when a source changes meanwhile, and is of one state", async () => {
+    write(join("node_modules", "esbuild", "index.js"), esbuild(`if (runs === 1) appendFileSync(entry, " and end");`));
+    expect((await made()).stdout).toMatch(/^\/\/ begin and end\n/);
+    expect(kept()).toHaveLength(1);
+  });
+
+  test("is not made of sources that change all the time", async () => {
+    write(join("node_modules", "esbuild", "index.js"), esbuild(`appendFileSync(entry, " x");`));
+    expect(await made()).toMatchObject({
+      exitCode: 1,
+      stdout: "",
+      stderr: expect.stringMatching(/^the sources in .* change again and again/) as string,
+    });
   });
 });
