@@ -8,6 +8,12 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
   hba_file: "the config key allowedSubnets",
   ident_file: "nothing: it is not used",
   config_file: "the config key parameters",
+  ...Object.fromEntries(
+    ["include", "include_if_exists", "include_dir"].map((name) => [
+      name,
+      "the config key parameters, which reaches every node, and about which PostgreSQL is asked before",
+    ]),
+  ),
   listen_addresses: "the config key nodes, whose address says where a node is published",
   port: "the config key nodes, whose port is the published one",
   unix_socket_directories: "nothing: the commands of the stack use the default",

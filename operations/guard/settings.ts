@@ -29,17 +29,19 @@ export async function settingsRefused(
   survey: Survey | undefined,
   ask: AskParser = askParser,
 ): Promise<string | undefined> {
-  const engine = survey?.engines.find(({ image }) => image);
+  const able = (survey?.engines ?? []).filter(({ image }) => image).map(({ dockerHost }) => dockerHost);
   const confOf = (node: string): string => nodeEnvironment(cluster, node).PGNODE_CONF;
   // Those that the stack has of itself are right.
   const isOfUser = Object.keys(cluster.settings.parameters).length > 0;
   const isOther = (node: string): boolean => (isNew(prior) ? isOfUser : prior.settings.get(node) !== confOf(node));
-  // What differs from node to node is written by this program.
-  const changed = cluster.members.find(({ name }) => isOther(name));
-  if (engine === undefined || changed === undefined) {
+  // What differs from node to node is written by this program. A node's own engine has the image that will run it.
+  const changed = cluster.members.filter(({ name }) => isOther(name));
+  const asked = changed.find(({ place }) => able.includes(place.engine)) ?? changed[0];
+  const engine = able.find((host) => host === asked?.place.engine) ?? able[0];
+  if (engine === undefined || asked === undefined) {
     return undefined;
   }
-  const { exitCode, stdout } = await ask(engine.dockerHost, cluster.image, confOf(changed.name));
+  const { exitCode, stdout } = await ask(engine, cluster.image, confOf(asked.name));
   const wrong = exitCode === 1 ? refusedSettings(stdout) : [];
   return wrong.length === 0
     ? undefined

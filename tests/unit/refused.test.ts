@@ -4,6 +4,7 @@ import { parseConfig } from "../../core/config";
 import { refusedSettings } from "../../core/settings/refused";
 import { type AskParser, settingsRefused } from "../../operations/guard/settings";
 import { readPrior, type PriorState } from "../../operations/guard/prior";
+import type { Survey } from "../../operations/guard/survey";
 import { declare } from "./program";
 import { surveyOf } from "./surveys";
 
@@ -56,6 +57,26 @@ describe("before anything is touched", () => {
       /^PostgreSQL refuses the settings: invalid value for parameter "work_mem": "7XB" \(.*\); 1 8kB is outside .*\. Nothing was changed\. Fix .* Pulumi\.dev\.yaml$/,
     );
     expect(ask.mock.calls).toEqual([["unix:///x", now.image, nodeEnvironment(now, "pg1").PGNODE_CONF]]);
+  });
+
+  test("the engine of the node that is changed is asked, where it has the image; it may have another one than the others", async () => {
+    const nodes = NODES.map((node, i) => ({ ...node, dockerHost: `ssh://h${i}`, address: `10.0.0.${i + 1}` }));
+    const now = clusterOf(placed(parseConfig("dev", { nodes, parameters: { work_mem: "7XB" } }), "unix:///x"));
+    const asked = async (...images: [boolean, boolean, boolean]): Promise<unknown[]> => {
+      ask.mockClear();
+      const [first, second, third] = ["unix:///x", "ssh://h0", "ssh://h1"].map(
+        (host, i) => surveyOf(host, { image: images[i] === true }).engines[0],
+      );
+      const engines = [first, second, third] as Survey["engines"];
+      await settingsRefused(now, stands(), { ...there, engines }, ask);
+      return ask.mock.calls.map(([engine, , conf]) => [
+        engine,
+        NODES.find(({ name }) => nodeEnvironment(now, name).PGNODE_CONF === conf)?.name,
+      ]);
+    };
+    expect(await asked(true, true, true)).toEqual([["ssh://h0", "pg1"]]);
+    expect(await asked(true, false, true)).toEqual([["ssh://h1", "pg2"]]);
+    expect(await asked(true, false, false)).toEqual([["unix:///x", "pg1"]]);
   });
 
   test.each([
