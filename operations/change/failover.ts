@@ -41,8 +41,10 @@ export async function failover(stack: string, options: FailoverOptions, ports: P
   const { nodes } = work;
   // A primary that is dead already is looked into as soon as that is known and everybody else was asked: until then its helper
   // container starts.
+  let ended = false;
   const told = (name: string, { state, image }: ContainerState): void => {
-    if (!options.dryRun && isStopped(state)) {
+    // Of a failover that has been refused meanwhile nobody would end it, and this process would wait for it.
+    if (!options.dryRun && !ended && isStopped(state)) {
       controlOf(nodes, name).expectLook(image);
     }
   };
@@ -55,6 +57,7 @@ export async function failover(stack: string, options: FailoverOptions, ports: P
     try {
       return await (options.dryRun ? action(false) : exclusively(config, "failover", action, { lock: ports.lock }));
     } finally {
+      ended = true;
       nodes.forEach((node) => node.leave());
     }
   });

@@ -46,8 +46,22 @@ describe("changes of one stack, from wherever", () => {
     expect(await cluster.roles()).toEqual({ pg1: "primary", pg2: "standby" });
   });
 
-  test("two failovers at once promote once", async () => {
+  test("a failover that is refused ends, also when Docker answers late what it has asked before", async () => {
     await cluster.docker("kill", cluster.container("pg1"));
+    const lock = await acquireLock({ stack: cluster.stack, engines: [currentDockerHost()] }, "pulumi up");
+    try {
+      const { env } = await elsewhere.dockerBefore('case "$*" in *.State.Status*) sleep 4 ;; esac');
+      const refused = elsewhere.command("failover", ["--stack", cluster.stack], env);
+      const late = setTimeout(() => killTree(refused.pid ?? 0), 60_000);
+      const { exitCode, stderr } = await refused;
+      clearTimeout(late);
+      expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/^error: pulumi up \(process .* is at work on stack /)]);
+    } finally {
+      await lock.release();
+    }
+  });
+
+  test("two failovers at once promote once", async () => {
     const ran = await Promise.all([cluster.checkout, elsewhere].map((checkout) => checkout.run("failover", ["--stack", cluster.stack])));
     const ends = ran.map(({ exitCode, stderr }) => `${exitCode}: ${stderr}`).sort();
     expect(ends).toEqual([expect.stringMatching(/^0: /), expect.stringMatching(/^1: /)]);

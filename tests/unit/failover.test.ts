@@ -209,6 +209,18 @@ describe("failover promotes nobody", () => {
     expect(fakes.release).not.toHaveBeenCalled();
   });
 
+  test("while the stack's lock is somebody else's; what Docker says of a node after that starts nothing, which nobody would end", async () => {
+    let answers = (): void => undefined;
+    fakes.observe.mockImplementationOnce((_config, options) => {
+      answers = () => options?.told?.("pg1", { state: "exited", image: "postgres:17" });
+      return new Promise(() => undefined);
+    });
+    fakes.lock.mockRejectedValue(new UserError("switchover (process 1 on other) is at work"));
+    expect(await refusal([])).toBe("switchover (process 1 on other) is at work");
+    answers();
+    expect(fakes.did).toEqual([]);
+  });
+
   test("and fences nobody before it has the lock, which it waits for; it gives it back when it is refused", async () => {
     seen(...PRIMARY_GONE);
     fakes.ends = { pg1: { unreadable: "no room to look" } };
