@@ -69,7 +69,7 @@ describe("a stack", () => {
       }
       expect(await plain.docker("inspect", "-f", "{{.Config.Image}}", plain.container(primary))).toBe(OWN_IMAGE);
       await expectOneAtATime(plain, primary);
-      await plain.expectZeroDiff();
+      await plain.expectIdleUp();
       expect(await plain.sql(now, "SELECT count(*) FROM customers")).toBe("4");
     } finally {
       await plain.remove();
