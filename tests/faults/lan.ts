@@ -184,9 +184,16 @@ export class FarHost extends OwnEngine {
 
   /** How often somebody has logged in by ssh since it was started. */
   public logins(): number {
-    return readFileSync(join(this.folder, "sshd.log"), "utf8")
-      .split("\n")
-      .filter((line) => line.startsWith("Accepted publickey")).length;
+    return this.sshLog().filter((line) => line.startsWith("Accepted publickey")).length;
+  }
+
+  /** What sshd says of those that it has turned away because there were too many. */
+  public turnedAway(): string[] {
+    return this.sshLog().filter((line) => /MaxStartups|drop connection|no more sessions/.test(line));
+  }
+
+  private sshLog(): string[] {
+    return readFileSync(join(this.folder, "sshd.log"), "utf8").split("\n");
   }
 
   public hostKey(): string {
