@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from "fs";
 import { join } from "path";
+import { Client } from "pg";
 import { until } from "../../operations/engine/poll";
 import { docker, sqlIn } from "../docker";
 import { containerName } from "../../core/model/names";
@@ -11,6 +12,46 @@ jest.setTimeout(300_000);
 
 /** What may be sent in a second of a copy, in MB. */
 const RATE_MB = 8;
+
+/** A client that logs in again and again, with the old password and, when that is refused, at once with the new one. */
+class Logins {
+  private stopped = false;
+  private readonly done: Promise<string[]>;
+
+  public constructor(private readonly urls: readonly [old: string, now: string]) {
+    this.done = this.work();
+  }
+
+  /** Stops. Returns which one was let in, each time: "old", "new", or why neither was. */
+  public stop(): Promise<string[]> {
+    this.stopped = true;
+    return this.done;
+  }
+
+  private async work(): Promise<string[]> {
+    const seen: string[] = [];
+    while (!this.stopped) {
+      const [refused, why] = [await this.refused(this.urls[0]), await this.refused(this.urls[1])];
+      // The password may have been changed between the two.
+      seen.push(refused === undefined ? "old" : why === undefined ? "new" : `${refused}; ${why}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return seen;
+  }
+
+  private async refused(connectionString: string): Promise<string | undefined> {
+    const client = new Client({ connectionString, connectionTimeoutMillis: 5_000 });
+    client.on("error", () => undefined);
+    try {
+      await client.connect();
+      return undefined;
+    } catch (error) {
+      return (error as Error).message;
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+}
 
 /** What a change of the stack's config does to nodes that are up. */
 describe("a change of the config", () => {
@@ -124,10 +165,18 @@ describe("a change of the config", () => {
 
   test("a new password reaches the role, the standbys and the URLs", async () => {
     const before = await checkout.outputs(stack);
+    const password = (key: string): string => `new ${key} '\\`;
     for (const key of ["appPassword", "replicationPassword"]) {
-      expect((await checkout.pulumi(stack, "config", "set", "--secret", key, `new ${key} '\\`)).exitCode).toBe(0);
+      expect((await checkout.pulumi(stack, "config", "set", "--secret", key, password(key))).exitCode).toBe(0);
     }
+    // At every moment one of the two passwords lets a client in, and never both.
+    const renewed = new URL(before.primaryUrl);
+    renewed.password = encodeURIComponent(password("appPassword"));
+    const logins = new Logins([before.primaryUrl, renewed.href]);
     await checkout.must("up", "--stack", stack);
+    const seen = await logins.stop();
+    expect([...new Set(seen)]).toEqual(["old", "new"]);
+    expect(seen.length).toBeGreaterThan(20);
     const after = await checkout.outputs(stack);
     expect((await psql(after.writerUrl, "SELECT 1;")).exitCode).toBe(0);
     expect((await psql(before.writerUrl, "SELECT 1;")).stderr).toContain("password authentication failed");
