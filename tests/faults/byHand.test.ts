@@ -48,8 +48,11 @@ describe("nodes that were promoted by hand", () => {
 
   test("case 8: of two that were promoted to one timeline, the one that rejoins is cloned: they have two histories", async () => {
     await cluster.docker("kill", cluster.container("pg2"));
-    // At the same moment: one of them that has found the other would follow it to its timeline first.
+    // One of them that finds the other would follow it to its timeline first, however close together they are promoted.
+    await cluster.sql("pg3", "ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()");
+    await cluster.until("pg3 to look for nobody", async () => (await cluster.sql("pg3", "SHOW primary_conninfo")) === "");
     await Promise.all(["pg1", "pg3"].map((node) => cluster.sql(node, "SELECT pg_promote()")));
+    await cluster.sql("pg3", "ALTER SYSTEM RESET primary_conninfo; SELECT pg_reload_conf()");
     const timelines = (await cluster.status()).nodes.filter((node) => node.role === "primary").map((node) => node.timeline);
     expect(timelines).toEqual([3, 3]);
     await cluster.sql("pg1", "CREATE TABLE history AS SELECT 'pg1' AS of, n FROM generate_series(1, 100) AS n");
