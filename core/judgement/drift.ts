@@ -120,14 +120,14 @@ ${args.sample ? sampleSql(args.database) : ""}\\echo '{"facts":' :drift_facts ',
 
 /**
  * Asks in the application database, by a psql of its own: a \connect that fails would end the script. Where the
- * sample's SQL has made the tables depends on which schemas there were.
+ * sample's SQL has made the tables depends on which schemas there were. A superuser asks: no function of the database's owner counts.
  */
 function sampleSql(database: string): string {
   const sql =
     `SELECT to_json(count(DISTINCT relname) = ${SAMPLE_TABLES.length}) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace ` +
     `WHERE relname IN (${SAMPLE_TABLES.map(sqlLiteral).join(", ")}) AND nspname IN ('public', ${sqlLiteral(APP_ROLE)})`;
   return `\\if :drift_sample
-\\set drift_tables \`psql -XAtq -d ${shellWord(database)} -c ${shellWord(sql)} || echo null\`
+\\set drift_tables \`PGOPTIONS='-c search_path=' psql -XAtq -d ${shellWord(database)} -c ${shellWord(sql)} || echo null\`
 \\endif
 `;
 }

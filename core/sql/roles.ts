@@ -43,7 +43,8 @@ export function rolesSql(args: {
   const grant = args.monitoring ? "GRANT" : "REVOKE";
   const to = args.monitoring ? "TO" : "FROM";
   return [
-    "SET lock_timeout = '60s'; SET log_statement = 'none'; SET log_min_error_statement = 'panic'; SET log_min_duration_statement = -1; SET log_min_duration_sample = -1; SET log_transaction_sample_rate = 0; SET pg_stat_statements.track_utility = off; SET client_min_messages = 'error';",
+    // Nor does pg_stat_activity show it, which pg_monitor may read.
+    "SET track_activities = off; SET lock_timeout = '60s'; SET log_statement = 'none'; SET log_min_error_statement = 'panic'; SET log_min_duration_statement = -1; SET log_min_duration_sample = -1; SET log_transaction_sample_rate = 0; SET pg_stat_statements.track_utility = off; SET client_min_messages = 'error';",
     "SET password_encryption = 'scram-sha-256';",
     `ALTER ROLE postgres WITH PASSWORD ${sqlLiteral(args.superuser)};`,
     loginRole(REPLICATION_ROLE, "REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.replication),

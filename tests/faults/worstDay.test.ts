@@ -107,7 +107,14 @@ describe("a promotion", () => {
       "SELECT pg_create_logical_replication_slot('cdc', 'pgoutput'), pg_create_physical_replication_slot('other')",
       "app",
     );
+    // What asks about it is a superuser, in a database whose owner may have put a function before PostgreSQL's own.
+    await nodes.sql(
+      "pg1",
+      "SET ROLE app; CREATE FUNCTION public.format(text, name, name) RETURNS text LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE app SUPERUSER'; RETURN 'x'; END$$",
+      "app",
+    );
     const moved = await nodes.run("switchover");
+    expect(await nodes.sql("pg2", "SELECT rolsuper FROM pg_roles WHERE rolname = 'app'")).toBe("f");
     expect([moved.stdout, moved.stderr]).toEqual([
       expect.stringMatching(
         /nothing is lost \(.*\); not covered, because no standby gets it: unlogged tables of database app, empty now: public\."Sessions"; logical slots, gone now: cdc$/,

@@ -38,6 +38,7 @@ describe("what a promotion does not cover", () => {
     expect(OWN_SQL).toMatch(/'logicalSlots'.*pg_replication_slots WHERE slot_type = 'logical' AND NOT temporary/);
     expect(UNLOGGED_SQL).toMatch(/'count', count\(\*\), 'first', .*\[1:5\]/);
     expect(UNLOGGED_SQL).toContain("relpersistence = 'u'");
+    expect(UNLOGGED_SQL).toMatch(/^SET search_path = '';\n/);
   });
 });
 

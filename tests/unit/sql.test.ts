@@ -78,10 +78,11 @@ describe("the roles", () => {
     expect(sql()).toMatch(/;\n$/);
   });
 
-  test("leave no password in the server's log: logging is off before the first one", () => {
+  test("leave no password in the server's log, nor among what sessions do: both are off before the first one", () => {
     const script = sql();
     const first = script.indexOf("PASSWORD ");
     for (const setting of [
+      "track_activities = off",
       "log_statement = 'none'",
       "log_min_error_statement = 'panic'",
       "log_min_duration_statement = -1",
