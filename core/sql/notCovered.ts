@@ -26,9 +26,6 @@ export interface Own {
   altered: Record<string, string>;
 }
 
-/** See {@link UNLOGGED_SQL}. */
-const NO_PATH = "SET search_path = '';";
-
 /** How many tables are named; of the others there is only the number. */
 const NAMED = 5;
 
@@ -37,7 +34,7 @@ const NAMED = 5;
  * function counts that the database's owner has put before PostgreSQL's own: overloads are chosen among all schemas of the path.
  * https://www.postgresql.org/docs/current/typeconv-func.html
  */
-export const UNLOGGED_SQL = `${NO_PATH}
+export const UNLOGGED_SQL = `SET search_path = '';
 SELECT json_build_object('count', count(*), 'first', coalesce((array_agg(name ORDER BY name))[1:${NAMED}], '{}'))
 FROM (SELECT format('%I.%I', nspname, relname) AS name FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
   WHERE relpersistence = 'u' AND relkind = 'r') AS unlogged`;

@@ -42,7 +42,10 @@ export function handOver(config: PlacedConfig, from: string, say: (line: string)
       }
       const to = fit(observed);
       if (to === undefined) {
-        const why = onlyPrimary(observed) === undefined ? `${from} does not answer as the only primary` : nobodyStreams(from);
+        const why =
+          onlyPrimary(observed) === undefined
+            ? `${from} does not answer as the only primary`
+            : `no standby streams from ${from} and has caught up`;
         say(`${why}, so nobody can take the role: nobody can write until ${from} is back`);
         return;
       }
@@ -66,12 +69,10 @@ export function handOver(config: PlacedConfig, from: string, say: (line: string)
   });
 }
 
-const nobodyStreams = (from: string): string => `no standby streams from ${from} and has caught up`;
-
 /** Moves the role. Returns why not, when nothing was begun. */
 async function move(config: PlacedConfig, to: string, ports: Ports, say: (line: string) => void): Promise<NotFit | undefined> {
   try {
-    await unbroken(say, () => moveRole(config, { to, ports, stillMine: stillMine(config, ports) }));
+    await moveUnbroken(config, to, ports, say);
     return undefined;
   } catch (error) {
     if (error instanceof NotFit) {
@@ -81,12 +82,12 @@ async function move(config: PlacedConfig, to: string, ports: Ports, say: (line: 
   }
 }
 
-/** Does what must not end halfway: while nobody is primary this process is not ended by what ends the run. */
-async function unbroken<T>(say: (line: string) => void, action: () => Promise<T>): Promise<T> {
+/** Moves the role by the lock of this run. While nobody is primary this process is not ended by what ends the run. */
+async function moveUnbroken(config: PlacedConfig, to: string, ports: Ports, say: (line: string) => void): Promise<void> {
   const held = (): void => say("the role is on its way from one node to another: this run ends when it is there");
   SIGNALS.forEach((signal) => process.on(signal, held));
   try {
-    return await action();
+    await moveRole(config, { to, ports, stillMine: stillMine(config, ports) });
   } finally {
     SIGNALS.forEach((signal) => process.off(signal, held));
   }
@@ -134,7 +135,7 @@ export async function finishMove(
     return false;
   }
   try {
-    await keepTalking(() => unbroken(say, () => moveRole(config, { to: change.promoted, ports, stillMine: stillMine(config, ports) })));
+    await keepTalking(() => moveUnbroken(config, change.promoted, ports, say));
   } catch (error) {
     if (step === "go on" || !(error instanceof UserError)) {
       throw error;
