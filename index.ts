@@ -1,11 +1,20 @@
 import type * as pulumi from "@pulumi/pulumi";
-import { Database, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
+import { Database, narrowReplication, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
 import { providedAuthority, stackAuthority, writeAuthority } from "./components/authority";
 import { type Ground, groundAt } from "./components/foundation";
 import { afterHandover } from "./components/handover";
 import { sizeOf } from "./components/node";
-import { applicationUrl, lagCheck, password, readSettings, type Settings } from "./components/stack";
-import { containerName, networkName, slotName } from "./core/model/names";
+import {
+  applicationUrl,
+  lagCheck,
+  optionalPassword,
+  ownersPasswords,
+  password,
+  readSettings,
+  type Settings,
+  urlFor,
+} from "./components/stack";
+import { containerName, MONITOR_ROLE, networkName, slotName } from "./core/model/names";
 import { enginesOf } from "./core/model/place";
 
 type Node = Settings["nodes"][number];
@@ -21,6 +30,9 @@ export = async () => {
   const superuserPassword = password(settings, "superuserPassword");
   const replicationPassword = password(settings, "replicationPassword");
   const appPassword = password(settings, "appPassword");
+  const rewindPassword = optionalPassword("rewindPassword") ?? replicationPassword;
+  const monitoringPassword = optionalPassword("monitoringPassword");
+  const ownerPasswords = ownersPasswords(settings, appPassword);
 
   // Every Docker engine of the stack: the image is made on one, and brought from there where it cannot be had otherwise.
   const grounds = new Map<string, Ground>();
@@ -49,7 +61,7 @@ export = async () => {
     const { name, place } = node;
     const { provider, network, identity, image } = grounds.get(place.engine) as Ground;
     const args = {
-      ...{ cluster, network: network.name, replicationPassword, provider, dependsOn: [identity, image] },
+      ...{ cluster, network: network.name, replicationPassword, rewindPassword, provider, dependsOn: [identity, image] },
       ...{ node: name, ...sizeOf(node), startStopped: settings.startStopped },
       ...(after === undefined ? {} : { after }),
       ...(authority === undefined ? {} : { authority }),
@@ -71,8 +83,12 @@ export = async () => {
         cluster,
         superuserPassword,
         replicationPassword,
+        rewindPassword,
         appPassword,
+        ...(monitoringPassword === undefined ? {} : { monitoringPassword }),
         database: settings.database,
+        databases: settings.databases,
+        ownerPasswords,
         sampleDatabase: settings.sampleDatabase,
         drift,
       },
@@ -113,8 +129,10 @@ export = async () => {
   // What is to be changed on a host that is away fails, and ends the run: all that can be done elsewhere comes before it.
   for (const node of plan.away) {
     last.push(slotFor(node, sourceOf(cluster, last)));
-    begins(node, last);
+    last.push(begins(node, last).node.config);
   }
+  // A node that has not been brought this version yet rewinds with it.
+  narrowReplication(cluster, drift.rights, last);
 
   const first = settings.nodes.find((node) => node.name === plan.first) ?? settings.nodes[0];
   const others = settings.nodes.filter((node) => node !== first);
@@ -127,6 +145,21 @@ export = async () => {
     writerUrl: applicationUrl(settings, appPassword, settings.nodes, "read-write"),
     /** For reads: a standby, or the primary when there is none. */
     readerUrl: applicationUrl(settings, appPassword, settings.nodes, "prefer-standby"),
+    /** For writes to each further database, as its owner. Nothing where there is none. */
+    ...(settings.databases.length === 0
+      ? {}
+      : {
+          databaseUrls: Object.fromEntries(
+            settings.databases.map(({ name: database, owner: user }) => {
+              const account = { user, database, password: ownerPasswords[user] ?? appPassword };
+              return [database, urlFor(settings, account, settings.nodes, "read-write")];
+            }),
+          ),
+        }),
+    /** For a monitoring system: any node; each by itself is among `nodes`. Nothing where there is no monitoring role. */
+    ...(monitoringPassword === undefined
+      ? {}
+      : { monitoringUrl: urlFor(settings, { user: MONITOR_ROLE, password: monitoringPassword, database: "postgres" }, settings.nodes) }),
     /** The node that began as the primary; when it was taken out, the first one by name. */
     primaryUrl: applicationUrl(settings, appPassword, first === undefined ? [] : [first]),
     /** The other nodes. */

@@ -1,9 +1,12 @@
 import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { type Cluster, sourceConninfo } from "../core/model/cluster";
-import { PROJECT } from "../core/model/names";
+import { NODE_ROOT, PROJECT, REWIND_ROLE } from "../core/model/names";
 import { sqlIdentifier } from "../core/grammar/quoting";
-import { rolesSql } from "../core/sql/roles";
+import type { DatabaseConfig } from "../core/config";
+import { databasesSql, NARROW_SQL, type RolePasswords, rolesSql } from "../core/sql/roles";
+import { HOST_SCRIPTS } from "../core/model/hostScripts";
+import { PGNODE_PATH } from "../core/model/pgnode";
 import { SAMPLE_SQL } from "../core/sql/sample";
 import { sqlCommand } from "./localCommand";
 import type { ReplicationSource } from "./types";
@@ -16,14 +19,22 @@ export interface DatabaseArgs {
   superuserPassword: pulumi.Input<string>;
   /** The password that standbys stream with. */
   replicationPassword: pulumi.Input<string>;
+  /** The password with which a node that rejoins reads the primary's files. @default the one that standbys stream with */
+  rewindPassword?: pulumi.Input<string>;
+  /** The password of the monitoring role. @default there is none */
+  monitoringPassword?: pulumi.Input<string>;
   /** The password of `app`, which owns the application database. */
   appPassword: pulumi.Input<string>;
   /** The application database's name. */
   database: string;
   /** Load the guide's sample data into the application database. @default false */
   sampleDatabase?: boolean;
+  /** Further databases. @default none */
+  databases?: readonly DatabaseConfig[];
+  /** The passwords of their owners, by role. @default none */
+  ownerPasswords?: Readonly<Record<string, pulumi.Input<string>>>;
   /** What was found that Pulumi cannot see, in words. @default nothing */
-  drift?: { roles: readonly string[]; sample: readonly string[] };
+  drift?: { roles: readonly string[]; databases: readonly string[]; sample: readonly string[] };
 }
 
 /**
@@ -40,18 +51,33 @@ export class Database extends pulumi.ComponentResource {
     super("postgres-replica:index:Database", name, {}, opts);
 
     const roles = this.createRoles(name, args, opts.dependsOn);
-    this.made = (args.sampleDatabase ?? false) ? [roles, this.loadSample(name, args, roles)] : [roles];
+    this.made = [
+      roles,
+      ...((args.databases ?? []).length === 0 ? [] : [this.createDatabases(name, args, roles)]),
+      ...((args.sampleDatabase ?? false) ? [this.loadSample(name, args, roles)] : []),
+    ];
     this.source = sourceOf(args.cluster, [roles]);
     this.registerOutputs({});
   }
 
   /** Waits until the server answers over TCP, then makes the roles and the application database. */
   private createRoles(name: string, args: DatabaseArgs, dependsOn: pulumi.Resource[]): command.local.Command {
-    const sql = pulumi
-      .all([args.superuserPassword, args.replicationPassword, args.appPassword])
-      .apply(([superuser, replication, app]) =>
-        rolesSql({ superuser, replication, app, database: args.database, monitoring: args.sampleDatabase ?? false }),
-      );
+    const { monitoringPassword } = args;
+    const passwords: { [Role in keyof RolePasswords]: pulumi.Input<Required<RolePasswords>[Role]> } = {
+      superuser: args.superuserPassword,
+      replication: args.replicationPassword,
+      rewind: args.rewindPassword ?? args.replicationPassword,
+      app: args.appPassword,
+      ...(monitoringPassword === undefined ? {} : { monitor: monitoringPassword }),
+      owners: pulumi.all(args.ownerPasswords ?? {}),
+    };
+    const sql = pulumi.output(passwords).apply((known) =>
+      rolesSql({
+        ...known,
+        database: args.database,
+        monitoring: args.sampleDatabase ?? false,
+      }),
+    );
     return sqlCommand(
       `${name}-roles`,
       {
@@ -63,6 +89,21 @@ export class Database extends pulumi.ComponentResource {
         logging: "stderr",
       },
       { parent: this, dependsOn, aliases: formerly(args.cluster, "roles") },
+    );
+  }
+
+  /** None of it is secret. It has no SQL for its end: what is taken out stays. */
+  private createDatabases(name: string, args: DatabaseArgs, roles: command.local.Command): command.local.Command {
+    return sqlCommand(
+      `${name}-databases`,
+      {
+        cluster: args.cluster,
+        containers: args.cluster.members,
+        sql: databasesSql(args.databases ?? [], args.monitoringPassword !== undefined),
+        drift: args.drift?.databases ?? [],
+        logging: "stderr",
+      },
+      { parent: this, dependsOn: [roles] },
     );
   }
 
@@ -83,6 +124,31 @@ export class Database extends pulumi.ComponentResource {
 /** The cluster as something to copy and to stream from: whoever is primary. */
 export function sourceOf(cluster: Cluster, ready: pulumi.Resource[]): ReplicationSource {
   return { conninfo: (node) => sourceConninfo(cluster, node), containers: cluster.members, ready };
+}
+
+/**
+ * Takes from the replication role what only `pg_rewind` needs, and the rewind role has instead.
+ *
+ * @param after Every node, in the program and with the files that this version brings.
+ */
+export function narrowReplication(cluster: Cluster, drift: readonly string[], after: pulumi.Resource[]): command.local.Command {
+  return sqlCommand(
+    "replication-rights",
+    {
+      cluster,
+      containers: cluster.members,
+      sql: NARROW_SQL,
+      script: HOST_SCRIPTS.narrow,
+      environment: {
+        NODE_REWIND_ROLE: REWIND_ROLE,
+        NODE_KNOWS_BY: [PGNODE_PATH, `${NODE_ROOT}/passfile`, `${NODE_ROOT}/own/pg_hba.conf`].join(" "),
+      },
+      drift,
+      // It may have to be left for another run, and says so.
+      logging: "stderr",
+    },
+    { dependsOn: after },
+  );
 }
 
 /** In version 0.1.0 they belonged to the node that had begun as the primary. */

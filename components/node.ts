@@ -4,10 +4,9 @@ import * as pulumi from "@pulumi/pulumi";
 import type { NodeConfig } from "../core/config";
 import { memberOf, nodeEnvironment, sourceConninfo } from "../core/model/cluster";
 import { certificateNames } from "../core/model/certificate";
-import { passfile } from "../core/grammar/conninfo";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
-import { fileVariables } from "../core/model/nodeFiles";
-import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, REPLICATION_ROLE, slotName, volumeName } from "../core/model/names";
+import { fileVariables, nodePassfile } from "../core/model/nodeFiles";
+import { CONTAINER_PORT, labelsOf, NODE_ROOT, PROJECT, slotName, volumeName } from "../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../core/model/pgnode";
 import { type BirthArgs, birthInput, containersOf, type Environment, local } from "./localCommand";
 import { type Definition, service } from "./service";
@@ -46,7 +45,11 @@ function told({ cluster, node, authority, certificate }: NodeArgs): Environment 
 function secretFiles(args: NodeArgs): Record<string, pulumi.Output<string>> {
   return {
     ...(args.certificate === undefined ? {} : { PGNODE_KEY: pulumi.secret(args.certificate.key) }),
-    PGNODE_PASSFILE: pulumi.secret(pulumi.output(args.replicationPassword).apply((password) => passfile(REPLICATION_ROLE, password))),
+    PGNODE_PASSFILE: pulumi.secret(
+      pulumi
+        .all([args.replicationPassword, args.rewindPassword ?? args.replicationPassword])
+        .apply(([replication, rewind]) => nodePassfile({ replication, rewind })),
+    ),
   };
 }
 

@@ -4,6 +4,10 @@ import {
   CONFIG_NAMESPACE,
   ConfigError,
   generatesPasswords,
+  OPTIONAL_SECRET_KEYS,
+  type OptionalSecretKey,
+  OWNERS_KEY,
+  ownerPasswords,
   parseConfig,
   type Provided,
   providedCertificates,
@@ -15,10 +19,10 @@ import {
 import { placed, type PlacedConfig } from "../core/model/place";
 import { certificateNames } from "../core/model/certificate";
 import { type Cluster, clusterOf } from "../core/model/cluster";
-import { passfile } from "../core/grammar/conninfo";
+import { nodePassfile } from "../core/model/nodeFiles";
 import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
 import { libpqUrl, type SessionAttributes } from "../core/grammar/conninfo";
-import { APP_ROLE, containerName, REPLICATION_ROLE } from "../core/model/names";
+import { APP_ROLE, containerName, MONITOR_ROLE } from "../core/model/names";
 import { type TlsStage, verified } from "../core/settings/tls";
 import { authoritiesOf, authorityWords, tlsStageOf, tlsWords } from "../operations/guard/tls";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
@@ -28,6 +32,7 @@ import { settingsRefused } from "../operations/guard/settings";
 import { stoppedNodes } from "../operations/guard/stopped";
 import { UserError } from "../operations/errors";
 import { type PriorState, readPrior, type StateResource } from "../operations/guard/prior";
+import { ROLES } from "../core/sql/roles";
 import { type Foundation, foundation } from "./foundation";
 import { generatedPassword } from "./localCommand";
 import { shown } from "./shown";
@@ -122,7 +127,7 @@ function readConfig(): { config: StackConfig; provided?: Provided } {
   }
   const config = parseConfig(pulumi.getStack(), raw);
   const secretKeys = new Set(JSON.parse(process.env["PULUMI_CONFIG_SECRET_KEYS"] ?? "[]") as string[]);
-  for (const key of SECRET_KEYS) {
+  for (const key of [...SECRET_KEYS, ...OPTIONAL_SECRET_KEYS]) {
     if (raw[key] && !secretKeys.has(`${CONFIG_NAMESPACE}${key}`)) {
       throw new ConfigError(
         `config key "${key}" is plain text; allowed is a secret. Set it with: pulumi config set --stack ${config.stack} --secret ${key}`,
@@ -130,6 +135,12 @@ function readConfig(): { config: StackConfig; provided?: Provided } {
     }
   }
   requireSecrets(config.stack, (key) => Boolean(raw[key]));
+  const [inClear] = Object.entries(ownerPasswords(config, raw[OWNERS_KEY])).filter(([, secret]) => secret !== undefined);
+  if (inClear !== undefined && !secretKeys.has(`${CONFIG_NAMESPACE}${OWNERS_KEY}`)) {
+    throw new ConfigError(
+      `config key "${OWNERS_KEY}" has passwords in plain text; allowed is secrets. Set each with: pulumi config set --stack ${config.stack} --secret --path '${OWNERS_KEY}.${inClear[0]}'`,
+    );
+  }
   if (config.tls?.certificates !== "provided") {
     return { config };
   }
@@ -155,13 +166,16 @@ async function stateResources(): Promise<StateResource[]> {
 
 /** What somebody has changed by hand. Without an answer of the engine nothing is said. */
 function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { survey }: Look, provided: Provided | undefined): Drift {
-  const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
+  const all = pulumi.runtime.allConfig();
+  const given = all[`${CONFIG_NAMESPACE}replicationPassword`] || prior.passwords.get("replicationPassword");
   // Of an authority that this run makes nobody knows the certificate yet.
   const authorities = config.tls?.certificates === "generated" ? authoritiesOf(prior, config.tls.caGeneration) : [];
   const certificates = authorities.map((generation) => prior.authorities.get(generation));
   const trusted = certificates.length > 0 && !certificates.includes(undefined) ? certificates.join("") : undefined;
   const files: Parameters<typeof expectedFiles>[2] = {
-    ...(given === undefined ? {} : { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, given) }),
+    ...(given === undefined
+      ? {}
+      : { PGNODE_PASSFILE: nodePassfile({ replication: given, rewind: all[`${CONFIG_NAMESPACE}rewindPassword`] || given }) }),
     ...(provided === undefined ? { PGNODE_CA: trusted } : { PGNODE_CA: provided.authority }),
   };
   const filesOf = (node: string): Parameters<typeof expectedFiles>[2] => {
@@ -174,7 +188,13 @@ function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { sur
   return driftOf({
     observed,
     expected: Object.fromEntries(config.nodes.map((node) => [node.name, expectedFiles(cluster, node.name, filesOf(node.name))])),
+    roles: [
+      ...ROLES,
+      ...(all[`${CONFIG_NAMESPACE}monitoringPassword`] ? [MONITOR_ROLE] : []),
+      ...config.databases.map(({ owner }) => owner).filter((owner) => owner !== APP_ROLE),
+    ],
     database: config.database,
+    databases: config.databases.map(({ name }) => name),
     sample: config.sampleDatabase,
     ...(config.tls?.certificates !== "generated"
       ? {}
@@ -205,6 +225,40 @@ export function password(settings: Settings, key: SecretKey): pulumi.Output<stri
   return configured;
 }
 
+/** A password of the config that a stack may go without. @returns undefined when it does */
+export function optionalPassword(key: OptionalSecretKey): pulumi.Output<string> | undefined {
+  const configured = new pulumi.Config().getSecret(key);
+  const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}${key}`];
+  if (configured === undefined || !given) {
+    return undefined;
+  }
+  try {
+    checkPassword(key, given);
+  } catch (error) {
+    throw shown(error);
+  }
+  return configured;
+}
+
+/**
+ * The passwords of the databases' owners, by role, but for the application's.
+ *
+ * @param appPassword What an owner has in a dev stack that gives it none.
+ */
+export function ownersPasswords(config: StackConfig, appPassword: pulumi.Output<string>): Record<string, pulumi.Output<string>> {
+  const own = ownerPasswords(config, pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}${OWNERS_KEY}`]);
+  return Object.fromEntries(
+    Object.entries(own).map(([owner, password]) => [owner, password === undefined ? appPassword : pulumi.secret(password)]),
+  );
+}
+
+/** Whom a URL is for. */
+export interface Account {
+  user: string;
+  password: pulumi.Input<string>;
+  database: string;
+}
+
 /** A libpq URL for the application's role, over the ports that are published on the Docker host. */
 export function applicationUrl(
   settings: Settings,
@@ -212,13 +266,23 @@ export function applicationUrl(
   nodes: readonly StackConfig["nodes"][number][],
   target?: SessionAttributes,
 ): pulumi.Output<string> {
+  return urlFor(settings, { user: APP_ROLE, password: appPassword, database: settings.database }, nodes, target);
+}
+
+/** A libpq URL over the ports that are published on the Docker host. */
+export function urlFor(
+  settings: Settings,
+  { user, password, database }: Account,
+  nodes: readonly StackConfig["nodes"][number][],
+  target?: SessionAttributes,
+): pulumi.Output<string> {
   return pulumi.secret(
-    pulumi.output(appPassword).apply((secret) =>
+    pulumi.output(password).apply((secret) =>
       libpqUrl({
-        user: APP_ROLE,
+        user,
         password: secret,
         endpoints: nodes.map((n) => ({ host: n.address, port: n.port })),
-        database: settings.database,
+        database,
         ...(target === undefined ? {} : { target }),
         ...(settings.tls === undefined ? {} : { parameters: verified(settings.tls.caFile) }),
       }),

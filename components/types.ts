@@ -21,6 +21,8 @@ export interface NodeArgs {
   resources?: { memory?: number; cpus?: number; sharedMemory?: number };
   /** The password that standbys stream with. */
   replicationPassword: pulumi.Input<string>;
+  /** The password with which a node that rejoins reads the primary's files. @default the one that standbys stream with */
+  rewindPassword?: pulumi.Input<string>;
   /** By whose certificate servers are checked; where it has its key here, it issues the node's. @default TLS is off */
   authority?: Authority;
   /** The certificate that the user has brought for the node. @default one is issued by the authority */

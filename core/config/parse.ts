@@ -1,11 +1,11 @@
 import { isOwnAddress } from "../grammar/address";
-import { byName, SAMPLE_DATABASE } from "../model/names";
+import { APP_ROLE, byName, MONITOR_ROLE, REPLICATION_ROLE, REWIND_ROLE, SAMPLE_DATABASE } from "../model/names";
 import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS } from "../settings/parameters";
 import { SYNCHRONOUS_COMMITS } from "../settings/replication";
 import { TLS_PARAMETERS } from "../settings/tls";
 import { fail, pathText, valueAt } from "./errors";
 import { CONFIG_KEYS, schema } from "./schema";
-import type { NodeConfig, StackConfig, SynchronousConfig } from "./types";
+import type { DatabaseConfig, NodeConfig, StackConfig, SynchronousConfig } from "./types";
 
 /** The key that the user most likely meant: the one that shares the most letters. */
 function nearest(key: string): string {
@@ -114,6 +114,7 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     const instead = "The config key synchronous promises more. A session that needs less: SET synchronous_commit.";
     fail("parameters.synchronous_commit", commit, SYNCHRONOUS_COMMITS.join(", "), instead);
   }
+  const database = config.sampleDatabase ? SAMPLE_DATABASE : "app";
   return {
     stack,
     ...config,
@@ -122,13 +123,14 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
     ...(sync === undefined ? {} : { synchronous: sync }),
     ...(Object.keys(clone).length === 0 ? {} : { clone }),
     ...(tls === "off" ? {} : { tls: { certificates: tls, caFile: caFile || `ca-${stack}.pem`, caGeneration } }),
-    database: config.sampleDatabase ? SAMPLE_DATABASE : "app",
+    database,
+    databases: parseDatabases(config.databases, database),
   };
 }
 
 /** Pulumi hands structured values over as JSON text. */
 function fromText(key: string, value: unknown): unknown {
-  if (typeof value !== "string" || !["nodes", "parameters", "allowedSubnets", "synchronous", "clone"].includes(key)) {
+  if (typeof value !== "string" || !["nodes", "parameters", "allowedSubnets", "synchronous", "clone", "databases"].includes(key)) {
     return value;
   }
   try {
@@ -141,6 +143,36 @@ function fromText(key: string, value: unknown): unknown {
       `Set it in Pulumi.<stack>.yaml, or with: pulumi config set --path '${key}...' VALUE`,
     );
   }
+}
+
+/** Databases that are PostgreSQL's own, and words that mean something else in pg_hba.conf. */
+const RESERVED_DATABASES = ["postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"];
+
+/** Roles of the stack's own that nothing belongs to, and words that are no role in SQL. */
+const RESERVED_ROLES = ["postgres", REPLICATION_ROLE, REWIND_ROLE, MONITOR_ROLE, "public", "none", "all"];
+
+/** @param application The application database, which is made in any case, and belongs to its role. */
+function parseDatabases(
+  raw: readonly { name: string; owner?: string | undefined; extensions: string[] }[],
+  application: string,
+): DatabaseConfig[] {
+  const databases = raw.map(({ name, owner = name === application ? APP_ROLE : name, extensions }, i) => {
+    const first = raw.findIndex((other) => other.name === name);
+    if (first !== i) {
+      fail(`databases[${i}].name`, name, `a name that no other database has (databases[${first}] has it too)`);
+    }
+    if (RESERVED_DATABASES.includes(name)) {
+      fail(`databases[${i}].name`, name, `a name other than ${RESERVED_DATABASES.join(", ")}`);
+    }
+    if (name === application && owner !== APP_ROLE) {
+      fail(`databases[${i}].owner`, owner, `${APP_ROLE}, because ${name} is the application database`);
+    }
+    if (RESERVED_ROLES.includes(owner)) {
+      fail(`databases[${i}].owner`, owner, `a role other than ${RESERVED_ROLES.join(", ")}`);
+    }
+    return { name, owner, extensions };
+  });
+  return databases.sort((a, b) => byName(a.name, b.name));
 }
 
 /** @param ofTls The parameters that the stack decides because TLS is on. */

@@ -4,7 +4,7 @@ import { isNodeName } from "../model/names";
 import { CLONE_SOURCES, COMPRESSIONS, MAX_RATE } from "../settings/clone";
 import { DEFAULTS } from "./defaults";
 import { PROVIDED_KEYS } from "./provided";
-import { SECRET_KEYS } from "./secrets";
+import { OPTIONAL_SECRET_KEYS, OWNERS_KEY, SECRET_KEYS } from "./secrets";
 
 const isAddress = (text: string): boolean => isIPv4(text) || isIPv6(text);
 
@@ -101,6 +101,26 @@ const node = z.strictObject(
   { error: "a node with name and port" },
 );
 
+/** A name that PostgreSQL keeps as it is: no longer than it keeps one, and none that it does not allow. */
+const sqlName = textThat(
+  (text) => /^[a-z_][a-z0-9_-]{0,62}$/.test(text) && !text.startsWith("pg_"),
+  "a name of lower-case letters, digits, _ and -, at most 63, that begins with a letter or _ and not with pg_",
+);
+
+const database = z.strictObject(
+  {
+    name: sqlName,
+    owner: sqlName.optional(),
+    extensions: z
+      .array(
+        textThat((text) => /^[A-Za-z0-9_-]{1,63}$/.test(text), "an extension's name such as pg_trgm"),
+        { error: "a list of extensions such as [pg_trgm]" },
+      )
+      .default([]),
+  },
+  { error: "a database with name, such as { name: shop, extensions: [pg_trgm] }" },
+);
+
 const parameterValue = z
   .union([z.string(), z.number(), z.boolean()], { error: "a string, number or boolean" })
   .transform((value) => (typeof value === "boolean" ? (value ? "on" : "off") : String(value)))
@@ -118,6 +138,7 @@ export const schema = z.strictObject({
     .array(textThat(isSubnet, "a CIDR range such as 192.168.1.0/24, or samenet"), { error: "a list of CIDR ranges" })
     .default([...DEFAULTS.allowedSubnets]),
   sampleDatabase: boolean.default(DEFAULTS.sampleDatabase),
+  databases: z.array(database, { error: "a list of databases, each with name" }).default([]),
   synchronous: z
     .strictObject(
       {
@@ -155,4 +176,10 @@ export const schema = z.strictObject({
 });
 
 /** Every key that Pulumi's config may hold. */
-export const CONFIG_KEYS: readonly string[] = [...Object.keys(schema.shape), ...PROVIDED_KEYS, ...SECRET_KEYS];
+export const CONFIG_KEYS: readonly string[] = [
+  ...Object.keys(schema.shape),
+  ...PROVIDED_KEYS,
+  ...SECRET_KEYS,
+  ...OPTIONAL_SECRET_KEYS,
+  OWNERS_KEY,
+];

@@ -1,9 +1,20 @@
 import { isUsablePassword } from "../grammar/conninfo";
+import { APP_ROLE } from "../model/names";
 import { ConfigError } from "./errors";
+import type { StackConfig } from "./types";
 
 /** The names of the secret keys, in Pulumi's config. */
 export const SECRET_KEYS = ["superuserPassword", "replicationPassword", "appPassword"] as const;
 export type SecretKey = (typeof SECRET_KEYS)[number];
+
+/**
+ * Those that a stack may go without: the rewind role then has the replication role's password, and there is no monitoring role.
+ */
+export const OPTIONAL_SECRET_KEYS = ["rewindPassword", "monitoringPassword"] as const;
+export type OptionalSecretKey = (typeof OPTIONAL_SECRET_KEYS)[number];
+
+/** The key of the passwords of the databases' owners, by role. */
+export const OWNERS_KEY = "databasePasswords";
 
 /** Whether a stack may make up its own passwords: only the development stacks, named dev or dev-something. */
 export function generatesPasswords(stack: string): boolean {
@@ -25,11 +36,71 @@ export function requireSecrets(stack: string, present: (key: SecretKey) => boole
 }
 
 /** Checks a password's characters. The message never holds the password. @throws ConfigError */
-export function checkPassword(key: SecretKey, password: string): string {
+export function checkPassword(key: string, password: string): string {
   if (!isUsablePassword(password)) {
     throw new ConfigError(
       `config key "${key}" is a secret of ${password.length} characters; allowed is at least one, and no line break or control character. Set it with: printf %s 'PASSWORD' | pulumi config set --secret ${key}`,
     );
   }
   return password;
+}
+
+/**
+ * The passwords of the databases' owners, but for the application's role, which has its own.
+ *
+ * @param given The value of the key as Pulumi hands it over: an object, or JSON text.
+ * @returns by role; undefined for one that has the password of the application's role, as in a dev stack that gives it none.
+ * @throws ConfigError for the first thing that is wrong; no message holds a password.
+ */
+export function ownerPasswords({ stack, databases }: StackConfig, given: unknown): Record<string, string | undefined> {
+  const owners = [...new Set(databases.map(({ owner }) => owner))].filter((owner) => owner !== APP_ROLE);
+  const set = (owner: string): string => `pulumi config set --stack ${stack} --secret --path '${OWNERS_KEY}.${owner}'`;
+  const passwords = objectOf(given);
+  if (passwords === undefined) {
+    throw new ConfigError(
+      `config key "${OWNERS_KEY}" is no object; allowed is a secret for each owner of a database. Remove it with: pulumi config rm --stack ${stack} ${OWNERS_KEY}; then set each with: ${set("OWNER")}`,
+    );
+  }
+  const [stranger] = Object.keys(passwords).filter((role) => !owners.includes(role));
+  if (stranger !== undefined) {
+    throw new ConfigError(
+      `config key "${OWNERS_KEY}" has a password for ${JSON.stringify(stranger)}; allowed is ${owners.length === 0 ? "none, because databases names no owner that needs one" : `one of ${owners.join(", ")}, the owners that databases names`}. Remove it with: pulumi config rm --stack ${stack} --path '${OWNERS_KEY}${pathPart(stranger)}'`,
+    );
+  }
+  return Object.fromEntries(
+    owners.map((owner) => {
+      const password = passwords[owner];
+      if (password === undefined || password === "") {
+        if (generatesPasswords(stack)) {
+          return [owner, undefined];
+        }
+        const of = databases.filter((database) => database.owner === owner).map(({ name }) => name);
+        throw new ConfigError(
+          `stack "${stack}" has no password for ${owner}, the owner of database ${of.join(" and ")}; only in dev stacks it is that of app. Set it with: ${set(owner)}`,
+        );
+      }
+      if (typeof password !== "string" || !isUsablePassword(password)) {
+        throw new ConfigError(
+          `config key "${OWNERS_KEY}.${owner}" is ${typeof password === "string" ? `a secret of ${password.length} characters` : "no text"}; allowed is at least one, and no line break or control character. Set it with: printf %s 'PASSWORD' | ${set(owner)}`,
+        );
+      }
+      return [owner, password];
+    }),
+  );
+}
+
+/** A key as Pulumi's paths take it. */
+const pathPart = (key: string): string => (/^[A-Za-z_][A-Za-z0-9_-]*$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`);
+
+/** Pulumi hands structured values over as JSON text. Undefined when it is no object; nothing is an empty one. */
+function objectOf(value: unknown): Record<string, unknown> | undefined {
+  let object: unknown = value === undefined || value === "" ? {} : value;
+  if (typeof object === "string") {
+    try {
+      object = JSON.parse(object);
+    } catch {
+      return undefined;
+    }
+  }
+  return typeof object === "object" && object !== null && !Array.isArray(object) ? (object as Record<string, unknown>) : undefined;
 }

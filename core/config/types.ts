@@ -39,6 +39,15 @@ export interface TlsConfig {
   caGeneration: number;
 }
 
+/** A database beside, or with its extensions also, the application database. */
+export interface DatabaseConfig {
+  name: string;
+  /** The role that it belongs to. @default the database's name; of the application database its own role */
+  owner: string;
+  /** The extensions that are made in it, in this order. */
+  extensions: string[];
+}
+
 /** The whole of a stack's configuration but its secrets, checked. */
 export interface StackConfig {
   stack: string;
@@ -62,4 +71,6 @@ export interface StackConfig {
   startStopped: boolean;
   /** The application database. */
   database: string;
+  /** Further ones, by name. The application database is among them only where it has extensions. */
+  databases: DatabaseConfig[];
 }

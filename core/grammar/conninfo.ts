@@ -43,9 +43,11 @@ export function libpqUrl(args: {
   return `postgresql://${urlComponent(args.user)}:${urlComponent(args.password)}@${hosts}/${urlComponent(args.database)}${query.join("")}`;
 }
 
-/** A password file that holds one role's password for every host and database. */
-export function passfile(user: string, password: string): string {
-  return `*:*:*:${passfileField(user)}:${passfileField(password)}\n`;
+/** A password file: each role's password, for every host and database, one line each. */
+export function passfile(passwords: Readonly<Record<string, string>>): string {
+  return Object.entries(passwords)
+    .map(([user, password]) => `*:*:*:${passfileField(user)}:${passfileField(password)}\n`)
+    .join("");
 }
 
 /** What PostgreSQL cannot store or transmit in a password file: a line break or a NUL ends the field. */

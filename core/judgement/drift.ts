@@ -1,10 +1,10 @@
 import { createHash } from "crypto";
 import { certificateDrift } from "../model/certificate";
 import { type Cluster, nodeEnvironment } from "../model/cluster";
-import { APP_ROLE, NODE_ROOT, slotName } from "../model/names";
+import { APP_ROLE, NODE_ROOT, REPLICATION_ROLE, slotName } from "../model/names";
 import { type FileVariable, NODE_FILES, placesOf } from "../model/nodeFiles";
 import { shellWord, sqlLiteral } from "../grammar/quoting";
-import { ROLES } from "../sql/roles";
+import { REPLICATION_READS_SQL, ROLES } from "../sql/roles";
 import { SAMPLE_TABLES } from "../sql/sample";
 import { refusesSettings } from "./reason";
 import { isPrimary, isStandby, type Observation } from "./observation";
@@ -37,10 +37,14 @@ export interface DriftFacts {
   restarts: string[];
   /** Which cluster the node's data belongs to. */
   systemIdentifier: string;
-  /** Which of the stack's roles exist. */
+  /** The roles that exist, but for PostgreSQL's own. */
   roles: string[];
   /** Whether the application database exists. */
   database: boolean;
+  /** The databases that exist. @default not asked */
+  databases?: string[];
+  /** Whether the replication role may read the server's files; see core/sql/roles.ts. @default not asked */
+  replicationReads?: boolean;
   /** Whether the sample's tables exist. Null when it was not asked: no sample, a standby, or no such database. */
   sampleTables: boolean | null;
 }
@@ -51,6 +55,10 @@ export interface Drift {
   config: Record<string, string[]>;
   /** The roles' SQL fixes it (core/sql/roles.ts). */
   roles: string[];
+  /** The SQL of further databases fixes it, after that of the roles. */
+  databases: string[];
+  /** What the replication role may and should not; NARROW_SQL in core/sql/roles.ts fixes it. */
+  rights: string[];
   /** The sample's SQL fixes it, after that of the roles (core/sql/sample.ts). */
   sample: string[];
   /** By the node that the slot belongs to; the slot's SQL fixes it (core/sql/slots.ts). Every node has an entry. */
@@ -110,7 +118,9 @@ SELECT json_build_object(
   'unapplied', (pg_stat_file('${NODE_ROOT}/own/unapplied', true)).size IS NOT NULL,
   'restarts', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
   'systemIdentifier', (SELECT system_identifier::text FROM pg_control_system()),
-  'roles', coalesce((SELECT json_agg(rolname) FROM pg_roles WHERE rolname IN (${ROLES.map(sqlLiteral).join(", ")})), '[]'),
+  'roles', (SELECT json_agg(rolname) FROM pg_roles WHERE rolname !~ '^pg_'),
+  'databases', (SELECT json_agg(datname) FROM pg_database),
+  'replicationReads', ${REPLICATION_READS_SQL},
   'database', ${here}) AS drift_facts,
   NOT pg_is_in_recovery() AND ${here} AS drift_sample \\gset
 \\set drift_tables null
@@ -163,12 +173,17 @@ export function expectedFiles(cluster: Cluster, node: string, others: Partial<Re
 export function driftOf(args: {
   observed: readonly Observation[];
   expected: Readonly<Record<string, ExpectedFiles>>;
+  /** The roles that the stack makes. @default those of every stack */
+  roles?: readonly string[];
+  /** The application database. */
   database: string;
+  /** The names of further ones. @default none */
+  databases?: readonly string[];
   sample: boolean;
   /** For whom the certificates are, by node, and of which authority; see core/model/certificate.ts. @default the stack makes none */
   certificates?: { names: Readonly<Record<string, readonly string[]>>; authority: string | undefined };
 }): Drift {
-  const { observed, expected, database, sample, certificates } = args;
+  const { observed, expected, roles = ROLES, database, databases = [], sample, certificates } = args;
   const ofCertificate = ({ name, server }: Observation): string[] =>
     certificates === undefined || server?.tls?.on !== true
       ? []
@@ -178,6 +193,8 @@ export function driftOf(args: {
       observed.map((node) => [node.name, [...nodeDrift(node, expected[node.name] ?? {}), ...ofCertificate(node)]]),
     ),
     roles: [],
+    databases: [],
+    rights: [],
     sample: [],
     slots: Object.fromEntries(observed.map(({ name }) => [name, []])),
   };
@@ -192,7 +209,9 @@ export function driftOf(args: {
   const facts = primary.drift;
   if (facts) {
     const gone = facts.database ? [] : [`database ${database} is gone`];
-    drift.roles.push(...ROLES.filter((role) => !facts.roles.includes(role)).map((role) => `role ${role} is gone`), ...gone);
+    drift.roles.push(...roles.filter((role) => !facts.roles.includes(role)).map((role) => `role ${role} is missing`), ...gone);
+    drift.databases = databases.filter((name) => facts.databases?.includes(name) === false).map((name) => `database ${name} is missing`);
+    drift.rights = facts.replicationReads === true ? [`${REPLICATION_ROLE} may read the servers' files`] : [];
     if (sample) {
       drift.sample = facts.sampleTables === false ? [`tables of the sample are gone from database ${database}`] : gone;
     }

@@ -1,5 +1,5 @@
 import type { DriftFacts } from "./drift";
-import { type Code, NODE_ROOT, REPLICATION_ROLE } from "../model/names";
+import { type Code, NODE_ROOT, REPLICATION_ROLE, REWIND_ROLE } from "../model/names";
 import { CHANGED_PASSWORDS_SQL } from "../sql/roles";
 
 /** What the servers are asked, and what one look has found of every node. Nothing is judged here. */
@@ -85,7 +85,7 @@ SELECT json_build_object(
       'certificate', CASE WHEN current_setting('ssl_cert_file') LIKE '${NODE_ROOT}/own/%' THEN pg_read_file(current_setting('ssl_cert_file'), 0, 65536, true) END,
       'at', extract(epoch FROM now()),
       'plainSessions', (SELECT count(*) FROM pg_stat_ssl AS s JOIN pg_stat_activity AS a USING (pid)
-          WHERE NOT s.ssl AND a.client_addr IS NOT NULL AND a.backend_type = 'client backend' AND a.usename <> '${REPLICATION_ROLE}')))
+          WHERE NOT s.ssl AND a.client_addr IS NOT NULL AND a.backend_type = 'client backend' AND a.usename NOT IN ('${REPLICATION_ROLE}', '${REWIND_ROLE}'))))
 FROM here;
 \\! df -P -k ${NODE_ROOT} | tail -n 1
 `;

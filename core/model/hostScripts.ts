@@ -15,5 +15,6 @@ export const HOST_SCRIPTS = {
   configure: lib + read("configure"),
   ready: lib + read("ready"),
   onPrimary: lib + read("on-primary"),
+  narrow: lib + read("narrow") + read("on-primary"),
   slot: lib + read("slot") + read("on-primary"),
 } as const;

@@ -53,6 +53,10 @@ export const LOCK_LABELS = {
 
 /** The role that standbys stream with (the guide's name). */
 export const REPLICATION_ROLE = "replica_user";
+/** The role that `pg_rewind` reads the primary's files as, and that a clone asks the primary's size as. */
+export const REWIND_ROLE = "rewind_user";
+/** The role that a monitoring system reads the statistics views as; there is one where its password is given. */
+export const MONITOR_ROLE = "monitor_user";
 /** The role that applications use; it owns the application database. */
 export const APP_ROLE = "app";
 /** The guide's sample database. */

@@ -1,4 +1,6 @@
+import { passfile } from "../grammar/conninfo";
 import { AUTHORITY_FILE, TLS_FILES } from "../settings/tls";
+import { REPLICATION_ROLE, REWIND_ROLE } from "./names";
 
 /**
  * The files that the stack writes into a node's volume. This list alone says which there are, who may read them, and what a
@@ -39,6 +41,17 @@ export type FileVariable = (typeof NODE_FILES)[number]["variable"];
 /** The variables of the files that anybody may see, and of those that nobody may. */
 export const fileVariables = (secret: boolean): FileVariable[] =>
   NODE_FILES.filter((file) => file.secret === secret).map(({ variable }) => variable);
+
+/** The passwords by which a node logs in to the others. */
+export interface NodePasswords {
+  replication: string;
+  /** Of the role that reads the primary's files. */
+  rewind: string;
+}
+
+/** The text of a node's password file. */
+export const nodePassfile = ({ replication, rewind }: NodePasswords): string =>
+  passfile({ [REPLICATION_ROLE]: replication, [REWIND_ROLE]: rewind });
 
 /** A file's places in the volume. */
 export const placesOf = ({ name, inData }: NodeFile): string[] => (inData ? [name, name.replace(/^own\//, "data/")] : [name]);

@@ -1,65 +1,147 @@
-import { APP_ROLE, REPLICATION_ROLE } from "../model/names";
+import { APP_ROLE, MONITOR_ROLE, REPLICATION_ROLE, REWIND_ROLE } from "../model/names";
 import { sqlIdentifier, sqlLiteral } from "../grammar/quoting";
 
-/** The roles whose passwords the stack sets. */
-export const ROLES = ["postgres", REPLICATION_ROLE, APP_ROLE];
+/** The roles that every stack has, and whose passwords it sets. */
+export const ROLES = ["postgres", REPLICATION_ROLE, REWIND_ROLE, APP_ROLE];
+
+/** What no role of the stack but `postgres` may. */
+const PLAIN = "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE";
+
+/** How many sessions the monitoring role may have on a server: a system that does not close its own takes none from the applications. */
+const MONITOR_SESSIONS = 5;
 
 /**
  * A role's comment keeps a digest of the verifier that PostgreSQL has made of the password, so that a
  * password that somebody changes by hand is noticed without knowing any. The verifier holds a random
  * salt of 16 bytes that only superusers can read: the digest tells nothing of the password.
  */
-const PASSWORD_DIGEST =
-  "'postgres-replica: digest of the password that was set: ' || encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')";
+const DIGEST_WORDS = "postgres-replica: digest of the password that was set: ";
+const PASSWORD_DIGEST = `${sqlLiteral(DIGEST_WORDS)} || encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')`;
 
-const DESCRIBED = `FROM pg_authid LEFT JOIN pg_shdescription d ON d.objoid = pg_authid.oid AND d.classoid = 'pg_authid'::regclass
-    WHERE rolname IN (${ROLES.map(sqlLiteral).join(", ")})`;
+/** The roles; those that have the comment are the stack's. */
+const DESCRIBED = "FROM pg_authid LEFT JOIN pg_shdescription d ON d.objoid = pg_authid.oid AND d.classoid = 'pg_authid'::regclass WHERE";
+const IS_OURS = "d.description LIKE 'postgres-replica: digest of %'";
 
 /** A JSON array of the roles whose password is not the one that {@link rolesSql} has set; null when there is none. For superusers. */
-export const CHANGED_PASSWORDS_SQL = `SELECT json_agg(rolname ORDER BY rolname) ${DESCRIBED}
-    AND d.description LIKE 'postgres-replica: digest of %' AND d.description IS DISTINCT FROM ${PASSWORD_DIGEST}`;
+export const CHANGED_PASSWORDS_SQL = `SELECT json_agg(rolname ORDER BY rolname) ${DESCRIBED} ${IS_OURS}
+    AND d.description IS DISTINCT FROM ${PASSWORD_DIGEST}`;
+
+/** What pg_rewind reads through, and what tells a clone the primary's size; see the documentation of pg_rewind. */
+const READS_FILES = [
+  "pg_ls_dir(text, boolean, boolean)",
+  "pg_stat_file(text, boolean)",
+  "pg_read_binary_file(text)",
+  "pg_read_binary_file(text, bigint, bigint, boolean)",
+].map((f) => `pg_catalog.${f}`);
+
+/** Whether the replication role may read the server's files, as it may in a stack of a version before; a SQL expression. */
+export const REPLICATION_READS_SQL = `EXISTS (SELECT FROM pg_proc, aclexplode(proacl) AS a JOIN pg_roles AS r ON r.oid = a.grantee
+    WHERE rolname = ${sqlLiteral(REPLICATION_ROLE)} AND pg_proc.oid IN (${READS_FILES.map((f) => `'${f}'::regprocedure`).join(", ")}))`;
+
+/** Takes that from it. Not before every node reads as the rewind role: one of a version before could not be rewound any more. */
+export const NARROW_SQL = `SET lock_timeout = '60s';
+${READS_FILES.map((f) => `REVOKE EXECUTE ON FUNCTION ${f} FROM ${sqlIdentifier(REPLICATION_ROLE)};`).join("\n")}
+`;
 
 function loginRole(role: string, attributes: string, password: string): string {
   const name = sqlIdentifier(role);
   return [
-    `SELECT 'CREATE ROLE ${name}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${sqlLiteral(role)}) \\gexec`,
+    `SELECT ${sqlLiteral(`CREATE ROLE ${name}`)} WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${sqlLiteral(role)}) \\gexec`,
     `ALTER ROLE ${name} WITH LOGIN ${attributes} PASSWORD ${sqlLiteral(password)};`,
   ].join("\n");
+}
+
+/** The passwords of the roles. */
+export interface RolePasswords {
+  superuser: string;
+  replication: string;
+  rewind: string;
+  app: string;
+  /** @default there is no monitoring role */
+  monitor?: string;
+  /** Of the owners of further databases, by role. @default there are none */
+  owners?: Readonly<Record<string, string>>;
 }
 
 /**
  * The roles and the application database, as a psql script that can run any number of times.
  * While the passwords are in it nothing of it reaches the server's log.
+ *
+ * A role that the stack has made and that is not among them any more stays as it is, but for the monitoring role, which may not
+ * log in any more: who takes its password out means that. From then on the stack says nothing of its password.
  */
-export function rolesSql(args: {
-  superuser: string;
-  replication: string;
-  app: string;
-  database: string;
-  /** Let the application's role read the statistics views, as the guide's queries do. */
-  monitoring: boolean;
-}): string {
+export function rolesSql(
+  args: RolePasswords & {
+    database: string;
+    /** Let the application's role read the statistics views, as the guide's queries do. */
+    monitoring: boolean;
+  },
+): string {
   const database = sqlIdentifier(args.database);
   const grant = args.monitoring ? "GRANT" : "REVOKE";
   const to = args.monitoring ? "TO" : "FROM";
+  const owners = Object.entries(args.owners ?? {});
+  const monitor = args.monitor === undefined ? [] : [MONITOR_ROLE];
+  const ours = [...ROLES, ...monitor, ...owners.map(([role]) => role)].map(sqlLiteral).join(", ");
   return [
     // Nor does pg_stat_activity show it, which pg_monitor may read.
     "SET track_activities = off; SET lock_timeout = '60s'; SET log_statement = 'none'; SET log_min_error_statement = 'panic'; SET log_min_duration_statement = -1; SET log_min_duration_sample = -1; SET log_transaction_sample_rate = 0; SET pg_stat_statements.track_utility = off; SET client_min_messages = 'error';",
     "SET password_encryption = 'scram-sha-256';",
     `ALTER ROLE postgres WITH PASSWORD ${sqlLiteral(args.superuser)};`,
     loginRole(REPLICATION_ROLE, "REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.replication),
-    // What pg_rewind reads through; see its documentation.
-    ...[
-      "pg_ls_dir(text, boolean, boolean)",
-      "pg_stat_file(text, boolean)",
-      "pg_read_binary_file(text)",
-      "pg_read_binary_file(text, bigint, bigint, boolean)",
-    ].map((f) => `GRANT EXECUTE ON FUNCTION pg_catalog.${f} TO ${sqlIdentifier(REPLICATION_ROLE)};`),
-    loginRole(APP_ROLE, "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.app),
-    `SELECT format('COMMENT ON ROLE %I IS %L', rolname, ${PASSWORD_DIGEST}) ${DESCRIBED} \\gexec`,
+    loginRole(REWIND_ROLE, PLAIN, args.rewind),
+    ...READS_FILES.map((f) => `GRANT EXECUTE ON FUNCTION ${f} TO ${sqlIdentifier(REWIND_ROLE)};`),
+    loginRole(APP_ROLE, PLAIN, args.app),
+    ...owners.map(([role, password]) => loginRole(role, PLAIN, password)),
+    ...(args.monitor === undefined
+      ? [
+          `SELECT 'ALTER ROLE ${sqlIdentifier(MONITOR_ROLE)} NOLOGIN' ${DESCRIBED} rolname = ${sqlLiteral(MONITOR_ROLE)} AND ${IS_OURS} \\gexec`,
+        ]
+      : [
+          loginRole(MONITOR_ROLE, `${PLAIN} CONNECTION LIMIT ${MONITOR_SESSIONS}`, args.monitor),
+          `GRANT pg_monitor TO ${sqlIdentifier(MONITOR_ROLE)};`,
+        ]),
+    `SELECT format('COMMENT ON ROLE %I IS %L', rolname, ${PASSWORD_DIGEST}) ${DESCRIBED} rolname IN (${ours}) \\gexec`,
+    `SELECT format('COMMENT ON ROLE %I IS NULL', rolname) ${DESCRIBED} ${IS_OURS} AND rolname NOT IN (${ours}) \\gexec`,
     `${grant} pg_monitor ${to} ${sqlIdentifier(APP_ROLE)};`,
-    `SELECT ${sqlLiteral(`CREATE DATABASE ${database} OWNER ${sqlIdentifier(APP_ROLE)}`)} WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${sqlLiteral(args.database)}) \\gexec`,
+    createDatabase(args.database, APP_ROLE),
     `REVOKE ALL ON DATABASE ${database} FROM PUBLIC;`,
+    ...monitor.map((role) => `GRANT CONNECT ON DATABASE ${database} TO ${sqlIdentifier(role)};`),
     "",
   ].join("\n");
+}
+
+/** One statement of psql; there is no `CREATE DATABASE IF NOT EXISTS`. */
+function createDatabase(database: string, owner: string): string {
+  const create = `CREATE DATABASE ${sqlIdentifier(database)} OWNER ${sqlIdentifier(owner)}`;
+  return `SELECT ${sqlLiteral(create)} WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${sqlLiteral(database)}) \\gexec`;
+}
+
+/**
+ * Further databases and their extensions, as a psql script that can run any number of times, after {@link rolesSql}. Nobody but its
+ * owner, the monitoring role and superusers may connect to one. Nothing is ever dropped.
+ *
+ * @param monitored Whether there is a monitoring role.
+ */
+export function databasesSql(
+  databases: readonly { name: string; owner: string; extensions: readonly string[] }[],
+  monitored: boolean,
+): string {
+  const begin = "SET lock_timeout = '60s'; SET client_min_messages = 'error';";
+  return databases
+    .flatMap(({ name, owner, extensions }) => {
+      const [database, role] = [sqlIdentifier(name), sqlIdentifier(owner)];
+      return [
+        "\\connect postgres",
+        begin,
+        createDatabase(name, owner),
+        `SELECT ${sqlLiteral(`ALTER DATABASE ${database} OWNER TO ${role}`)} FROM pg_database WHERE datname = ${sqlLiteral(name)} AND pg_get_userbyid(datdba) <> ${sqlLiteral(owner)} \\gexec`,
+        `REVOKE ALL ON DATABASE ${database} FROM PUBLIC;`,
+        ...(monitored ? [`GRANT CONNECT ON DATABASE ${database} TO ${sqlIdentifier(MONITOR_ROLE)};`] : []),
+        ...(extensions.length === 0 ? [] : [`\\connect ${database}`, begin]),
+        ...extensions.map((extension) => `CREATE EXTENSION IF NOT EXISTS ${sqlIdentifier(extension)};`),
+      ];
+    })
+    .concat("")
+    .join("\n");
 }

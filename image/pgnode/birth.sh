@@ -4,7 +4,7 @@ STALL_SECONDS=${PGNODE_STALL_SECONDS:-300}
 # How long a node with an empty volume stays before it ends, and Docker starts it anew, in seconds.
 EMPTY_SECONDS=30
 
-# What a clone copies, by the functions that pg_rewind uses too, so that the role needs no further right: KiB of data, KiB
+# What a clone copies, by the functions that pg_rewind uses too, so that its role needs no further right: KiB of data, KiB
 # of WAL that comes along or is made by the standby, the primary's disk. Then its tablespaces, in one line.
 SIZE_SQL="WITH RECURSIVE entry(path, size, isdir) AS (
         SELECT '.', 0::bigint, true
@@ -36,7 +36,7 @@ cannot_clone() {
 # check_fits CONNINFO: whether a clone has room, before anything is removed or written. Sets AVAILABLE, in KiB.
 check_fits() {
     local found spaces old spare shared need parts full ways
-    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$1 dbname=postgres $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
+    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$(reader_of "$1") $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
     spaces=$(echo "$found" | sed -n 2p)
     [ -z "$spaces" ] ||
         cannot_clone tablespaces "the primary has tablespaces ($spaces), and a node's volume holds nothing but its data directory. Nothing was changed. On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE"

@@ -6,6 +6,14 @@ keep_passfile() {
     fi
 }
 
+# A password file of a version before has no line for the rewind role: until the stack has brought one, its password is the
+# replication role's, as it is where the config has no other.
+complete_passfile() {
+    [ -f "$ROOT/passfile" ] || return 0
+    ! grep -q "^[*]:[*]:[*]:$REWIND_ROLE:" "$ROOT/passfile" || return 0
+    replace_with "$(cat "$ROOT/passfile" && sed -n "s/^\([*]:[*]:[*]:\)$REPLICATION_ROLE:/\1$REWIND_ROLE:/p" "$ROOT/passfile")" "$ROOT/passfile"
+}
+
 # take_files PLACE...: takes this node's own files from the environment, as far as they are there: those that belong beside the
 # cluster too (data), and the others (own). What needs a restart for one stands in own/unapplied until then.
 take_files() {

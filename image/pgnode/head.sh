@@ -30,7 +30,7 @@
 #   own/        this node's node.conf and pg_hba.conf: pg_rewind copies the other node's over those in data/; its TLS
 #               certificate and key, which are made here and never leave it, and the certificate of the stack's CA
 #   name        whose volume it is
-#   passfile    the replication role's password; passfile.before is the one before the last rotation
+#   passfile    the passwords of the replication role and of the rewind role; passfile.before is the one before the last rotation
 #   started     the server has run here before
 #   fenced      put there by failover and switchover: never come up writable, rejoin first
 #   reclone     put there by rejoin: what is in data/ is of no use, clone anew

@@ -100,6 +100,21 @@ look_around() {
 # How to connect to HOST:PORT as the replication role.
 source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 $KEEPALIVE $(own_setting pgnode.tls)"; }
 
+# reader_of CONNINFO: how to connect to database postgres of the primary as the role that may read the server's files. That is
+# the replication role, where the primary is of a version before: it has no other one, or does not let it in yet.
+reader_of() {
+    local role reader
+    reader=$REWIND_ROLE
+    for role in $REWIND_ROLE $REPLICATION_ROLE; do
+        [ "$(timeout 20 psql -XAtq -d "$1 user=$role dbname=postgres" \
+            -c "SELECT has_function_privilege('pg_read_binary_file(text, bigint, bigint, boolean)', 'EXECUTE')" </dev/null 2>/dev/null)" = t ] || continue
+        reader=$role
+        break
+    done
+    # Of two names in a conninfo the last one counts.
+    echo "$1 user=$reader dbname=postgres"
+}
+
 # This node's slot on the primary. It may be there already; without one the primary could throw away what
 # this node needs, and would not let it stream.
 reserve_slot() {

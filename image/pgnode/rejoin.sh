@@ -10,7 +10,7 @@ rejoin() {
     if [ -e "$ROOT/reclone" ] || [ -e "$ROOT/rewinding" ]; then
         say "[cloning] cloning node $PGNODE_NAME anew from ${PRIMARY%:*}"
         base_backup "$source" "$slot"
-    elif rewind "$source dbname=postgres"; then
+    elif rewind "$(reader_of "$source")"; then
         # Slots that this node had as a primary would hold WAL back for nobody.
         rm -rf "$DATA"/pg_replslot/*
         : >"$DATA/standby.signal"

@@ -28,6 +28,7 @@ run() {
     fi
     # It has been promoted, by whatever way: a mark that outlived that would promote a standby one day.
     [ -e "$DATA/standby.signal" ] || rm -f "$ROOT/kept"
+    complete_passfile
     UNSURE=''
     guard
     write_files "$DATA"
@@ -130,7 +131,7 @@ tend() {
     # shellcheck disable=SC2046
     set -- $(psql_local -F ' ' -c "SELECT CASE WHEN '$cap' ~ '^-?[0-9]+\$' THEN '$cap'::text::bigint ELSE pg_size_bytes('$cap') / 1048576 END,
         (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
-        EXISTS (SELECT FROM pg_stat_activity WHERE usename = '$REPLICATION_ROLE' AND application_name LIKE 'clone.%')
+        EXISTS (SELECT FROM pg_stat_activity WHERE usename IN ('$REPLICATION_ROLE', '$REWIND_ROLE') AND application_name LIKE 'clone.%')
             OR NOT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_replication WHERE state = 'catchup'),
         (SELECT coalesce(sum(size), 0) / 1024 FROM pg_ls_waldir())::bigint" </dev/null)
     [ $# = 4 ] && [ "$1" -ge 0 ] || return 0

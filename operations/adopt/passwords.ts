@@ -21,9 +21,11 @@ export const madeUp = (): string => randomBytes(24).toString("base64url");
 
 /** The replication role's password in a node's password file; undefined when the file holds something else. */
 export function fromPassfile(text: string): string | undefined {
-  const field = /^\*:\*:\*:[^:]*:((?:[^:\\\n]|\\.)*)\n?$/.exec(text)?.[1];
+  // The line of the rewind role comes after it, and its password is the same or the config's.
+  const [line = ""] = text.split("\n");
+  const field = /^\*:\*:\*:[^:]*:((?:[^:\\]|\\.)*)$/.exec(line)?.[1];
   const password = field?.replace(/\\(.)/g, "$1");
-  return password !== undefined && isUsablePassword(password) && passfile(REPLICATION_ROLE, password) === `${text.trimEnd()}\n`
+  return password !== undefined && isUsablePassword(password) && passfile({ [REPLICATION_ROLE]: password }) === `${line}\n`
     ? password
     : undefined;
 }

@@ -1,5 +1,5 @@
 import type { PlacedConfig } from "../../core/model/place";
-import { REPLICATION_ROLE } from "../../core/model/names";
+import { REPLICATION_ROLE, REWIND_ROLE } from "../../core/model/names";
 import { cannotClone, isRefused, needsClone } from "../../core/judgement/reason";
 import { type Observation, UNREACHABLE } from "../../core/judgement/observation";
 import { type Topology, topologyOf } from "../../core/judgement/topology";
@@ -17,11 +17,12 @@ export function streams({ nodes }: Topology, name: string): boolean {
   return own?.role === "standby" && own.state === "streaming" && own.slot !== null && own.walStatus !== "lost";
 }
 
-/** A node that is to become a standby has to log in to the primary. @throws UserError when it could not. */
+/** A node that is to become a standby has to log in to the primary, and to read its files when it is rewound. @throws UserError when it could not. */
 export function refuseChangedPassword(stack: string, primary: Observation): void {
-  if (primary.server?.changedPasswords.includes(REPLICATION_ROLE) === true) {
+  const changed = [REPLICATION_ROLE, REWIND_ROLE].filter((role) => primary.server?.changedPasswords.includes(role));
+  if (changed.length > 0) {
     throw new UserError(
-      `${passwordChanged([REPLICATION_ROLE], primary.name)}, so no standby could connect. Set it again with: ${npmRun("up", stack)}`,
+      `${passwordChanged(changed, primary.name)}, so ${changed.includes(REPLICATION_ROLE) ? "no standby could connect" : "no node could be rewound"}. Set it again with: ${npmRun("up", stack)}`,
     );
   }
 }

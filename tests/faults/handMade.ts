@@ -9,7 +9,7 @@ import { clusterOf, nodeEnvironment } from "../../core/model/cluster";
 import { placed } from "../../core/model/place";
 import { placedHere } from "../../operations/engine/dockerHost";
 import { parseConfig, type StackConfig } from "../../core/config";
-import { passfile } from "../../core/grammar/conninfo";
+import { nodePassfile } from "../../core/model/nodeFiles";
 import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { rolesSql } from "../../core/sql/roles";
@@ -77,14 +77,24 @@ export class HandMade {
 
   /** Makes the roles and the database, or gives the roles this password: what the program does on the primary. */
   public async setPasswords(primary: string, password: string): Promise<void> {
-    const roles = rolesSql({ superuser: password, replication: password, app: password, database: "app", monitoring: false });
+    const roles = rolesSql({
+      superuser: password,
+      replication: password,
+      rewind: password,
+      app: password,
+      database: "app",
+      monitoring: false,
+    });
     // No standby may be there yet that could confirm it.
     await this.sql(primary, `SET synchronous_commit = local;\n${roles}`);
   }
 
   /** Gives the running node this password to connect with, and its configuration anew: what the program does on each node. */
   public async configure(node: string, password: string): Promise<void> {
-    const env = { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, password), ...nodeEnvironment(clusterOf(placed(this.config, "here")), node) };
+    const env = {
+      PGNODE_PASSFILE: nodePassfile({ replication: password, rewind: password }),
+      ...nodeEnvironment(clusterOf(placed(this.config, "here")), node),
+    };
     const names = Object.keys(env).flatMap((name) => ["-e", name]);
     const ran = await docker(["exec", "-u", "postgres", ...names, this.container(node), PGNODE_PATH, "configure"], { env });
     if (ran.exitCode !== 0) {
@@ -138,7 +148,7 @@ export class HandMade {
   private async inVolume(node: string, action: string): Promise<void> {
     const env = {
       PGNODE_NAME: node,
-      PGNODE_PASSFILE: passfile(REPLICATION_ROLE, PASSWORD),
+      PGNODE_PASSFILE: nodePassfile({ replication: PASSWORD, rewind: PASSWORD }),
       ...nodeEnvironment(clusterOf(placed(this.config, "here")), node),
     };
     const ran = await docker(

@@ -1,7 +1,7 @@
 import { clusterOf } from "../../core/model/cluster";
 import type { PlacedConfig } from "../../core/model/place";
 import { placedHere } from "../../operations/engine/dockerHost";
-import { passfile } from "../../core/grammar/conninfo";
+import { nodePassfile } from "../../core/model/nodeFiles";
 import { parseConfig } from "../../core/config";
 import { type Drift, driftOf, expectedFiles } from "../../core/judgement/drift";
 import { containerName, REPLICATION_ROLE } from "../../core/model/names";
@@ -22,7 +22,7 @@ jest.setTimeout(120_000);
 
 let checkout: Checkout;
 let config: PlacedConfig;
-const PASSWORDS = { superuser: "s", replication: "r0ot:", app: "a" };
+const PASSWORDS = { superuser: "s", replication: "r0ot:", rewind: "r\\w", app: "a" };
 
 beforeAll(async () => {
   checkout = await Checkout.make();
@@ -62,7 +62,9 @@ async function configure(node: string): Promise<Ran> {
   return exec(node, "postgres", ["pgnode", "configure"], "", { PGNODE_CONF, PGNODE_HBA, PGNODE_PASSFILE });
 }
 const expected = (node: string): ReturnType<typeof expectedFiles> =>
-  expectedFiles(clusterOf(config), node, { PGNODE_PASSFILE: passfile(REPLICATION_ROLE, PASSWORDS.replication) });
+  expectedFiles(clusterOf(config), node, {
+    PGNODE_PASSFILE: nodePassfile(PASSWORDS),
+  });
 /** What pg1-roles runs, and pg1-sample, and pg2-slot-create. */
 const fixRoles = (): Promise<Ran> =>
   exec("pg1", "postgres", ["pgnode", "sql"], rolesSql({ ...PASSWORDS, database: config.database, monitoring: true }));
@@ -80,7 +82,7 @@ async function look(): Promise<Drift> {
     sample: config.sampleDatabase,
   });
 }
-const NONE: Drift = { config: { pg1: [], pg2: [] }, roles: [], sample: [], slots: { pg1: [], pg2: [] } };
+const NONE: Drift = { config: { pg1: [], pg2: [] }, roles: [], databases: [], rights: [], sample: [], slots: { pg1: [], pg2: [] } };
 
 /** Makes a drift, twice, with a look before, after, and after the fix. */
 async function seenAndFixed(make: () => Promise<unknown>, seen: Partial<Drift>, fix: () => Promise<unknown>): Promise<void> {

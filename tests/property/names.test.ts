@@ -145,10 +145,12 @@ describe("a node's configuration files", () => {
         expect(allowedSubnets).toEqual(subnets);
         const rules = parseHba(hbaConf(allowedSubnets));
         const expected = new Set(["", "127.0.0.1/32", "::1/128", ...subnets]);
-        const forAll = rules.filter((rule) => rule.user !== "replica_user");
+        const forAll = rules.filter((rule) => !["replica_user", "rewind_user"].includes(rule.user));
         expect(new Set(forAll.map((rule) => rule.address))).toEqual(expected);
         // The nodes themselves stream whatever is allowed.
-        expect(new Set(rules.map((rule) => rule.address))).toEqual(new Set([...expected, "samenet"]));
+        expect(new Set(rules.flatMap((rule) => (rule.method === "reject" ? [] : [rule.address])))).toEqual(
+          new Set([...expected, "samenet"]),
+        );
         // One look at all of them: an `expect` for each takes longer than the rest.
         const malformed = rules.filter(({ type, address, method }) => {
           const [ip = "", bits] = address.split("/");

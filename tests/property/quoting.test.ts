@@ -128,24 +128,35 @@ describe("any usable password gets through", () => {
     );
   });
 
-  test("a password file, which stays one line", () => {
+  test("a password file, in which each role has one line", () => {
     fc.assert(
-      fc.property(password, (secret) => {
-        const lines = passfile("replica_user", secret).split("\n");
-        expect(lines).toHaveLength(2);
+      fc.property(password, password, (secret, other) => {
+        const lines = passfile({ replica_user: secret, rewind_user: other }).split("\n");
+        expect(lines).toHaveLength(3);
         expect(parsePassfileLine(lines[0] ?? "")).toEqual(["*", "*", "*", "replica_user", secret]);
+        expect(parsePassfileLine(lines[1] ?? "")).toEqual(["*", "*", "*", "rewind_user", other]);
       }),
     );
   });
 
-  test("the roles' SQL, three at once, and none begins another statement", () => {
+  test("the roles' SQL, six at once, and none begins another statement", () => {
     fc.assert(
-      fc.property(password, password, password, (superuser, replication, app) => {
-        const lines = rolesSql({ superuser, replication, app, database: "app", monitoring: true }).split("\n");
+      fc.property(fc.tuple(password, password, password, password, password, password), (all) => {
+        const [superuser, replication, rewind, app, owner, monitor] = all;
+        const lines = rolesSql({
+          superuser,
+          replication,
+          rewind,
+          app,
+          owners: { shop: owner },
+          monitor,
+          database: "app",
+          monitoring: true,
+        }).split("\n");
         const written = lines
           .filter((line) => line.startsWith("ALTER ROLE "))
           .map((line) => readSqlLiteral(line.slice(line.indexOf(" PASSWORD ") + " PASSWORD".length)));
-        expect(written).toEqual([superuser, replication, app].map((value) => ({ value, rest: ";" })));
+        expect(written).toEqual(all.map((value) => ({ value, rest: ";" })));
       }),
     );
   });

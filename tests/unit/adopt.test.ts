@@ -246,8 +246,9 @@ describe("passwords", () => {
   });
 
   test.each(["plain", "a:b", "back\\slash", "\\:", "ends with \\", "ü 'x' \"y\""])("the password file gives back %j", (password) => {
-    expect(fromPassfile(passfile(REPLICATION_ROLE, password))).toBe(password);
-    expect(fromPassfile(passfile(REPLICATION_ROLE, password).trimEnd())).toBe(password);
+    expect(fromPassfile(passfile({ [REPLICATION_ROLE]: password }))).toBe(password);
+    expect(fromPassfile(passfile({ [REPLICATION_ROLE]: password }).trimEnd())).toBe(password);
+    expect(fromPassfile(passfile({ [REPLICATION_ROLE]: password, rewind_user: "other" }))).toBe(password);
   });
 
   test("a password file of something else gives none", () => {
@@ -257,7 +258,7 @@ describe("passwords", () => {
   });
 
   test("of several files the one counts that the primary accepts", async () => {
-    const passfiles = ["old", KNOWN].map((password) => passfile(REPLICATION_ROLE, password));
+    const passfiles = ["old", KNOWN].map((password) => passfile({ [REPLICATION_ROLE]: password }));
     const { replicationPassword } = await findPasswords(sources({ passfiles }));
     expect(replicationPassword).toEqual({ value: KNOWN, origin: "nodes", current: true });
   });

@@ -75,6 +75,7 @@ describe("the defaults", () => {
       startStopped: false,
       first: "pg1",
       database: "app",
+      databases: [],
     });
   });
 });
@@ -734,7 +735,8 @@ describe("refuses", () => {
     ["subnets", "allowedSubnets"],
     ["rejoin", "automaticRejoin"],
     ["startstopped", "startStopped"],
-    ["database", "sampleDatabase"],
+    ["database", "databases"],
+    ["sample", "sampleDatabase"],
     ["replicationPasswort", "replicationPassword"],
     ["x", "nodes"],
   ])("%s, and asks whether %s was meant", (key, meant) => {

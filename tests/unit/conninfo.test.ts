@@ -32,7 +32,7 @@ describe("a URL", () => {
 });
 
 test("a password file holds for every host and database, and ends its line", () => {
-  expect(passfile("replica_user", "a:b\\c")).toBe("*:*:*:replica_user:a\\:b\\\\c\n");
+  expect(passfile({ replica_user: "a:b\\c" })).toBe("*:*:*:replica_user:a\\:b\\\\c\n");
 });
 
 describe("a password", () => {

@@ -21,7 +21,7 @@ import type { Observation } from "../../core/judgement/observation";
 import { primary, silent, slot, standby } from "./observations";
 
 const SALT = "0123456789abcdef";
-const PASSFILE = passfile(REPLICATION_ROLE, "secret");
+const PASSFILE = passfile({ [REPLICATION_ROLE]: "secret" });
 let config: PlacedConfig;
 let cluster: Cluster;
 let expected: Record<string, ExpectedFiles>;
@@ -52,7 +52,7 @@ function facts(node: string, changes: Partial<DriftFacts> = {}): DriftFacts {
     restarts: ["max_connections", "shared_buffers"],
     unapplied: false,
     systemIdentifier: "7000000000000000000",
-    roles: ["app", "postgres", "replica_user"],
+    roles: ["app", "postgres", "replica_user", "rewind_user"],
     database: true,
     sampleTables: null,
     ...changes,
@@ -66,6 +66,8 @@ const look = (observed: readonly Observation[], sample = true): Drift => driftOf
 const NONE: Drift = {
   config: { "pg-1": [], "pg-2": [], "pg-3": [] },
   roles: [],
+  databases: [],
+  rights: [],
   sample: [],
   slots: { "pg-1": [], "pg-2": [], "pg-3": [] },
 };
@@ -180,13 +182,35 @@ describe("a node's configuration", () => {
 describe("what the cluster holds", () => {
   test("a changed password and a role that is gone are for the roles' SQL", () => {
     const observed = seen(primary("pg-1", ["pg-2", "pg-3"], { changedPasswords: ["postgres"] }), {
-      roles: ["postgres", "replica_user"],
+      roles: ["postgres", "replica_user", "rewind_user", "shop"],
       sampleTables: true,
     });
     expect(look([observed, two, three])).toEqual({
       ...NONE,
-      roles: ["the password of postgres was changed by hand", "role app is gone"],
+      roles: ["the password of postgres was changed by hand", "role app is missing"],
     });
+  });
+
+  test("roles and databases of the config that are missing are each for the SQL that makes them", () => {
+    const observed = [
+      first({ roles: ["app", "postgres", "replica_user", "rewind_user"], databases: ["a"], sampleTables: true }),
+      two,
+      three,
+    ];
+    const roles = ["app", "shop"];
+    expect(driftOf({ observed, expected, database: "ecommerce", roles, databases: ["a", "b"], sample: true })).toEqual({
+      ...NONE,
+      roles: ["role shop is missing"],
+      databases: ["database b is missing"],
+    });
+  });
+
+  test("a replication role that may read files, as in version 0.2.0, is for the SQL that narrows it", () => {
+    expect(look([first({ replicationReads: true, sampleTables: true }), two, three])).toEqual({
+      ...NONE,
+      rights: ["replica_user may read the servers' files"],
+    });
+    expect(look([first({ replicationReads: false, sampleTables: true }), two, three])).toEqual(NONE);
   });
 
   test("a database that is gone is for the roles' SQL, and the sample has to be loaded into it again", () => {
@@ -284,10 +308,9 @@ describe("the question", () => {
 
   test("is for all that the answer holds", () => {
     const { sampleTables: _apart, ...rest } = facts("pg-1");
-    for (const key of Object.keys(rest)) {
+    for (const key of [...Object.keys(rest), "databases", "replicationReads"]) {
       expect(ask()).toMatch(new RegExp(`'${key}', \\S`));
     }
-    expect(ask()).toContain("rolname IN ('postgres', 'replica_user', 'app')");
   });
 
   test("is for the application database by its name, whatever is in that", () => {

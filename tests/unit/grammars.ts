@@ -172,7 +172,7 @@ export function hbaMethod(
       rule.type === (connection.type ?? "host") &&
       (rule.database === connection.database || (rule.database === "all" && connection.database !== "replication")) &&
       (rule.user === "all" || rule.user === connection.user) &&
-      rule.address === (connection.address ?? ""),
+      (rule.address === "all" || rule.address === (connection.address ?? "")),
   )?.method;
 }
 

@@ -54,7 +54,7 @@ describe("the programs that the stack brings along", () => {
     texts.forEach((text) => expect(PGNODE_SCRIPT).toContain(text));
     const names = texts.reduce((rest, text) => rest.replace(text, ""), PGNODE_SCRIPT);
     expect(names.trimEnd()).toMatch(
-      /^#!\/bin\/sh\n# pgnode, joined .*\nROOT=\/var\/lib\/pgnode\nPORT=5432\nREPLICATION_ROLE=replica_user\nMARKS='fenced reclone rejoin-once drop-old'\n# VARIABLE .*\nFILES='([^']*)'\n# How far .*\nCOPIED_LAG=16777216\nCERTIFICATE_DAYS=365\nRENEWAL_DAYS=121\nPROVISIONAL=postgres-replica-provisional$/,
+      /^#!\/bin\/sh\n# pgnode, joined .*\nROOT=\/var\/lib\/pgnode\nPORT=5432\nREPLICATION_ROLE=replica_user\nREWIND_ROLE=rewind_user\nMARKS='fenced reclone rejoin-once drop-old'\n# VARIABLE .*\nFILES='([^']*)'\n# How far .*\nCOPIED_LAG=16777216\nCERTIFICATE_DAYS=365\nRENEWAL_DAYS=121\nPROVISIONAL=postgres-replica-provisional$/,
     );
     expect(PGNODE_PATH).toMatch(/^\/usr\/local\/bin\/pgnode$/);
     expect(provideImage("postgres:17").script).toBe(textOf("host", "provide-image.sh"));
@@ -69,6 +69,7 @@ describe("the programs that the stack brings along", () => {
       configure: lib + textOf("host", "configure.sh"),
       ready: lib + textOf("host", "ready.sh"),
       onPrimary: lib + onPrimary,
+      narrow: lib + textOf("host", "narrow.sh") + onPrimary,
       slot: lib + textOf("host", "slot.sh") + onPrimary,
     });
   });

@@ -40,7 +40,7 @@ describe("connection strings", () => {
   });
 
   test("a password file is one line for every host and database", () => {
-    expect(passfile("replica_user", "a:b\\c")).toBe("*:*:*:replica_user:a\\:b\\\\c\n");
+    expect(passfile({ replica_user: "a:b\\c" })).toBe("*:*:*:replica_user:a\\:b\\\\c\n");
   });
 
   test.each([

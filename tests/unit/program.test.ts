@@ -75,6 +75,7 @@ const SHARED = [
   `${COMMAND} image`,
   "postgres-replica:index:Database database",
   `${COMMAND} database-roles`,
+  `${COMMAND} replication-rights`,
 ];
 
 /** The commands that run before a node's container is there. */
@@ -371,13 +372,14 @@ describe("secrets", () => {
     }
   });
 
-  test("the password file lets only the replication role in, with its password", () => {
+  test("the password file lets the replication role and the rewind role in, and nobody else", () => {
+    const both = (password: string): string[][] => ["replica_user", "rewind_user"].map((role) => ["*", "*", "*", role, password]);
+    const linesOf = (program: Program, name: string): string[][] =>
+      passfileFromStdin(program, name).trimEnd().split("\n").map(parsePassfileLine);
     for (const name of FILLERS) {
-      const text = passfileFromStdin(prod, name);
-      expect(parsePassfileLine(text.trimEnd())).toEqual(["*", "*", "*", "replica_user", PASSWORDS.replicationPassword]);
+      expect(linesOf(prod, name)).toEqual(both(PASSWORDS.replicationPassword));
     }
-    const madeUpOne = passfileFromStdin(dev, "pg2-basebackup");
-    expect(parsePassfileLine(madeUpOne.trimEnd())).toEqual(["*", "*", "*", "replica_user", madeUp("replicationPassword")]);
+    expect(linesOf(dev, "pg2-basebackup")).toEqual(both(madeUp("replicationPassword")));
   });
 
   test("a password that was made up stays, whatever later versions would make it with", () => {
@@ -398,7 +400,7 @@ describe("secrets", () => {
   });
 
   test("what commands print is secret, and only long steps, and what waits for standbys, show theirs", () => {
-    const long = ["image", "database-roles", "pg2-basebackup", "pg1-config", "pg2-config", "pg1-ready", "pg2-ready"];
+    const long = ["image", "database-roles", "replication-rights", "pg2-basebackup", "pg1-config", "pg2-config", "pg1-ready", "pg2-ready"];
     for (const command of dev.ofType(COMMAND)) {
       expect([command.name, command.secretOutputs.sort()]).toEqual([command.name, ["stderr", "stdout"]]);
       expect([command.name, dev.input(command.name, "logging")]).toEqual([command.name, long.includes(command.name) ? "stderr" : "none"]);
@@ -589,7 +591,8 @@ describe("how nodes find each other", () => {
         max_slot_wal_keep_size: "1GB",
         "pgnode.rejoin": "off",
       });
-      const addresses = parseHba(prod.variable(`${node}-config`, "PGNODE_HBA").text).map((rule) => rule.address);
+      const rules = parseHba(prod.variable(`${node}-config`, "PGNODE_HBA").text);
+      const addresses = rules.flatMap((rule) => (rule.method === "reject" ? [] : [rule.address]));
       expect(new Set(addresses)).toEqual(new Set(["", "127.0.0.1/32", "::1/128", "10.1.0.0/16", "samenet"]));
     }
   });
@@ -767,7 +770,7 @@ describe("a stack that stands", () => {
     beforeEach(() => void jest.spyOn(pulumi.log, "info").mockResolvedValue());
     const facts: DriftFacts = {
       ...{ salt: "0", files: {}, altered: [], restarts: ["max_connections", "shared_buffers"], unapplied: false, systemIdentifier: "7" },
-      ...{ roles: ["app", "postgres", "replica_user"], database: true, sampleTables: true },
+      ...{ roles: ["app", "postgres", "replica_user", "rewind_user"], database: true, sampleTables: true },
     };
     const seen = [{ ...primary("pg1", ["pg2"]), drift: facts }, standby("pg2")];
     const handed = async (scenario: Scenario, like: object = pair()): Promise<string[]> => {
@@ -967,7 +970,7 @@ describe("a stack that stands", () => {
 
   describe("in which somebody has changed something by hand", () => {
     const SALT = "0123456789abcdef";
-    const file = (password: string): string => fileDigest(SALT, passfile("replica_user", password));
+    const file = (password: string): string => fileDigest(SALT, passfile({ replica_user: password, rewind_user: password }));
     const well: DriftFacts = {
       salt: SALT,
       files: { passfile: file(madeUp("replicationPassword")) },
@@ -975,7 +978,7 @@ describe("a stack that stands", () => {
       restarts: ["max_connections", "shared_buffers"],
       unapplied: false,
       systemIdentifier: "7",
-      roles: ["app", "postgres", "replica_user"],
+      roles: ["app", "postgres", "replica_user", "rewind_user"],
       database: true,
       sampleTables: true,
     };

@@ -199,6 +199,31 @@ describe("SQL for whoever is primary", () => {
   });
 });
 
+describe("the replication role's right to read files", () => {
+  const environment = { NODE_CONTAINERS: "one two", PGNODE_SQL: "REVOKE", NODE_REWIND_ROLE: "rewind_user", NODE_KNOWS_BY: "/a /b" };
+  const KNOWS = 'case $all in *" grep "*) printf "/a\\n/b\\n"; exit 0 ;; esac';
+  const PARTLY = 'case $all in *" grep "*) echo /a; exit 0 ;; esac';
+
+  test("is taken once every node reads as the rewind role", async () => {
+    const ran = await run("narrow", environment, { one: `${KNOWS}\n${STANDBY}`, two: `${KNOWS}\n${PRIMARY}` });
+    expect(ran).toMatchObject({ code: 0, stderr: "" });
+    expect(ran.stdin("two")).toBe("REVOKE\n");
+  });
+
+  test.each([
+    ["has a file of a version before", PARTLY],
+    ["is stopped", STOPPED],
+    ["is gone", ABSENT],
+  ])("stays where one node %s, which says why and is no error", async (_, other) => {
+    const ran = await run("narrow", environment, { one: `${KNOWS}\n${PRIMARY}`, two: other });
+    expect(ran).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/^pgnode: container two may still rewind as the replication role/),
+    });
+    expect(ran.stdin("one")).toBe("");
+  });
+});
+
 describe("a slot", () => {
   const slot = (own: Record<string, string>): Promise<Ran> => run("slot", { ...SQL, NODE_CONTAINER: "own" }, { one: PRIMARY, ...own });
 

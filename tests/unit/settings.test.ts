@@ -157,12 +157,22 @@ describe("who may connect", () => {
     expect(hbaMethod(rules(), { type: "local", database: "app", user: "app" })).toBe("scram-sha-256");
   });
 
-  test.each(NEAR)("from %s: the replication role streams and rewinds, and reads no other database", (address) => {
+  test.each(NEAR)("from %s: the replication role streams, and reads no database but postgres", (address) => {
     const method = (database: string): string | undefined => hbaMethod(rules(), { database, user: "replica_user", address });
     expect(method("replication")).toBe("scram-sha-256");
     expect(method("postgres")).toBe("scram-sha-256");
     expect(method("app")).toBe("reject");
     expect(method("template1")).toBe("reject");
+  });
+
+  test("the rewind role comes from the nodes alone, into postgres alone, and never streams", () => {
+    const method = (database: string, address: string): string | undefined =>
+      hbaMethod(rules(), { database, user: "rewind_user", address });
+    expect(NEAR.map((address) => method("postgres", address))).toEqual(["reject", "reject", "reject", "scram-sha-256"]);
+    for (const address of NEAR) {
+      expect([method("app", address), method("template1", address)]).toEqual(["reject", "reject"]);
+      expect(method("replication", address)).toBeUndefined();
+    }
   });
 
   test.each(NEAR)("from %s: other roles use databases and do not stream", (address) => {
@@ -172,7 +182,7 @@ describe("who may connect", () => {
   });
 
   test("nobody from elsewhere", () => {
-    expect(new Set(rules().map((rule) => rule.address))).toEqual(new Set(["", ...NEAR]));
+    expect(new Set(rules().flatMap((rule) => (rule.method === "reject" ? [] : [rule.address])))).toEqual(new Set(["", ...NEAR]));
   });
 
   test("the node itself always, even when no subnet is allowed, and no rule twice", () => {
@@ -190,11 +200,14 @@ describe("nodes on other Docker hosts", () => {
   test.each(RANGES)("may stream and rewind from %s, and nobody else may come in from there", (address) => {
     const method = (user: string, database: string): string | undefined => hbaMethod(rules(), { user, database, address });
     expect([method("replica_user", "replication"), method("replica_user", "postgres")]).toEqual(["scram-sha-256", "scram-sha-256"]);
+    expect(method("rewind_user", "postgres")).toBe("scram-sha-256");
     expect([method("replica_user", "app"), method("app", "app"), method("postgres", "postgres")]).toEqual(["reject", undefined, undefined]);
+    expect(method("rewind_user", "app")).toBe("reject");
   });
 
   test("are in no rule twice when they may come in anyway, and without them the file is what it was", () => {
-    expect(hbaConf(["198.51.100.0/24"], ["198.51.100.0/24", "10.0.0.2", "10.0.0.2/32"])).toBe(hbaConf(["198.51.100.0/24"], ["10.0.0.2"]));
+    const lines = hbaConf(["198.51.100.0/24"], ["198.51.100.0/24", "10.0.0.2", "10.0.0.2/32"]).split("\n");
+    expect(lines).toEqual([...new Set(lines)]);
     expect(hbaConf(["10.0.0.0/8"], [])).toBe(hbaConf(["10.0.0.0/8"]));
   });
 });
@@ -205,6 +218,7 @@ describe("an allowedSubnets without the nodes' own network", () => {
 
   test("still lets standbys stream and rewind, and nobody else in", () => {
     expect([method("replica_user", "replication"), method("replica_user", "postgres")]).toEqual(["scram-sha-256", "scram-sha-256"]);
+    expect([method("rewind_user", "postgres"), method("rewind_user", "app")]).toEqual(["scram-sha-256", "reject"]);
     expect([method("replica_user", "app"), method("app", "app"), method("postgres", "postgres")]).toEqual(["reject", undefined, undefined]);
   });
 
@@ -213,6 +227,6 @@ describe("an allowedSubnets without the nodes' own network", () => {
       hbaConf(["samenet", "192.0.2.0/24"])
         .split("\n")
         .filter((line) => line.includes("samenet")),
-    ).toHaveLength(4);
+    ).toHaveLength(5);
   });
 });

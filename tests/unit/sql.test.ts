@@ -1,10 +1,10 @@
 import { lagBytesQuery, REPLICATION_STATUS } from "../../core/sql/queries";
-import { CHANGED_PASSWORDS_SQL, rolesSql } from "../../core/sql/roles";
+import { CHANGED_PASSWORDS_SQL, databasesSql, NARROW_SQL, rolesSql } from "../../core/sql/roles";
 import { SAMPLE_SQL, SAMPLE_TABLES } from "../../core/sql/sample";
 import { createSlotSql, dropSlotSql } from "../../core/sql/slots";
 import { readSqlLiteral } from "./grammars";
 
-const PASSWORDS = { superuser: "s'uper\\1", replication: "repl; DROP ROLE app; --", app: 'app:"pass" \'' };
+const PASSWORDS = { superuser: "s'uper\\1", replication: "repl; DROP ROLE app; --", rewind: "r'ew\\ind", app: 'app:"pass" \'' };
 const sql = (changes: Partial<Parameters<typeof rolesSql>[0]> = {}): string =>
   rolesSql({ ...PASSWORDS, database: "app", monitoring: false, ...changes });
 
@@ -15,12 +15,55 @@ function line(script: string, beginning: string): string {
   return found[0] ?? "";
 }
 
+describe("further databases", () => {
+  const script = (monitored = false): string[] =>
+    databasesSql(
+      [
+        { name: "my-shop", owner: "sho'p", extensions: ["pg_trgm", "uuid-ossp"] },
+        { name: "b", owner: "b", extensions: [] },
+      ],
+      monitored,
+    ).split("\n");
+
+  test("are made where they are missing, given to their owner, and closed to everybody else", () => {
+    const lines = script();
+    expect(lines.filter((l) => l.includes("CREATE DATABASE"))).toEqual([
+      `SELECT 'CREATE DATABASE "my-shop" OWNER "sho''p"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'my-shop') \\gexec`,
+      `SELECT 'CREATE DATABASE "b" OWNER "b"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'b') \\gexec`,
+    ]);
+    expect(lines).toContain('REVOKE ALL ON DATABASE "my-shop" FROM PUBLIC;');
+    expect(lines).toContain('REVOKE ALL ON DATABASE "b" FROM PUBLIC;');
+    expect(lines.filter((l) => l.includes("OWNER TO"))[0]).toMatch(
+      /^SELECT 'ALTER DATABASE "my-shop" OWNER TO "sho''p"' .*<> 'sho''p' \\gexec$/,
+    );
+  });
+
+  test("get their extensions in the order of the config, each in its own database", () => {
+    const lines = script();
+    const at = lines.indexOf('\\connect "my-shop"');
+    expect(lines.slice(at + 2, at + 5)).toEqual([
+      'CREATE EXTENSION IF NOT EXISTS "pg_trgm";',
+      'CREATE EXTENSION IF NOT EXISTS "uuid-ossp";',
+      "\\connect postgres",
+    ]);
+    expect(lines.filter((l) => l.startsWith("\\connect"))).toEqual(["\\connect postgres", '\\connect "my-shop"', "\\connect postgres"]);
+  });
+
+  test("let the monitoring role in where there is one, and lose nothing", () => {
+    expect(script().join()).not.toMatch(/monitor_user|DROP/);
+    expect(script(true).filter((l) => l.includes("monitor_user"))).toEqual([
+      'GRANT CONNECT ON DATABASE "my-shop" TO "monitor_user";',
+      'GRANT CONNECT ON DATABASE "b" TO "monitor_user";',
+    ]);
+  });
+});
+
 describe("the roles", () => {
   test("can be made any number of times: what would fail the second time is guarded", () => {
     const creations = sql()
       .split("\n")
       .filter((l) => l.includes("CREATE "));
-    expect(creations).toHaveLength(3);
+    expect(creations).toHaveLength(4);
     for (const creation of creations) {
       expect(creation).toMatch(
         /^SELECT '.*' WHERE NOT EXISTS \(SELECT FROM pg_(roles|database) WHERE (rolname|datname) = '\w+'\) \\gexec$/,
@@ -31,6 +74,7 @@ describe("the roles", () => {
   test.each([
     ["ALTER ROLE postgres ", "superuser"],
     ['ALTER ROLE "replica_user" ', "replication"],
+    ['ALTER ROLE "rewind_user" ', "rewind"],
     ['ALTER ROLE "app" ', "app"],
   ] as const)("%sgets its password, whatever characters are in it", (beginning, whose) => {
     const text = line(sql(), beginning);
@@ -41,10 +85,11 @@ describe("the roles", () => {
 
   test("have no more rights than they need", () => {
     expect(line(sql(), 'ALTER ROLE "replica_user"')).toContain("WITH LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
+    expect(line(sql(), 'ALTER ROLE "rewind_user"')).toContain("WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
     expect(line(sql(), 'ALTER ROLE "app"')).toContain("WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
   });
 
-  test("let the replication role read what pg_rewind reads, and nobody else", () => {
+  test("let the rewind role read what pg_rewind reads, and nobody else", () => {
     const grants = sql()
       .split("\n")
       .filter((l) => l.startsWith("GRANT EXECUTE"));
@@ -54,7 +99,7 @@ describe("the roles", () => {
       "pg_read_binary_file",
       "pg_read_binary_file",
     ]);
-    expect(grants.filter((l) => !l.endsWith(' TO "replica_user";'))).toEqual([]);
+    expect(grants.filter((l) => !l.endsWith(' TO "rewind_user";'))).toEqual([]);
   });
 
   test("keep a digest of their passwords after these were set, and in it nothing of a password", () => {
@@ -62,16 +107,57 @@ describe("the roles", () => {
     const described = script.indexOf("COMMENT ON ROLE");
     expect(described).toBeGreaterThan(script.lastIndexOf(" PASSWORD "));
     expect(script.slice(described)).not.toMatch(/repl; DROP|app:|s'uper/);
-    expect(CHANGED_PASSWORDS_SQL).toContain("'postgres', 'replica_user', 'app'");
   });
 
   test("compare the digest that they keep with one of the verifier, never with a password", () => {
     const set = /IS %L', rolname, ('postgres-replica: digest of .*?, 'hex'\))\)/.exec(sql())?.[1];
     expect(set).toMatch(/encode\(sha256\(convert_to\(rolpassword, 'UTF8'\)\), 'hex'\)$/);
     expect(CHANGED_PASSWORDS_SQL.endsWith(` IS DISTINCT FROM ${set ?? ""}`)).toBe(true);
-    for (const text of [sql(), CHANGED_PASSWORDS_SQL]) {
-      expect(text).toContain("WHERE rolname IN ('postgres', 'replica_user', 'app')");
-    }
+  });
+
+  test("keep it for those of the config alone: the password of one that was taken out is nobody's business any more", () => {
+    const script = sql({ owners: { shop: "s" }, monitor: "m" });
+    const all = "('postgres', 'replica_user', 'rewind_user', 'app', 'monitor_user', 'shop')";
+    expect(script).toContain(`WHERE rolname IN ${all} \\gexec`);
+    expect(script).toMatch(
+      /^SELECT format\('COMMENT ON ROLE %I IS NULL', rolname\) .* AND rolname NOT IN \('postgres'.*'shop'\) \\gexec$/m,
+    );
+    expect(sql()).toContain("rolname NOT IN ('postgres', 'replica_user', 'rewind_user', 'app') \\gexec");
+  });
+
+  test("of the databases' owners may nothing but log in and own", () => {
+    const script = sql({ owners: { shop: "s'1", 'od"d': "x" } });
+    expect(line(script, 'ALTER ROLE "shop"')).toBe(
+      `ALTER ROLE "shop" WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD 's''1';`,
+    );
+    expect(script).toContain('ALTER ROLE "od""d" WITH LOGIN');
+    expect(script).not.toMatch(/GRANT .* TO "shop"/);
+  });
+
+  test("the monitoring role is there with a password only, and without one may not log in any more", () => {
+    const script = sql({ monitor: "m" });
+    expect(line(script, 'ALTER ROLE "monitor_user"')).toMatch(/WITH LOGIN NOREPLICATION NOSUPERUSER .* CONNECTION LIMIT 5 PASSWORD 'm';$/);
+    expect(script.split("\n").filter((l) => l.endsWith('TO "monitor_user";'))).toEqual([
+      'GRANT pg_monitor TO "monitor_user";',
+      'GRANT CONNECT ON DATABASE "app" TO "monitor_user";',
+    ]);
+    expect(
+      sql()
+        .split("\n")
+        .filter((l) => l.includes("monitor_user")),
+    ).toEqual([
+      expect.stringMatching(
+        /^SELECT 'ALTER ROLE "monitor_user" NOLOGIN' FROM .* AND d\.description LIKE 'postgres-replica: digest of %' \\gexec$/,
+      ),
+    ]);
+  });
+
+  test("the replication role loses what the rewind role has, by SQL of its own", () => {
+    const functions = (script: string, verb: string): string[] =>
+      script.split("\n").flatMap((l) => (l.startsWith(verb) ? [/FUNCTION (.*) (?:TO|FROM) "/.exec(l)?.[1] ?? ""] : []));
+    expect(functions(NARROW_SQL, "REVOKE EXECUTE")).toEqual(functions(sql(), "GRANT EXECUTE"));
+    expect(NARROW_SQL.match(/FROM "replica_user";/g)).toHaveLength(4);
+    expect(sql()).not.toMatch(/REVOKE EXECUTE/);
   });
 
   test("end with a line break: whatever comes after them is a line of its own", () => {
