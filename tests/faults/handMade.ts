@@ -10,7 +10,7 @@ import { placed } from "../../core/model/place";
 import { placedHere } from "../../operations/engine/dockerHost";
 import { parseConfig, type StackConfig } from "../../core/config";
 import { nodePassfile } from "../../core/model/nodeFiles";
-import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, REPLICATION_ROLE, volumeName } from "../../core/model/names";
+import { labelFilter, labelsOf, LOCK_LABELS, networkName, NODE_ROOT, volumeName } from "../../core/model/names";
 import { PGNODE_PATH, PGNODE_SCRIPT } from "../../core/model/pgnode";
 import { rolesSql } from "../../core/sql/roles";
 import type { Status } from "../../operations/look/documents";

@@ -4,7 +4,7 @@ import { placedHere } from "../../operations/engine/dockerHost";
 import { nodePassfile } from "../../core/model/nodeFiles";
 import { parseConfig } from "../../core/config";
 import { type Drift, driftOf, expectedFiles } from "../../core/judgement/drift";
-import { containerName, REPLICATION_ROLE } from "../../core/model/names";
+import { containerName } from "../../core/model/names";
 import { sqlIdentifier } from "../../core/grammar/quoting";
 import { rolesSql } from "../../core/sql/roles";
 import { SAMPLE_SQL } from "../../core/sql/sample";

@@ -26,7 +26,7 @@ describe.each(MAJORS)("on PostgreSQL %i", (major) => {
     expect(await nodes.sql("pg1", "SELECT current_setting('server_version_num')::int / 10000")).toBe(String(major));
     const roles =
       "SELECT rolname, rolsuper, rolreplication, rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolcanlogin ORDER BY 1";
-    expect(await nodes.sql("pg1", roles)).toBe("app|f|f|t\npostgres|t|t|t\nreplica_user|f|t|t");
+    expect(await nodes.sql("pg1", roles)).toBe("app|f|f|t\npostgres|t|t|t\nreplica_user|f|t|t\nrewind_user|f|f|t");
     const wrong = "SELECT count(*) FROM pg_file_settings WHERE error IS NOT NULL";
     expect([await nodes.sql("pg1", wrong), await nodes.sql("pg2", wrong)]).toEqual(["0", "0"]);
   });

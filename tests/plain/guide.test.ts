@@ -17,6 +17,10 @@ describe("plain pulumi in a fresh clone", () => {
 
   beforeAll(async () => {
     plain = await PlainStack.make("guide", { sampleDatabase: true }, { bare: true });
+    plain.configure({ databases: [{ name: "my-shop", owner: "shop", extensions: ["pg_trgm"] }] });
+    await plain.must("config", "set", "--secret", "monitoringPassword", "look's");
+    // As it is in the stack's file, or the next change of that would lose it.
+    plain.configure({ monitoringPassword: { secure: plain.ciphertext("monitoringPassword") } });
     preview = await plain.preview();
     up = (await plain.up()).stdout;
     outputs = await plain.outputs();
@@ -54,6 +58,28 @@ describe("plain pulumi in a fresh clone", () => {
     expect(shown.split("\n")).toEqual(["replica", "64MB", "on", "30s"]);
     expect(await plain.sql("pg1", "SELECT rolreplication, rolsuper FROM pg_roles WHERE rolname = 'replica_user'")).toBe("t|f");
     expect(await plain.sql("pg1", "SELECT count(*) FROM customers; SELECT count(*) FROM orders")).toBe("3\n4");
+  });
+
+  test("roles have no more rights than they need, also after the handover of what pg_rewind reads with", async () => {
+    const reads = "has_function_privilege(rolname, 'pg_read_binary_file(text, bigint, bigint, boolean)', 'EXECUTE')";
+    const connects = "has_database_privilege(rolname, 'my-shop', 'CONNECT')";
+    const asked = `SELECT rolname, rolreplication, ${reads}, pg_has_role(rolname, 'pg_monitor', 'MEMBER'), ${connects} FROM pg_roles
+      WHERE rolcanlogin AND NOT rolsuper AND rolname <> 'app' ORDER BY 1`;
+    expect((await plain.sql("pg1", asked, "postgres")).split("\n")).toEqual([
+      "monitor_user|f|f|t|t",
+      "replica_user|t|f|f|f",
+      "rewind_user|f|t|f|f",
+      "shop|f|f|f|t",
+    ]);
+  });
+
+  test("a further database belongs to its owner and has its extension; the monitoring role reads, and writes nothing", async () => {
+    const more = outputs as StackOutputs & { databaseUrls: Record<string, string>; monitoringUrl: string };
+    const shop = await asApp(more.databaseUrls["my-shop"] ?? "", "CREATE TABLE t (a text); SELECT current_user, similarity('a', 'a');");
+    expect([shop.stdout, shop.stderr]).toEqual(["shop|1", ""]);
+    const seen = await asApp(more.monitoringUrl, "SELECT current_user, count(*) FROM pg_stat_replication WHERE state = 'streaming';");
+    expect([seen.stdout, seen.stderr]).toEqual(["monitor_user|1", ""]);
+    expect((await asApp(more.monitoringUrl, "CREATE TABLE t (a text);")).stderr).toContain("permission denied");
   });
 
   test("steps 3 and 4: the secondary has standby.signal and streams through its own slot", async () => {

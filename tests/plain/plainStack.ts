@@ -3,7 +3,7 @@ import { randomBytes } from "crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "fs";
 import { tmpdir } from "os";
 import { delimiter, join } from "path";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { docker, leftovers, sqlIn } from "../docker";
 import { currentDockerHost } from "../../operations/engine/dockerHost";
 import { fileBackend, pulumiBin, pulumiHome, withLoader } from "../../operations/deploy/workspace";
@@ -81,6 +81,12 @@ export class PlainStack {
     this.config = Object.fromEntries(Object.entries({ ...this.config, ...change }).filter(([, value]) => value !== undefined));
     const named = Object.fromEntries(Object.entries(this.config).map(([key, value]) => [`postgres-replica:${key}`, value]));
     writeFileSync(this.configFile, `${stringify({ config: named })}${this.salt()}\n`);
+  }
+
+  /** A secret of the stack's file, as it is there. */
+  public ciphertext(key: string): string {
+    const { config } = parse(readFileSync(this.configFile, "utf8")) as { config: Record<string, { secure: string }> };
+    return config[`postgres-replica:${key}`]?.secure ?? "";
   }
 
   /** Puts another program into the clone; the stack's config stays. */

@@ -218,7 +218,7 @@ describe("the replication role's right to read files", () => {
     const ran = await run("narrow", environment, { one: `${KNOWS}\n${PRIMARY}`, two: other });
     expect(ran).toMatchObject({
       code: 0,
-      stderr: expect.stringMatching(/^pgnode: container two may still rewind as the replication role/),
+      stderr: expect.stringMatching(/^pgnode: container two may still rewind as the replication role/) as string,
     });
     expect(ran.stdin("one")).toBe("");
   });
