@@ -126,13 +126,13 @@ export = async () => {
   for (const node of plan.coming.filter((n) => n !== beginning)) {
     last.push(begins(node, undefined, source, slotFor(node, source)).node.ready);
   }
+  // A node that has not been brought this version yet rewinds with it; one on a host that is away is not waited for, but asked.
+  last.push(narrowReplication(cluster, drift.rights, last));
   // What is to be changed on a host that is away fails, and ends the run: all that can be done elsewhere comes before it.
   for (const node of plan.away) {
     last.push(slotFor(node, sourceOf(cluster, last)));
     last.push(begins(node, last).node.config);
   }
-  // A node that has not been brought this version yet rewinds with it.
-  narrowReplication(cluster, drift.rights, last);
 
   const first = settings.nodes.find((node) => node.name === plan.first) ?? settings.nodes[0];
   const others = settings.nodes.filter((node) => node !== first);

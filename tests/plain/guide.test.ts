@@ -48,7 +48,7 @@ describe("plain pulumi in a fresh clone", () => {
       expect(preview).toContain(name);
       expect(up).toMatch(new RegExp(`${name} created`));
     }
-    expect(preview.split("\n").length).toBeLessThan(80);
+    expect(preview.split("\n").length).toBeLessThan(90);
     expect(preview).not.toContain("set -eu");
   });
 
