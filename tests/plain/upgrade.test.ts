@@ -68,6 +68,9 @@ describe("a stack", () => {
         expect(await plain.sql(node, "SELECT count(*) FROM customers WHERE email = 'old@example.com'")).toBe("1");
       }
       expect(await plain.docker("inspect", "-f", "{{.Config.Image}}", plain.container(primary))).toBe(OWN_IMAGE);
+      const reads = "has_function_privilege(rolname, 'pg_read_binary_file(text)', 'EXECUTE')";
+      const roles = `SELECT rolname, ${reads} FROM pg_roles WHERE rolname IN ('replica_user', 'rewind_user') ORDER BY 1`;
+      expect(await plain.sql(now, roles, "postgres")).toBe("replica_user|f\nrewind_user|t");
       await expectOneAtATime(plain, primary);
       await plain.expectIdleUp();
       expect(await plain.sql(now, "SELECT count(*) FROM customers")).toBe("4");

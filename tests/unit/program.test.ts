@@ -762,6 +762,13 @@ describe("a stack that stands", () => {
     expect(program.waitsFor(`${other}-slot-create`, `${writer}-ready`)).toBe(true);
   });
 
+  test("takes the right to read files from the replication role after every node was brought this version, whoever is primary", () => {
+    const steps = ["pg1-config", "pg1-ready", "pg2-config", "pg2-ready", "database-roles"];
+    for (const program of [now, moved]) {
+      expect(steps.filter((step) => !program.waitsFor("replication-rights", step))).toEqual([]);
+    }
+  });
+
   describe("hands the role over before the primary is replaced or restarted", () => {
     const pair = (changes: object = {}): object => ({
       sampleDatabase: "true",
