@@ -176,7 +176,7 @@ follows_primary() {
         wrong="another node has become primary meanwhile"
     elif [ "$(echo "$facts" | sed -n 2p)" != t ]; then
         wrong="the primary has not kept the WAL that comes next"
-    elif ! settings=$(timeout 20 psql -XAtq -d "$1 dbname=postgres" -c "SELECT convert_from(pg_read_binary_file('postgresql.auto.conf'), 'UTF8')" </dev/null); then
+    elif ! settings=$(timeout 20 psql -XAtq -d "$(reader_of "$1")" -c "SELECT convert_from(pg_read_binary_file('postgresql.auto.conf'), 'UTF8')" </dev/null); then
         wrong="the primary does not tell its settings"
     fi
     if [ -n "$wrong" ]; then
