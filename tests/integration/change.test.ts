@@ -6,7 +6,7 @@ import { docker, sqlIn } from "../docker";
 import { containerName } from "../../core/model/names";
 import { Writer } from "../faults/cluster";
 import { killTree } from "../faults/processes";
-import { Checkout, freePorts, psql, type StackFile } from "./checkout";
+import { Checkout, freePorts, psql, type Ran, type StackFile } from "./checkout";
 
 jest.setTimeout(300_000);
 
@@ -183,6 +183,39 @@ describe("a change of the config", () => {
     // A standby that connects anew needs the new one.
     await docker(["restart", container("pg2")]);
     await checkout.must("verify", "--stack", stack);
+  });
+
+  test("the rewind role gets a password of its own, another one, and the replication role's again, and every node knows it", async () => {
+    const set = (...args: string[]): Promise<Ran> => checkout.pulumi(stack, "config", ...args);
+    const changes = [
+      ["set", "--secret", "rewindPassword", "rewind's \\: \""],
+      ["set", "--secret", "rewindPassword", "another"],
+      ["rm", "rewindPassword"],
+    ];
+    for (const change of changes) {
+      expect((await set(...change)).exitCode).toBe(0);
+      await checkout.must("up", "--stack", stack);
+      for (const [node, other] of [
+        ["pg1", "pg2"],
+        ["pg2", "pg1"],
+      ] as const) {
+        const to = `host=${other} user=rewind_user dbname=postgres passfile=/var/lib/pgnode/passfile`;
+        const ran = await docker(["exec", "-u", "postgres", container(node), "psql", "-XAtq", "-d", to, "-c", "SELECT current_user"]);
+        expect([change[0], node, ran.stdout, ran.stderr]).toEqual([change[0], node, "rewind_user", ""]);
+      }
+    }
+    expect((await checkout.pulumi(stack, "preview", "--expect-no-changes")).exitCode).toBe(0);
+  });
+
+  test("a database with an extension that is not there ends up in PostgreSQL's words; with one that is, it comes", async () => {
+    checkout.writeStack(stack, { ...config, databases: [{ name: "shop", extensions: ["nosuch"] }] });
+    const ran = await checkout.run("up", ["--stack", stack]);
+    expect([ran.exitCode, ran.stderr]).toEqual([1, expect.stringMatching(/^error: .*extension "nosuch" is not available/m) as string]);
+    config = { ...config, databases: [{ name: "shop", extensions: ["pg_trgm"] }] };
+    checkout.writeStack(stack, config);
+    await checkout.must("up", "--stack", stack);
+    const names = "SELECT extname FROM pg_extension ORDER BY 1";
+    expect((await sqlIn(container("pg2"), names, { database: "shop" })).stdout.split("\n")).toEqual(["pg_trgm", "plpgsql"]);
   });
 
   test("a password that was changed by hand is seen by status and alert, and up sets the stack's own again", async () => {
