@@ -1,5 +1,14 @@
 import type * as pulumi from "@pulumi/pulumi";
-import { Database, narrowReplication, Primary, ReplicationSlot, type ReplicationSource, sourceOf, StreamingSecondary } from "./components";
+import {
+  Database,
+  furtherDatabases,
+  narrowReplication,
+  Primary,
+  ReplicationSlot,
+  type ReplicationSource,
+  sourceOf,
+  StreamingSecondary,
+} from "./components";
 import { providedAuthority, stackAuthority, writeAuthority } from "./components/authority";
 import { type Ground, groundAt } from "./components/foundation";
 import { afterHandover } from "./components/handover";
@@ -87,7 +96,6 @@ export = async () => {
         appPassword,
         ...(monitoringPassword === undefined ? {} : { monitoringPassword }),
         database: settings.database,
-        databases: settings.databases,
         ownerPasswords,
         sampleDatabase: settings.sampleDatabase,
         drift,
@@ -127,7 +135,12 @@ export = async () => {
     last.push(begins(node, undefined, source, slotFor(node, source)).node.ready);
   }
   // A node that has not been brought this version yet rewinds with it; one on a host that is away is not waited for, but asked.
-  last.push(narrowReplication(cluster, drift.rights, last));
+  const nodes = [...last];
+  last.push(narrowReplication(cluster, drift.rights, nodes));
+  const { databases } = settings;
+  if (databases.length > 0) {
+    last.push(furtherDatabases(cluster, { databases, monitored: monitoringPassword !== undefined, drift: drift.databases }, nodes));
+  }
   // What is to be changed on a host that is away fails, and ends the run: all that can be done elsewhere comes before it.
   for (const node of plan.away) {
     last.push(slotFor(node, sourceOf(cluster, last)));

@@ -1,12 +1,11 @@
 import type * as command from "@pulumi/command";
 import * as pulumi from "@pulumi/pulumi";
 import { type Cluster, sourceConninfo } from "../core/model/cluster";
-import { NODE_ROOT, PROJECT, REWIND_ROLE } from "../core/model/names";
+import { PROJECT } from "../core/model/names";
 import { sqlIdentifier } from "../core/grammar/quoting";
 import type { DatabaseConfig } from "../core/config";
 import { databasesSql, NARROW_SQL, type RolePasswords, rolesSql } from "../core/sql/roles";
 import { HOST_SCRIPTS } from "../core/model/hostScripts";
-import { PGNODE_PATH } from "../core/model/pgnode";
 import { SAMPLE_SQL } from "../core/sql/sample";
 import { sqlCommand } from "./localCommand";
 import type { ReplicationSource } from "./types";
@@ -29,12 +28,10 @@ export interface DatabaseArgs {
   database: string;
   /** Load the guide's sample data into the application database. @default false */
   sampleDatabase?: boolean;
-  /** Further databases. @default none */
-  databases?: readonly DatabaseConfig[];
-  /** The passwords of their owners, by role. @default none */
+  /** The passwords of the owners of further databases, by role. @default none */
   ownerPasswords?: Readonly<Record<string, pulumi.Input<string>>>;
   /** What was found that Pulumi cannot see, in words. @default nothing */
-  drift?: { roles: readonly string[]; databases: readonly string[]; sample: readonly string[] };
+  drift?: { roles: readonly string[]; sample: readonly string[] };
 }
 
 /**
@@ -51,11 +48,7 @@ export class Database extends pulumi.ComponentResource {
     super("postgres-replica:index:Database", name, {}, opts);
 
     const roles = this.createRoles(name, args, opts.dependsOn);
-    this.made = [
-      roles,
-      ...((args.databases ?? []).length === 0 ? [] : [this.createDatabases(name, args, roles)]),
-      ...((args.sampleDatabase ?? false) ? [this.loadSample(name, args, roles)] : []),
-    ];
+    this.made = (args.sampleDatabase ?? false) ? [roles, this.loadSample(name, args, roles)] : [roles];
     this.source = sourceOf(args.cluster, [roles]);
     this.registerOutputs({});
   }
@@ -92,21 +85,6 @@ export class Database extends pulumi.ComponentResource {
     );
   }
 
-  /** None of it is secret. It has no SQL for its end: what is taken out stays. */
-  private createDatabases(name: string, args: DatabaseArgs, roles: command.local.Command): command.local.Command {
-    return sqlCommand(
-      `${name}-databases`,
-      {
-        cluster: args.cluster,
-        containers: args.cluster.members,
-        sql: databasesSql(args.databases ?? [], args.monitoringPassword !== undefined),
-        drift: args.drift?.databases ?? [],
-        logging: "stderr",
-      },
-      { parent: this, dependsOn: [roles] },
-    );
-  }
-
   private loadSample(name: string, args: DatabaseArgs, roles: command.local.Command): command.local.Command {
     return sqlCommand(
       `${name}-sample`,
@@ -127,6 +105,21 @@ export function sourceOf(cluster: Cluster, ready: pulumi.Resource[]): Replicatio
 }
 
 /**
+ * Makes further databases, on whoever is primary. It has no SQL for its end: what is taken out stays.
+ *
+ * @param monitored Whether there is a monitoring role.
+ * @param after Every node: what an extension needs may come with this run, an image or a parameter.
+ */
+export function furtherDatabases(
+  cluster: Cluster,
+  args: { databases: readonly DatabaseConfig[]; monitored: boolean; drift: readonly string[] },
+  after: pulumi.Resource[],
+): command.local.Command {
+  const sql = databasesSql(args.databases, args.monitored);
+  return sqlCommand("databases", { cluster, containers: cluster.members, sql, drift: args.drift, logging: "stderr" }, { dependsOn: after });
+}
+
+/**
  * Takes from the replication role what only `pg_rewind` needs, and the rewind role has instead.
  *
  * @param after Every node, in the program and with the files that this version brings.
@@ -139,10 +132,6 @@ export function narrowReplication(cluster: Cluster, drift: readonly string[], af
       containers: cluster.members,
       sql: NARROW_SQL,
       script: HOST_SCRIPTS.narrow,
-      environment: {
-        NODE_REWIND_ROLE: REWIND_ROLE,
-        NODE_KNOWS_BY: [PGNODE_PATH, `${NODE_ROOT}/passfile`, `${NODE_ROOT}/own/pg_hba.conf`].join(" "),
-      },
       drift,
       // It may have to be left for another run, and says so.
       logging: "stderr",

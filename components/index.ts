@@ -1,5 +1,5 @@
 /** The public components. */
-export { Database, narrowReplication, sourceOf, type DatabaseArgs } from "./database";
+export { Database, furtherDatabases, narrowReplication, sourceOf, type DatabaseArgs } from "./database";
 export { Node, type NodeResourceArgs } from "./node";
 export { Primary, type PrimaryArgs } from "./primary";
 export { ReplicationSlot, type ReplicationSlotArgs } from "./replicationSlot";

@@ -194,7 +194,7 @@ function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { sur
       ...config.databases.map(({ owner }) => owner).filter((owner) => owner !== APP_ROLE),
     ],
     database: config.database,
-    databases: config.databases.map(({ name }) => name),
+    databases: config.databases,
     sample: config.sampleDatabase,
     ...(config.tls?.certificates !== "generated"
       ? {}

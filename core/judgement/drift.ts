@@ -41,8 +41,8 @@ export interface DriftFacts {
   roles: string[];
   /** Whether the application database exists. */
   database: boolean;
-  /** The databases that exist. @default not asked */
-  databases?: string[];
+  /** The databases that exist, each with its owner. @default not asked */
+  databases?: Record<string, string>;
   /** Whether the replication role may read the server's files; see core/sql/roles.ts. @default not asked */
   replicationReads?: boolean;
   /** Whether the sample's tables exist. Null when it was not asked: no sample, a standby, or no such database. */
@@ -119,7 +119,7 @@ SELECT json_build_object(
   'restarts', (SELECT json_agg(name) FROM pg_settings WHERE context = 'postmaster'),
   'systemIdentifier', (SELECT system_identifier::text FROM pg_control_system()),
   'roles', (SELECT json_agg(rolname) FROM pg_roles WHERE rolname !~ '^pg_'),
-  'databases', (SELECT json_agg(datname) FROM pg_database),
+  'databases', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
   'replicationReads', ${REPLICATION_READS_SQL},
   'database', ${here}) AS drift_facts,
   NOT pg_is_in_recovery() AND ${here} AS drift_sample \\gset
@@ -177,8 +177,8 @@ export function driftOf(args: {
   roles?: readonly string[];
   /** The application database. */
   database: string;
-  /** The names of further ones. @default none */
-  databases?: readonly string[];
+  /** Further ones. @default none */
+  databases?: readonly { name: string; owner: string }[];
   sample: boolean;
   /** For whom the certificates are, by node, and of which authority; see core/model/certificate.ts. @default the stack makes none */
   certificates?: { names: Readonly<Record<string, readonly string[]>>; authority: string | undefined };
@@ -210,7 +210,13 @@ export function driftOf(args: {
   if (facts) {
     const gone = facts.database ? [] : [`database ${database} is gone`];
     drift.roles.push(...roles.filter((role) => !facts.roles.includes(role)).map((role) => `role ${role} is missing`), ...gone);
-    drift.databases = databases.filter((name) => facts.databases?.includes(name) === false).map((name) => `database ${name} is missing`);
+    const owners = facts.databases;
+    drift.databases = databases
+      .filter(({ name, owner }) => owners !== undefined && owners[name] !== owner)
+      .map(
+        ({ name, owner }) =>
+          `database ${name} ${owners?.[name] === undefined ? "is missing" : `belongs to ${owners[name]}, not to ${owner}`}`,
+      );
     drift.rights = facts.replicationReads === true ? [`${REPLICATION_ROLE} may read the servers' files`] : [];
     if (sample) {
       drift.sample = facts.sampleTables === false ? [`tables of the sample are gone from database ${database}`] : gone;

@@ -5,7 +5,7 @@ import { sqlIdentifier, sqlLiteral } from "../grammar/quoting";
 export const ROLES = ["postgres", REPLICATION_ROLE, REWIND_ROLE, APP_ROLE];
 
 /** What no role of the stack but `postgres` may. */
-const PLAIN = "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE";
+const PLAIN = "NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS";
 
 /** How many sessions the monitoring role may have on a server: a system that does not close its own takes none from the applications. */
 const MONITOR_SESSIONS = 5;
@@ -51,6 +51,17 @@ function loginRole(role: string, attributes: string, password: string): string {
   ].join("\n");
 }
 
+/** Ends the script with what psql shows as one line where the query, which is to be of one column, has a row. */
+const refuseWhere = (query: string): string =>
+  `DO ${sqlLiteral(`DECLARE why text := (${query}); BEGIN IF why IS NOT NULL THEN RAISE EXCEPTION '%', why; END IF; END`)};`;
+
+/** A role that somebody else has made and that may more than an owner is to may be another one's administrator: it is not taken over. */
+function notOfAnother(role: string): string {
+  const words = `role ${role}, an owner in databases, exists, was not made by the stack, and is a superuser or has CREATEDB, CREATEROLE, REPLICATION or BYPASSRLS. Nothing was changed. Name another owner, or take that from it`;
+  return refuseWhere(`SELECT ${sqlLiteral(words)} ${DESCRIBED} rolname = ${sqlLiteral(role)} AND (${IS_OURS}) IS NOT TRUE
+    AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)`);
+}
+
 /** The passwords of the roles. */
 export interface RolePasswords {
   superuser: string;
@@ -88,24 +99,34 @@ export function rolesSql(
     "SET track_activities = off; SET lock_timeout = '60s'; SET log_statement = 'none'; SET log_min_error_statement = 'panic'; SET log_min_duration_statement = -1; SET log_min_duration_sample = -1; SET log_transaction_sample_rate = 0; SET pg_stat_statements.track_utility = off; SET client_min_messages = 'error';",
     "SET password_encryption = 'scram-sha-256';",
     `ALTER ROLE postgres WITH PASSWORD ${sqlLiteral(args.superuser)};`,
-    loginRole(REPLICATION_ROLE, "REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE", args.replication),
+    ...owners.map(([role]) => notOfAnother(role)),
+    loginRole(REPLICATION_ROLE, "REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS", args.replication),
     loginRole(REWIND_ROLE, PLAIN, args.rewind),
+    `GRANT CONNECT ON DATABASE postgres TO ${[REPLICATION_ROLE, REWIND_ROLE].map(sqlIdentifier).join(", ")};`,
     ...READS_FILES.map((f) => `GRANT EXECUTE ON FUNCTION ${f} TO ${sqlIdentifier(REWIND_ROLE)};`),
     loginRole(APP_ROLE, PLAIN, args.app),
     ...owners.map(([role, password]) => loginRole(role, PLAIN, password)),
     ...(args.monitor === undefined
       ? [
-          `SELECT 'ALTER ROLE ${sqlIdentifier(MONITOR_ROLE)} NOLOGIN' ${DESCRIBED} rolname = ${sqlLiteral(MONITOR_ROLE)} AND ${IS_OURS} \\gexec`,
+          `SELECT unnest(ARRAY[${[
+            `ALTER ROLE ${sqlIdentifier(MONITOR_ROLE)} NOLOGIN`,
+            `REVOKE pg_monitor FROM ${sqlIdentifier(MONITOR_ROLE)}`,
+            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ${sqlLiteral(MONITOR_ROLE)}`,
+          ]
+            .map(sqlLiteral)
+            .join(", ")}]) ${DESCRIBED} rolname = ${sqlLiteral(MONITOR_ROLE)} AND ${IS_OURS} \\gexec`,
         ]
       : [
           loginRole(MONITOR_ROLE, `${PLAIN} CONNECTION LIMIT ${MONITOR_SESSIONS}`, args.monitor),
           `GRANT pg_monitor TO ${sqlIdentifier(MONITOR_ROLE)};`,
+          `GRANT CONNECT ON DATABASE postgres TO ${sqlIdentifier(MONITOR_ROLE)};`,
         ]),
     `SELECT format('COMMENT ON ROLE %I IS %L', rolname, ${PASSWORD_DIGEST}) ${DESCRIBED} rolname IN (${ours}) \\gexec`,
     `SELECT format('COMMENT ON ROLE %I IS NULL', rolname) ${DESCRIBED} ${IS_OURS} AND rolname NOT IN (${ours}) \\gexec`,
     `${grant} pg_monitor ${to} ${sqlIdentifier(APP_ROLE)};`,
     createDatabase(args.database, APP_ROLE),
     `REVOKE ALL ON DATABASE ${database} FROM PUBLIC;`,
+    "REVOKE ALL ON DATABASE template1 FROM PUBLIC;",
     ...monitor.map((role) => `GRANT CONNECT ON DATABASE ${database} TO ${sqlIdentifier(role)};`),
     "",
   ].join("\n");
@@ -113,13 +134,14 @@ export function rolesSql(
 
 /** One statement of psql; there is no `CREATE DATABASE IF NOT EXISTS`. */
 function createDatabase(database: string, owner: string): string {
-  const create = `CREATE DATABASE ${sqlIdentifier(database)} OWNER ${sqlIdentifier(owner)}`;
+  const create = `CREATE DATABASE ${sqlIdentifier(database)} OWNER ${sqlIdentifier(owner)} TEMPLATE template0`;
   return `SELECT ${sqlLiteral(create)} WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = ${sqlLiteral(database)}) \\gexec`;
 }
 
 /**
  * Further databases and their extensions, as a psql script that can run any number of times, after {@link rolesSql}. Nobody but its
- * owner, the monitoring role and superusers may connect to one. Nothing is ever dropped.
+ * owner, the monitoring role and superusers may connect to one. Nothing is ever dropped, and no database changes its owner: what is
+ * in it would stay the former one's, who could not reach it any more.
  *
  * @param monitored Whether there is a monitoring role.
  */
@@ -131,14 +153,22 @@ export function databasesSql(
   return databases
     .flatMap(({ name, owner, extensions }) => {
       const [database, role] = [sqlIdentifier(name), sqlIdentifier(owner)];
+      const give = `ALTER DATABASE ${database} OWNER TO ${role}`;
       return [
         "\\connect postgres",
         begin,
         createDatabase(name, owner),
-        `SELECT ${sqlLiteral(`ALTER DATABASE ${database} OWNER TO ${role}`)} FROM pg_database WHERE datname = ${sqlLiteral(name)} AND pg_get_userbyid(datdba) <> ${sqlLiteral(owner)} \\gexec`,
+        refuseWhere(
+          `SELECT format(${sqlLiteral(`database ${name} belongs to role %s; by databases it is to be that of ${owner}. It stays as it is. Name the owner that it has, or give it, and what is in it (REASSIGN OWNED), to the other one: %s`)}, pg_get_userbyid(datdba), ${sqlLiteral(give)}) FROM pg_database WHERE datname = ${sqlLiteral(name)} AND pg_get_userbyid(datdba) <> ${sqlLiteral(owner)}`,
+        ),
         `REVOKE ALL ON DATABASE ${database} FROM PUBLIC;`,
         ...(monitored ? [`GRANT CONNECT ON DATABASE ${database} TO ${sqlIdentifier(MONITOR_ROLE)};`] : []),
-        ...(extensions.length === 0 ? [] : [`\\connect ${database}`, begin]),
+        `\\connect ${database}`,
+        // The owner says where names are looked up in its database, and this is a superuser.
+        `${begin} SET search_path = pg_catalog;`,
+        // As from version 15 on.
+        `SELECT unnest(ARRAY[${[`REVOKE CREATE ON SCHEMA public FROM PUBLIC`, `GRANT ALL ON SCHEMA public TO ${role}`].map(sqlLiteral).join(", ")}]) FROM pg_namespace WHERE nspname = 'public' AND current_setting('server_version_num')::int < 150000 \\gexec`,
+        "SET search_path = public;",
         ...extensions.map((extension) => `CREATE EXTENSION IF NOT EXISTS ${sqlIdentifier(extension)};`),
       ];
     })

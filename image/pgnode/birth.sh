@@ -35,8 +35,9 @@ cannot_clone() {
 
 # check_fits CONNINFO: whether a clone has room, before anything is removed or written. Sets AVAILABLE, in KiB.
 check_fits() {
-    local found spaces old spare shared need parts full ways
-    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$(reader_of "$1") $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
+    local found spaces old spare shared need parts full ways reader
+    reader=$(reader_of "$1") || nobody_reads
+    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$reader $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
     spaces=$(echo "$found" | sed -n 2p)
     [ -z "$spaces" ] ||
         cannot_clone tablespaces "the primary has tablespaces ($spaces), and a node's volume holds nothing but its data directory. Nothing was changed. On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE"

@@ -7,11 +7,11 @@ keep_passfile() {
 }
 
 # A password file of a version before has no line for the rewind role: until the stack has brought one, its password is the
-# replication role's, as it is where the config has no other.
+# replication role's, as it is where the config has no other. Its last line may not be ended.
 complete_passfile() {
     [ -f "$ROOT/passfile" ] || return 0
     ! grep -q "^[*]:[*]:[*]:$REWIND_ROLE:" "$ROOT/passfile" || return 0
-    replace_with "$(cat "$ROOT/passfile" && sed -n "s/^\([*]:[*]:[*]:\)$REPLICATION_ROLE:/\1$REWIND_ROLE:/p" "$ROOT/passfile")" "$ROOT/passfile"
+    replace_with "$(printf '%s\n' "$(cat "$ROOT/passfile")" && sed -n "s/^\([*]:[*]:[*]:\)$REPLICATION_ROLE:/\1$REWIND_ROLE:/p" "$ROOT/passfile")" "$ROOT/passfile"
 }
 
 # take_files PLACE...: takes this node's own files from the environment, as far as they are there: those that belong beside the

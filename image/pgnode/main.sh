@@ -25,6 +25,10 @@ configure)
     [ -z "${PGNODE_ALTERNATIVE_NAMES:-}" ] || AUTHORITY_KEY=$(cat)
     configure
     ;;
+reads-peers)
+    as_postgres "$@"
+    reads_peers
+    ;;
 sql | streaming | role | promote) "$1" ;;
 healthy)
     # Docker kills this program when its time is up, and nothing below it: that comes to process 1, the server, to which (up to
@@ -35,5 +39,5 @@ healthy)
     # Whether the server is well does not depend on that.
     [ ! -e "$OWN/node.conf" ] || (PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 || exit 1) || true
     ;;
-*) die "usage: pgnode run|init|clone|configure|configure-stopped|ready|sql|role|promote|streaming|look|mark MARK...|unmark MARK...|healthy" ;;
+*) die "usage: pgnode run|init|clone|configure|configure-stopped|ready|sql|role|promote|streaming|reads-peers|look|mark MARK...|unmark MARK...|healthy" ;;
 esac

@@ -100,19 +100,40 @@ look_around() {
 # How to connect to HOST:PORT as the replication role.
 source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 $KEEPALIVE $(own_setting pgnode.tls)"; }
 
+# reads CONNINFO: whether who connects so may read the server's files.
+reads() {
+    [ "$(timeout 10 psql -XAtq -d "$1" -c "SELECT has_function_privilege('pg_read_binary_file(text, bigint, bigint, boolean)', 'EXECUTE')" </dev/null 2>/dev/null)" = t ]
+}
+
 # reader_of CONNINFO: how to connect to database postgres of the primary as the role that may read the server's files. That is
-# the replication role, where the primary is of a version before: it has no other one, or does not let it in yet.
+# the replication role, where the primary is of a version before: it has no other one, or does not let it in yet. A primary that
+# has not replayed the last rotation while it was a standby knows the password before it. False when nobody may, or it does not answer.
 reader_of() {
-    local role reader
-    reader=$REWIND_ROLE
-    for role in $REWIND_ROLE $REPLICATION_ROLE; do
-        [ "$(timeout 20 psql -XAtq -d "$1 user=$role dbname=postgres" \
-            -c "SELECT has_function_privilege('pg_read_binary_file(text, bigint, bigint, boolean)', 'EXECUTE')" </dev/null 2>/dev/null)" = t ] || continue
-        reader=$role
-        break
+    local file role reader
+    for file in passfile passfile.before; do
+        [ -f "$ROOT/$file" ] || continue
+        for role in $REWIND_ROLE $REPLICATION_ROLE; do
+            # Of two names in a conninfo the last one counts.
+            reader="$1 user=$role dbname=postgres passfile=$ROOT/$file"
+            reads "$reader" || continue
+            echo "$reader"
+            return 0
+        done
     done
-    # Of two names in a conninfo the last one counts.
-    echo "$1 user=$reader dbname=postgres"
+    return 1
+}
+
+# nobody_reads: ends what would otherwise go on without the primary's files.
+nobody_reads() {
+    die "node $PGNODE_NAME stays down: the primary does not let it read the server's files, as $REWIND_ROLE or $REPLICATION_ROLE. Nothing was changed. To set rights and passwords again, run: npm run up --$STACK_OPTION; then, to bring this node the primary's password file: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+}
+
+# Whether every peer lets this node read its files as the rewind role, so that the replication role need not.
+reads_peers() {
+    local peer
+    for peer in $(own_setting pgnode.members); do
+        [ "${peer%%=*}" = "$PGNODE_NAME" ] || reads "$(source_of "${peer#*=}") user=$REWIND_ROLE dbname=postgres" || return 1
+    done
 }
 
 # This node's slot on the primary. It may be there already; without one the primary could throw away what

@@ -234,7 +234,7 @@ export class NodeControl {
    * @throws UserError
    */
   public async takePassfile(text: string): Promise<void> {
-    const result = await this.put("passfile", text);
+    const result = await this.put("passfile", `${text.trimEnd()}\n`);
     if (result.exitCode !== 0) {
       throw new UserError(`the password file cannot be put into the volume of node ${this.node.name}: ${firstLine(result.stderr)}`);
     }

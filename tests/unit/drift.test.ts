@@ -191,17 +191,18 @@ describe("what the cluster holds", () => {
     });
   });
 
-  test("roles and databases of the config that are missing are each for the SQL that makes them", () => {
+  test("roles and databases of the config that are missing, or another one's, are each for the SQL that makes them", () => {
     const observed = [
-      first({ roles: ["app", "postgres", "replica_user", "rewind_user"], databases: ["a"], sampleTables: true }),
+      first({ roles: ["app", "postgres", "replica_user", "rewind_user"], databases: { a: "shop", c: "old" }, sampleTables: true }),
       two,
       three,
     ];
     const roles = ["app", "shop"];
-    expect(driftOf({ observed, expected, database: "ecommerce", roles, databases: ["a", "b"], sample: true })).toEqual({
+    const databases = ["a", "b", "c"].map((name) => ({ name, owner: "shop" }));
+    expect(driftOf({ observed, expected, database: "ecommerce", roles, databases, sample: true })).toEqual({
       ...NONE,
       roles: ["role shop is missing"],
-      databases: ["database b is missing"],
+      databases: ["database b is missing", "database c belongs to old, not to shop"],
     });
   });
 

@@ -15,6 +15,7 @@ said() { [ ! -e "$0.$1" ] || cat "$0.$1"; }
 cut_out() { echo "$2" | sed "s/.*$1.*/\1/"; }
 case "$*" in
 *pg_ls_dir*) echo 1000 1000 other-disk ;;
+*has_function_privilege*) echo t ;;
 *wal_compression*) said compression ;;
 *pg_is_in_recovery*) said "$(cut_out 'host=\([a-z0-9]*\)' "$*")" ;;
 *pg_current_wal_lsn*) said identity; said slot; said streaming ;;
@@ -107,6 +108,7 @@ describe("a copy of a node", () => {
         PGNODE_NAME: "pg9",
         PGNODE_SLOT: "pg9",
         PGNODE_SOURCE: "host=pg1 port=5432",
+        PGNODE_PASSFILE: "*:*:*:replica_user:secret\n",
         PGNODE_CONF: `${conf.map(([name, value]) => `${name} = '${value}'`).join("\n")}\n`,
       },
       encoding: "utf8",

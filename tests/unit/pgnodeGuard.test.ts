@@ -17,6 +17,12 @@ all=$* host=\${all##*host=} host=\${host%% *}
 case "$*" in
 *IDENTIFY_SYSTEM*) ;;
 *"count(*)"*) echo 1; exit 0 ;;
+# Who may read the server's files: whose role and password file are as a file says, or whoever asks.
+*has_function_privilege*)
+  if [ ! -e "$0.reader" ]; then echo t; exit 0; fi
+  read -r reader <"$0.reader"; role=\${all##*user=}; file=\${all##*/}
+  [ "$reader" != "\${role%% *} \${file%% *}" ] || echo t
+  exit 0 ;;
 *) exit 0 ;;
 esac
 asked=0
@@ -42,7 +48,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   // Only whoever refuses is there and says nothing.
   pg_isready: `#!/bin/sh\nfor word; do host=$before before=$word; [ "$host" != -h ] || name=$word; done\nread -r last <"\${0%/*}/psql.$name.last"; [ "$last" = refused ]\n`,
   pg_controldata: `#!/bin/sh\nexec cat "$0.says"\n`,
-  pg_rewind: "#!/bin/sh\nexit 0\n",
+  pg_rewind: '#!/bin/sh\necho "$*" >>"$0.args"\n',
   pg_basebackup: `#!/bin/sh\nmkdir -p "$2"; echo 17 >"$2/PG_VERSION"; touch "$2/standby.signal" "$2/postgresql.conf"\n`,
   postgres: `#!/bin/sh\ncase $1 in --version) echo "postgres (PostgreSQL) 17.5" ;; *) [ -e "$2/standby.signal" ] && echo "up as a standby" || echo "up and writable" ;; esac\n`,
   id: "#!/bin/sh\necho 1000\n",
@@ -194,7 +200,9 @@ describe("the guard of a node that starts, with made-up peers", () => {
       "data/PG_VERSION": "17\n",
       "data/postgresql.conf": "",
       name: "pg1\n",
-      passfile: "*:*:*:replica_user:secret\n",
+      // As docker cp may have left it.
+      passfile: "*:*:*:replica_user:s&e\\\\c",
+      "passfile.before": "",
       "own/node.conf": [
         `pgnode.members = 'pg1=pg1:5432 ${Object.keys(peers)
           .map((peer) => `${peer}=${far ? `far-${peer}` : peer}:5432`)
@@ -245,6 +253,36 @@ describe("the guard of a node that starts, with made-up peers", () => {
       const { is, said } = run({ has: ["started", mark], on: 5, peers: { pg2: ["primary 2"] }, is: "standby" });
       expect([is, said]).toEqual(["standby", expect.stringContaining("cloning node pg1 anew from pg2") as string]);
     }
+  });
+
+  describe("of one that has to read the files of its primary", () => {
+    const rejoins = (reader: string): ReturnType<typeof run> => {
+      writeFileSync(path("bin", "psql.reader"), `${reader}\n`);
+      return run({ has: FENCED, peers: { pg2: ["primary 2"] }, is: "standby" });
+    };
+
+    test.each(["rewind_user passfile", "replica_user passfile", "rewind_user passfile.before"])(
+      "does it as %s, when that one may",
+      (reader) => {
+        const { is, left } = rejoins(reader);
+        expect([is, left]).toEqual(["standby", []]);
+        // Of two names in a conninfo the last one counts.
+        const [, user, file] = /.* user=(\S+) .*passfile=\S*\/(\S+)/.exec(readFileSync(path("bin", "pg_rewind.args"), "utf8")) ?? [];
+        expect(`${user} ${file}`).toBe(reader);
+      },
+    );
+
+    test("stays down when nobody may, and keeps its data: a rotation is no reason to clone", () => {
+      const { is, said, left } = rejoins("nobody");
+      expect([is, left]).toEqual(["", ["fenced"]]);
+      expect(said).toMatch(/^pgnode: node pg1 stays down: the primary does not let it read .* run: npm run up .* npm run rejoin -- pg1$/m);
+      expect(said).not.toContain("cloning");
+    });
+
+    test("has a line for the rewind role, with the password of the replication role, in a password file of a version before", () => {
+      rejoins("rewind_user passfile");
+      expect(readFileSync(path("volume", "passfile"), "utf8")).toBe("*:*:*:replica_user:s&e\\\\c\n*:*:*:rewind_user:s&e\\\\c\n");
+    });
   });
 
   describe("of one whose pg_control cannot be read", () => {

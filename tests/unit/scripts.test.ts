@@ -200,22 +200,25 @@ describe("SQL for whoever is primary", () => {
 });
 
 describe("the replication role's right to read files", () => {
-  const environment = { NODE_CONTAINERS: "one two", PGNODE_SQL: "REVOKE", NODE_REWIND_ROLE: "rewind_user", NODE_KNOWS_BY: "/a /b" };
-  const KNOWS = 'case $all in *" grep "*) printf "/a\\n/b\\n"; exit 0 ;; esac';
-  const PARTLY = 'case $all in *" grep "*) echo /a; exit 0 ;; esac';
+  const environment = { NODE_CONTAINERS: "one two", PGNODE_SQL: "REVOKE", PGNODE_TIMEOUT: "5" };
+  const READS = "case $action in reads-peers) exit 0 ;; esac";
+  // Until the rotation has been replayed there.
+  const LATER = 'case $action in reads-peers) [ ! -e "$FAKE/read" ] || exit 0; touch "$FAKE/read"; exit 1 ;; esac';
+  const BEFORE = 'case $action in reads-peers) echo "pgnode: usage: pgnode run|init" >&2; exit 1 ;; esac';
 
-  test("is taken once every node reads as the rewind role", async () => {
-    const ran = await run("narrow", environment, { one: `${KNOWS}\n${STANDBY}`, two: `${KNOWS}\n${PRIMARY}` });
+  test("is taken once every node is let read as the rewind role, after a moment too", async () => {
+    const ran = await run("narrow", environment, { one: `${LATER}\n${STANDBY}`, two: `${READS}\n${PRIMARY}` });
     expect(ran).toMatchObject({ code: 0, stderr: "" });
+    expect(ran.calls.filter((call) => call.includes("reads-peers"))).toHaveLength(3);
     expect(ran.stdin("two")).toBe("REVOKE\n");
   });
 
   test.each([
-    ["has a file of a version before", PARTLY],
+    ["has the program of a version before", BEFORE],
     ["is stopped", STOPPED],
     ["is gone", ABSENT],
   ])("stays where one node %s, which says why and is no error", async (_, other) => {
-    const ran = await run("narrow", environment, { one: `${KNOWS}\n${PRIMARY}`, two: other });
+    const ran = await run("narrow", environment, { one: `${READS}\n${PRIMARY}`, two: other });
     expect(ran).toMatchObject({
       code: 0,
       stderr: expect.stringMatching(/^pgnode: container two may still rewind as the replication role/) as string,

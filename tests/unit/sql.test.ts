@@ -25,28 +25,41 @@ describe("further databases", () => {
       monitored,
     ).split("\n");
 
-  test("are made where they are missing, given to their owner, and closed to everybody else", () => {
+  test("are made where they are missing, of nothing that somebody may have put into a template, and closed to everybody but their owner", () => {
     const lines = script();
     expect(lines.filter((l) => l.includes("CREATE DATABASE"))).toEqual([
-      `SELECT 'CREATE DATABASE "my-shop" OWNER "sho''p"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'my-shop') \\gexec`,
-      `SELECT 'CREATE DATABASE "b" OWNER "b"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'b') \\gexec`,
+      `SELECT 'CREATE DATABASE "my-shop" OWNER "sho''p" TEMPLATE template0' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'my-shop') \\gexec`,
+      `SELECT 'CREATE DATABASE "b" OWNER "b" TEMPLATE template0' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'b') \\gexec`,
     ]);
     expect(lines).toContain('REVOKE ALL ON DATABASE "my-shop" FROM PUBLIC;');
     expect(lines).toContain('REVOKE ALL ON DATABASE "b" FROM PUBLIC;');
-    expect(lines.filter((l) => l.includes("OWNER TO"))[0]).toMatch(
-      /^SELECT 'ALTER DATABASE "my-shop" OWNER TO "sho''p"' .*<> 'sho''p' \\gexec$/,
-    );
+  });
+
+  test("that are there and another's are refused before anything of them is changed", () => {
+    const lines = script();
+    const refused = lines.findIndex((l) => l.startsWith("DO ") && l.includes("my-shop"));
+    expect(lines[refused]).toContain("RAISE EXCEPTION");
+    expect(refused).toBeLessThan(lines.indexOf('REVOKE ALL ON DATABASE "my-shop" FROM PUBLIC;'));
+    expect(lines.filter((l) => /^SELECT 'ALTER DATABASE/.test(l))).toEqual([]);
   });
 
   test("get their extensions in the order of the config, each in its own database", () => {
     const lines = script();
     const at = lines.indexOf('\\connect "my-shop"');
-    expect(lines.slice(at + 2, at + 5)).toEqual([
+    // Nothing is looked up by a path that the owner has chosen.
+    expect(lines[at + 1]).toMatch(/ SET search_path = pg_catalog;$/);
+    expect(lines.slice(at + 3, at + 7)).toEqual([
+      "SET search_path = public;",
       'CREATE EXTENSION IF NOT EXISTS "pg_trgm";',
       'CREATE EXTENSION IF NOT EXISTS "uuid-ossp";',
       "\\connect postgres",
     ]);
-    expect(lines.filter((l) => l.startsWith("\\connect"))).toEqual(["\\connect postgres", '\\connect "my-shop"', "\\connect postgres"]);
+    expect(lines.filter((l) => l.startsWith("\\connect"))).toEqual([
+      "\\connect postgres",
+      '\\connect "my-shop"',
+      "\\connect postgres",
+      '\\connect "b"',
+    ]);
   });
 
   test("let the monitoring role in where there is one, and lose nothing", () => {
@@ -84,9 +97,13 @@ describe("the roles", () => {
   });
 
   test("have no more rights than they need", () => {
-    expect(line(sql(), 'ALTER ROLE "replica_user"')).toContain("WITH LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
-    expect(line(sql(), 'ALTER ROLE "rewind_user"')).toContain("WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
-    expect(line(sql(), 'ALTER ROLE "app"')).toContain("WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD");
+    expect(line(sql(), 'ALTER ROLE "replica_user"')).toContain(
+      "WITH LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD",
+    );
+    expect(line(sql(), 'ALTER ROLE "rewind_user"')).toContain(
+      "WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD",
+    );
+    expect(line(sql(), 'ALTER ROLE "app"')).toContain("WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD");
   });
 
   test("let the rewind role read what pg_rewind reads, and nobody else", () => {
@@ -128,7 +145,7 @@ describe("the roles", () => {
   test("of the databases' owners may nothing but log in and own", () => {
     const script = sql({ owners: { shop: "s'1", 'od"d': "x" } });
     expect(line(script, 'ALTER ROLE "shop"')).toBe(
-      `ALTER ROLE "shop" WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD 's''1';`,
+      `ALTER ROLE "shop" WITH LOGIN NOREPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD 's''1';`,
     );
     expect(script).toContain('ALTER ROLE "od""d" WITH LOGIN');
     expect(script).not.toMatch(/GRANT .* TO "shop"/);
@@ -139,6 +156,7 @@ describe("the roles", () => {
     expect(line(script, 'ALTER ROLE "monitor_user"')).toMatch(/WITH LOGIN NOREPLICATION NOSUPERUSER .* CONNECTION LIMIT 5 PASSWORD 'm';$/);
     expect(script.split("\n").filter((l) => l.endsWith('TO "monitor_user";'))).toEqual([
       'GRANT pg_monitor TO "monitor_user";',
+      'GRANT CONNECT ON DATABASE postgres TO "monitor_user";',
       'GRANT CONNECT ON DATABASE "app" TO "monitor_user";',
     ]);
     expect(
@@ -147,7 +165,7 @@ describe("the roles", () => {
         .filter((l) => l.includes("monitor_user")),
     ).toEqual([
       expect.stringMatching(
-        /^SELECT 'ALTER ROLE "monitor_user" NOLOGIN' FROM .* AND d\.description LIKE 'postgres-replica: digest of %' \\gexec$/,
+        /^SELECT unnest\(ARRAY\['ALTER ROLE "monitor_user" NOLOGIN', 'REVOKE pg_monitor FROM "monitor_user"', 'SELECT pg_terminate_backend.*\]\) FROM .* AND d\.description LIKE 'postgres-replica: digest of %' \\gexec$/,
       ),
     ]);
   });
@@ -186,14 +204,14 @@ describe("the roles", () => {
   });
 
   test("the application's role owns its database, and nobody else gets in", () => {
-    expect(sql({ database: "shop" })).toContain(`'CREATE DATABASE "shop" OWNER "app"'`);
+    expect(sql({ database: "shop" })).toContain(`'CREATE DATABASE "shop" OWNER "app" TEMPLATE template0'`);
     expect(sql({ database: "shop" })).toContain('REVOKE ALL ON DATABASE "shop" FROM PUBLIC;');
   });
 
   test("a database may have a quote in its name", () => {
     const creation = line(sql({ database: "o'brien" }), "SELECT 'CREATE DATABASE");
     expect(readSqlLiteral(creation.slice("SELECT ".length))).toEqual({
-      value: 'CREATE DATABASE "o\'brien" OWNER "app"',
+      value: 'CREATE DATABASE "o\'brien" OWNER "app" TEMPLATE template0',
       rest: " WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'o''brien') \\gexec",
     });
   });
