@@ -211,7 +211,23 @@ describe("a change of the config", () => {
     checkout.writeStack(stack, { ...config, databases: [{ name: "shop", extensions: ["nosuch"] }] });
     const ran = await checkout.run("up", ["--stack", stack]);
     expect([ran.exitCode, ran.stderr]).toEqual([1, expect.stringMatching(/^error: .*extension "nosuch" is not available/m) as string]);
-    config = { ...config, databases: [{ name: "shop", extensions: ["pg_trgm"] }] };
+    const databases = [{ name: "shop", extensions: ["pg_trgm"] }];
+    config = { ...config, databases };
+    checkout.writeStack(stack, config);
+    await checkout.must("up", "--stack", stack);
+    // What belongs to somebody else is not taken.
+    await sqlIn(container("pg1"), "CREATE ROLE boss LOGIN CREATEDB; CREATE DATABASE legacy OWNER boss");
+    for (const [database, words] of [
+      [{ name: "legacy" }, "database legacy belongs to role boss; by databases it is to be that of legacy. It stays as it is"],
+      [{ name: "other", owner: "boss" }, "role boss, an owner in databases, exists, was not made by the stack"],
+    ] as const) {
+      checkout.writeStack(stack, { ...config, databases: [...databases, database] });
+      const refused = await checkout.run("up", ["--stack", stack]);
+      expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining(words) as string]);
+    }
+    const kept = `SELECT pg_get_userbyid(datdba), rolcreatedb, rolpassword IS NULL, has_database_privilege('public', datname, 'CONNECT')
+      FROM pg_database JOIN pg_authid ON rolname = 'boss' WHERE datname = 'legacy'`;
+    expect((await sqlIn(container("pg1"), kept)).stdout).toBe("boss|t|t|t");
     checkout.writeStack(stack, config);
     await checkout.must("up", "--stack", stack);
     const names = "SELECT extname FROM pg_extension ORDER BY 1";
