@@ -11,7 +11,7 @@ const group = (name) => ({
   testEnvironment: "node",
   // Stryker's copies of the project.
   modulePathIgnorePatterns: ["<rootDir>/.state/"],
-  moduleNameMapper: ["unit", "property"].includes(name)
+  moduleNameMapper: ["unit", "property", "programs"].includes(name)
     ? Object.fromEntries(UNLOADED.map((module) => [module, "<rootDir>/tests/unloaded.cjs"]))
     : {},
   transform: { "^.+\\.ts$": "<rootDir>/tests/transform.cjs" },
@@ -20,7 +20,7 @@ const group = (name) => ({
 module.exports = {
   // On a busy machine starting a program takes seconds. Tests of real nodes say themselves how long they may take.
   testTimeout: 30_000,
-  projects: ["unit", "property", "integration", "faults", "plain", "majors", "soak"].map(group),
+  projects: ["unit", "property", "programs", "integration", "faults", "plain", "majors", "soak"].map(group),
   collectCoverageFrom: ["index.ts", "core/**/*.ts", "components/**/*.ts", "operations/**/*.ts"],
   coverageReporters: ["text-summary"],
 };

@@ -204,7 +204,7 @@ export function main(): Command {
       "Format, lint, types, then all tests; the real ones use Docker and Pulumi, which are installed when they are missing.",
       { stack: false },
     )
-      .argument("[groups...]", "which groups: unit, property, integration, plain, faults (all when none is named), majors, soak")
+      .argument("[groups...]", "which groups: unit, property, programs, integration, plain, faults (all when none is named), majors, soak")
       .option("-t, --test-name <pattern>", "only the tests whose name matches"),
     ({ testName }, groups) => quality().test(groups, testName),
   );

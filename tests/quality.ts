@@ -55,7 +55,7 @@ export async function check(): Promise<number> {
  * and each has names, ports and a backend of its own; of the others one more than there are cores, because some of their time
  * goes into waiting for programs that they start.
  */
-const PURE = ["unit", "property"];
+const PURE = ["unit", "property", "programs"];
 const REAL = ["integration", "plain", "faults"];
 const TEST_GROUPS: readonly string[] = [...PURE, ...REAL];
 /** Only when they are asked for: `npm run test:majors`, on servers of every tested major, and `npm run test:soak`, many repetitions. */

@@ -9,7 +9,7 @@ const byName = Object.fromEntries(BREAKS.map((found) => [found.name, found]));
 
 describe("a break of tests/breaks", () => {
   test("is there, of both kinds: for unit tests and for real nodes", () => {
-    expect([...new Set(BREAKS.map(groupOf))].sort()).toEqual(["faults", "integration", "plain", "unit"]);
+    expect([...new Set(BREAKS.map(groupOf))].sort()).toEqual(["faults", "integration", "plain", "programs", "unit"]);
   });
 
   /** What git says of each, by its name. One shell starts them all: a process that this one starts costs more than git's work. */

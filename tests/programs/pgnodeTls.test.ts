@@ -4,7 +4,7 @@ import { tmpdir } from "os";
 import { basename, join } from "path";
 import { HOST_SCRIPTS } from "../../core/model/hostScripts";
 import { PGNODE_SCRIPT } from "../../core/model/pgnode";
-import { ANOTHER_AUTHORITY, AUTHORITY } from "./certificates";
+import { ANOTHER_AUTHORITY, AUTHORITY } from "../unit/certificates";
 
 /** Notes down what it is told, by arguments, environment and standard input, and makes files. Nothing that it looks at is right. */
 const OPENSSL = `#!/bin/sh
