@@ -105,7 +105,8 @@ export function sourceOf(cluster: Cluster, ready: pulumi.Resource[]): Replicatio
 }
 
 /**
- * Makes further databases, on whoever is primary. It has no SQL for its end: what is taken out stays.
+ * Makes further databases, on whoever is primary. It has no SQL for its end: what is taken out stays. So it is not protected either: a
+ * config or a version without it is no reason to lift a protection.
  *
  * @param monitored Whether there is a monitoring role.
  * @param after Every node: what an extension needs may come with this run, an image or a parameter.
@@ -116,7 +117,11 @@ export function furtherDatabases(
   after: pulumi.Resource[],
 ): command.local.Command {
   const sql = databasesSql(args.databases, args.monitored);
-  return sqlCommand("databases", { cluster, containers: cluster.members, sql, drift: args.drift, logging: "stderr" }, { dependsOn: after });
+  return sqlCommand(
+    "databases",
+    { cluster, containers: cluster.members, sql, drift: args.drift, logging: "stderr" },
+    { dependsOn: after, protect: false },
+  );
 }
 
 /**
@@ -136,7 +141,7 @@ export function narrowReplication(cluster: Cluster, drift: readonly string[], af
       // It may have to be left for another run, and says so.
       logging: "stderr",
     },
-    { dependsOn: after },
+    { dependsOn: after, protect: false },
   );
 }
 

@@ -80,7 +80,7 @@ export function local(
       ...opts,
       // A destroy begins with what depends on everything else. A container cannot be protected, or it could not be
       // replaced; nothing is deleted that a protected step depends on.
-      protect: base.cluster.protectData ?? false,
+      protect: opts.protect ?? base.cluster.protectData ?? false,
       additionalSecretOutputs: ["stdout", "stderr"],
       ignoreChanges: [...(opts.ignoreChanges ?? []), ...(drift.length === 0 ? ["environment.PGNODE_DRIFT"] : [])],
       hideDiffs: TEXTS,

@@ -22,7 +22,7 @@ import { type Cluster, clusterOf } from "../core/model/cluster";
 import { nodePassfile } from "../core/model/nodeFiles";
 import { type Drift, driftOf, expectedFiles } from "../core/judgement/drift";
 import { libpqUrl, type SessionAttributes } from "../core/grammar/conninfo";
-import { APP_ROLE, containerName, MONITOR_ROLE } from "../core/model/names";
+import { APP_ROLE, containerName, MONITOR_ROLE, slotName } from "../core/model/names";
 import { type TlsStage, verified } from "../core/settings/tls";
 import { authoritiesOf, authorityWords, tlsStageOf, tlsWords } from "../operations/guard/tls";
 import { DEFAULT_LAG_THRESHOLD_BYTES, lagBytesQuery } from "../core/sql/queries";
@@ -292,7 +292,7 @@ export function urlFor(
 
 /** How to ask for the lag of one standby, by hand or from a monitoring system. */
 export interface LagCheck {
-  /** To be run on the primary; one row with `lag_bytes`, none when the standby is not connected. */
+  /** To be run on the primary; one row with `lag_bytes`, none when the standby is not connected (one with an upstream always has it). */
   sql: string;
   /** A shell command that asks whoever is primary; it prints the bytes, or nothing. */
   command: string;
@@ -302,7 +302,8 @@ export interface LagCheck {
 
 /** The lag check of one standby. An engine that the config does not name is the one that docker uses where the command is run. */
 export function lagCheck({ stack, nodes }: StackConfig, node: string): LagCheck {
-  const sql = lagBytesQuery(node);
+  const cascaded = nodes.some(({ name, upstream }) => name === node && upstream !== undefined);
+  const sql = lagBytesQuery(node, cascaded ? slotName(node) : undefined);
   const ask = (engine: string | undefined): string => {
     const containers = nodes.filter(({ dockerHost }) => dockerHost === engine).map(({ name }) => shellWord(containerName(stack, name)));
     const docker = engine === undefined ? "docker" : `docker -H ${shellWord(engine)}`;

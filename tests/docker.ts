@@ -16,7 +16,8 @@ export function docker(args: readonly string[], options: RunOptions & { host?: s
 /** Runs SQL in a node's container, as postgres over the server's socket. Unaligned, tuples only. */
 export function sqlIn(container: string, sql: string, options: { database?: string; timeout?: number; host?: string } = {}): Promise<Ran> {
   const { host, ...rest } = options;
-  return (host === undefined ? currentEngine() : new Engine(host)).sql(container, sql, rest);
+  // As somebody who looks at it by hand: the product's own sessions look into no schema of others.
+  return (host === undefined ? currentEngine() : new Engine(host)).sql(container, `SET search_path = "$user", public;\n${sql}`, rest);
 }
 
 /** The Docker objects that carry a stack's label. @param engines @default the machine's */

@@ -1,6 +1,6 @@
 import { isOwnAddress } from "../grammar/address";
 import { APP_ROLE, byName, MONITOR_ROLE, REPLICATION_ROLE, REWIND_ROLE, SAMPLE_DATABASE } from "../model/names";
-import { RESERVED_PARAMETERS, RESTRICTED_PARAMETERS } from "../settings/parameters";
+import { ON, RESERVED_PARAMETERS, RESTRICTED_PARAMETERS } from "../settings/parameters";
 import { SYNCHRONOUS_COMMITS } from "../settings/replication";
 import { TLS_PARAMETERS } from "../settings/tls";
 import { fail, pathText, valueAt } from "./errors";
@@ -34,6 +34,35 @@ function refuseDuplicates(nodes: readonly NodeConfig[]): void {
         fail(key, what, `a value that no other node has (${first} has it too)`);
       }
       seen.set(id, key);
+    }
+  });
+}
+
+/** A cascade has one step: whom a node streams from, streams from the primary. */
+function refuseCascades(nodes: readonly NodeConfig[], parameters: Readonly<Record<string, string>>): void {
+  const feedback = parameters["hot_standby_feedback"];
+  if (feedback !== undefined && ON.includes(feedback) && nodes.some(({ upstream }) => upstream !== undefined)) {
+    // The slot that a node leaves keeps what its feedback asked for, and nothing moves that on.
+    fail(
+      "parameters.hot_standby_feedback",
+      feedback,
+      "off, because a node has an upstream",
+      "Take out nodes[].upstream, or the parameter.",
+    );
+  }
+  nodes.forEach(({ name, upstream }, i) => {
+    if (upstream === undefined) {
+      return;
+    }
+    const allowed = nodes.filter((node) => node.upstream === undefined && node.name !== name).map((node) => node.name);
+    if (!allowed.includes(upstream)) {
+      fail(
+        `nodes[${i}].upstream`,
+        upstream,
+        allowed.length === 0
+          ? "none, because no other node is without an upstream"
+          : `one of ${allowed.join(", ")}, the nodes without an upstream`,
+      );
     }
   });
 }
@@ -107,7 +136,8 @@ export function parseConfig(stack: string, raw: Readonly<Record<string, unknown>
   refuseDuplicates(config.nodes);
   refuseParameters(config.parameters, tls === "off" ? [] : TLS_PARAMETERS);
   refuseUnreachable(config.nodes);
-  const sync = parseSynchronous(synchronous, config.nodes.length);
+  refuseCascades(config.nodes, config.parameters);
+  const sync = parseSynchronous(synchronous, config.nodes.filter(({ upstream }) => upstream === undefined).length);
   const clone = { ...copy, ...(compress === undefined || compress === "none" ? {} : { compress }) };
   const commit = config.parameters["synchronous_commit"];
   if (sync !== undefined && commit !== undefined && !SYNCHRONOUS_COMMITS.includes(commit.toLowerCase())) {
@@ -201,7 +231,8 @@ function parseSynchronous(
   }
   const count = raw.count ?? 1;
   if (count > nodes - 1) {
-    const allowed = nodes === 1 ? "none, because there is no standby" : `1 to ${nodes - 1}, the number of standbys`;
+    const allowed =
+      nodes === 1 ? "none, because there is no standby" : `1 to ${nodes - 1}, the number of standbys that stream from the primary`;
     fail("synchronous.count", count, allowed, "Lower the count or add nodes.");
   }
   return { mode: raw.mode ?? "any", count };

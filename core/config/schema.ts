@@ -82,6 +82,7 @@ const node = z.strictObject(
       )
       .min(1, "at least one address")
       .optional(),
+    upstream: textThat(isNodeName, "the name of another node").optional(),
     memory: megabytes(256).optional(),
     cpus: z
       .union(

@@ -13,6 +13,8 @@ export interface NodeConfig {
   address: string;
   /** From where the servers on other Docker hosts see the node come: addresses or CIDR ranges. @default its address */
   seenFrom?: string[];
+  /** The node that this one streams from while it is a standby and that one is there; a cascade. @default whoever is primary */
+  upstream?: string;
   /** The most memory that the node's container may use, in MB. @default no limit */
   memory?: number;
   /** How many CPUs it may use at a time. @default no limit */
@@ -25,7 +27,7 @@ export interface NodeConfig {
 export interface SynchronousConfig {
   /** `any`: whichever are first to confirm (quorum); `first`: by the nodes' names. */
   mode: "any" | "first";
-  /** How many of them; at most the number of nodes less one. */
+  /** How many of them; at most the number of nodes without an upstream less one. */
   count: number;
 }
 

@@ -1,10 +1,10 @@
 import { createHash } from "crypto";
 import { certificateDrift } from "../model/certificate";
 import { type Cluster, nodeEnvironment } from "../model/cluster";
-import { APP_ROLE, NODE_ROOT, REPLICATION_ROLE, slotName } from "../model/names";
+import { APP_ROLE, NODE_ROOT, REPLICATION_ROLE, REWIND_ROLE, slotName } from "../model/names";
 import { type FileVariable, NODE_FILES, placesOf } from "../model/nodeFiles";
 import { shellWord, sqlLiteral } from "../grammar/quoting";
-import { REPLICATION_READS_SQL, ROLES } from "../sql/roles";
+import { REPLICATION_READS_SQL, REWIND_READS_SQL, ROLES } from "../sql/roles";
 import { SAMPLE_TABLES } from "../sql/sample";
 import { refusesSettings } from "./reason";
 import { isPrimary, isStandby, type Observation } from "./observation";
@@ -45,6 +45,10 @@ export interface DriftFacts {
   databases?: Record<string, string>;
   /** Whether the replication role may read the server's files; see core/sql/roles.ts. @default not asked */
   replicationReads?: boolean;
+  /** Whether the rewind role may read them; null when there is no such role. @default not asked */
+  rewindReads?: boolean | null;
+  /** The databases to which everybody may connect. @default not asked */
+  open?: string[];
   /** Whether the sample's tables exist. Null when it was not asked: no sample, a standby, or no such database. */
   sampleTables: boolean | null;
 }
@@ -121,6 +125,8 @@ SELECT json_build_object(
   'roles', (SELECT json_agg(rolname) FROM pg_roles WHERE rolname !~ '^pg_'),
   'databases', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
   'replicationReads', ${REPLICATION_READS_SQL},
+  'rewindReads', ${REWIND_READS_SQL},
+  'open', (SELECT coalesce(json_agg(datname), '[]') FROM pg_database WHERE has_database_privilege('public', oid, 'CONNECT')),
   'database', ${here}) AS drift_facts,
   NOT pg_is_in_recovery() AND ${here} AS drift_sample \\gset
 \\set drift_tables null
@@ -217,7 +223,14 @@ export function driftOf(args: {
         ({ name, owner }) =>
           `database ${name} ${owners?.[name] === undefined ? "is missing" : `belongs to ${owners[name]}, not to ${owner}`}`,
       );
-    drift.rights = facts.replicationReads === true ? [`${REPLICATION_ROLE} may read the servers' files`] : [];
+    const isOpen = (name: string): string[] => (facts.open?.includes(name) === true ? [`everybody may connect to database ${name}`] : []);
+    drift.databases.push(...databases.flatMap(({ name }) => (name === database ? [] : isOpen(name))));
+    drift.roles.push(...(facts.rewindReads === false ? [`${REWIND_ROLE} may not read the servers' files`] : []), ...isOpen(database));
+    // While one of the nodes cannot prove that it needs it no more, it stays.
+    drift.rights =
+      facts.replicationReads === true && observed.every(({ server }) => server !== null)
+        ? [`${REPLICATION_ROLE} may read the servers' files`]
+        : [];
     if (sample) {
       drift.sample = facts.sampleTables === false ? [`tables of the sample are gone from database ${database}`] : gone;
     }

@@ -1,8 +1,10 @@
 import type { SynchronousConfig } from "../config";
 import type { Code } from "../model/names";
 import { lsnDiff } from "../grammar/lsn";
-import { type Answering, isStandby, type Observation } from "./observation";
+import { type Answering, cascadedIn, isStandby, type Observation } from "./observation";
+import { DEFAULT_LAG_THRESHOLD_BYTES } from "../sql/queries";
 import type { Remedy } from "./findings";
+import { nodeStatus } from "./topology";
 import { lateBy } from "./words";
 
 /** Where the WAL of the node that was primary ends, read from its volume by `pgnode look`; see walEnd.ts. */
@@ -33,11 +35,14 @@ export type BytesAtRisk = number | null;
 
 /**
  * The standbys that answer, the most advanced first: by timeline, then by what they have received, then by what they have
- * replayed, because one that replays late on purpose takes longer to become primary.
+ * replayed, because one that replays late on purpose takes longer to become primary. Of equals one without an upstream: others
+ * stream from it already.
  */
 export function candidates(observed: readonly Observation[]): Answering[] {
+  const cascaded = cascadedIn(observed);
   return observed
     .filter(isStandby)
+    .sort((left, right) => Number(cascaded.has(left.name)) - Number(cascaded.has(right.name)))
     .sort(
       ({ server: left }, { server: right }) =>
         right.timeline - left.timeline ||
@@ -48,12 +53,26 @@ export function candidates(observed: readonly Observation[]): Answering[] {
 /**
  * How many bytes a node has not replayed yet of what its primary has written, as the primary says it.
  *
- * @param primary The server that it is to stream from.
+ * @param primary The server that it is to stream from, itself or through the upstream of its config.
  * @returns undefined when it does not stream from there; Infinity when the primary does not say it.
  */
-export function behind(primary: Answering, node: string): number | undefined {
-  const replica = primary.server.replicas.find(({ name }) => name === node);
-  return replica?.state === "streaming" ? (replica.lagBytes ?? Infinity) : undefined;
+export function behind(primary: Answering, node: string, observed: readonly Observation[]): number | undefined {
+  const own = observed.find(({ name }) => name === node);
+  if (own === undefined) {
+    return undefined;
+  }
+  const { state, lagBytes } = nodeStatus(own, primary, observed);
+  return state === "streaming" ? (lagBytes ?? Infinity) : undefined;
+}
+
+/**
+ * The standby that is to be primary after a planned move: the one that is ahead, of those that stream and have replayed nearly all. One
+ * with an upstream only where no other does: which of them was asked last is chance, and where they are is not.
+ */
+export function plannedSuccessor(primary: Answering, observed: readonly Observation[]): Answering | undefined {
+  const cascaded = cascadedIn(observed);
+  const near = candidates(observed).filter(({ name }) => (behind(primary, name, observed) ?? Infinity) <= DEFAULT_LAG_THRESHOLD_BYTES);
+  return near.find(({ name }) => !cascaded.has(name)) ?? near[0];
 }
 
 /**
@@ -142,8 +161,12 @@ export function objections(args: {
   }
   // A commit was acknowledged once `count` of the standbys had it: with fewer than that out of reach, one that has it is
   // among those that answer, and the most advanced of them has everything.
-  const standbys = observed.length - 1;
-  const missing = standbys - candidates(observed).length;
+  const cascaded = cascadedIn(observed);
+  const waitedFor = observed.filter(({ name }) => !cascaded.has(name));
+  // Where one that is not waited for does not answer, it may be that one that was primary, and all others were standbys.
+  const wasOther = observed.some((node) => cascaded.has(node.name) && !isStandby(node));
+  const standbys = waitedFor.length - (wasOther ? 0 : 1);
+  const missing = standbys - waitedFor.filter(isStandby).length;
   if (atRisk === null) {
     const why =
       args.unreadable.length > 0

@@ -3,7 +3,7 @@ import { slotName } from "../model/names";
 import { DEFAULT_LIMITS, type Limits } from "./limits";
 import { type Answering, type Disk, isPrimary, isStandby, type Observation, UNREACHABLE } from "./observation";
 import { isDiskFull, needsClone, refusesSettings } from "./reason";
-import { nodeStatus, onlyPrimary, roleOf } from "./topology";
+import { feederOf, nodeStatus, onlyPrimary, roleOf } from "./topology";
 
 /**
  * What is wrong with a stack: the one judgement that status, alert, monitor, verify and every refusal show. A finding is
@@ -100,9 +100,9 @@ export function findingsOf(observed: readonly Observation[], limits: Limits = DE
     ...(nobody === undefined ? [] : [nobody]),
     ...noReplica(observed, primary),
     ...observed.flatMap((node) => [
-      ...whyAway(node, primary),
-      ...(primary !== undefined && isStandby(node) ? standbyFindings(node, primary, limits) : []),
-      ...(primary !== undefined && node !== primary ? slotFindings(node, primary) : []),
+      ...whyAway(node, primary, observed),
+      ...(primary !== undefined && isStandby(node) ? standbyFindings(node, primary, observed, limits) : []),
+      ...(primary !== undefined && node !== primary ? slotFindings(node, primary, observed) : []),
       ...(node.disk !== null && nearlyFull(node.disk) ? [diskFinding(node.name, node.disk)] : []),
       ...certificateFindings(node),
     ]),
@@ -137,7 +137,7 @@ function withoutPrimary(observed: readonly Observation[]): Remedy {
 
 /** Nobody streams. What helps the first of those that should helps the stack. */
 function noReplica(observed: readonly Observation[], primary: Answering | undefined): Finding[] {
-  const [away] = observed.flatMap((node) => whyAway(node, primary));
+  const [away] = observed.flatMap((node) => whyAway(node, primary, observed));
   return primary === undefined || away === undefined || hasReplica(primary)
     ? []
     : [finding("no-replica", "", { primary: primary.name }, away.remedy)];
@@ -149,12 +149,16 @@ export function hasReplica(primary: Answering): boolean {
 }
 
 /** Why a node is not there to take over: one finding, or none. */
-function whyAway(node: Observation, primary: Answering | undefined): Finding<"node-down" | "not-streaming">[] {
+function whyAway(
+  node: Observation,
+  primary: Answering | undefined,
+  observed: readonly Observation[],
+): Finding<"node-down" | "not-streaming">[] {
   const role = roleOf(node);
   if (role === "down" || role === "unknown") {
     return [finding("node-down", node.name, { role, containerState: node.containerState, reason: node.reason }, reviving(node, primary))];
   }
-  return isStandby(node) && primary !== undefined ? notStreaming(node, primary) : [];
+  return isStandby(node) && primary !== undefined ? notStreaming(node, primary, observed) : [];
 }
 
 function reviving(node: Observation, primary: Answering | undefined): Remedy {
@@ -189,9 +193,10 @@ function byReason({ name, container, reason, code }: Observation): Remedy {
     : { do: "read-log", container };
 }
 
-function notStreaming(node: Answering, primary: Answering): Finding<"not-streaming">[] {
+function notStreaming(node: Answering, primary: Answering, observed: readonly Observation[]): Finding<"not-streaming">[] {
   const { applyDelay, receiver } = node.server;
-  const state = primary.server.replicas.find((r) => r.name === node.name)?.state ?? null;
+  const feeder = feederOf(node, primary, observed);
+  const state = feeder.server.replicas.find((r) => r.name === node.name)?.state ?? null;
   if (state === "streaming") {
     return [];
   }
@@ -212,13 +217,13 @@ function hasToReplay({ server }: Answering): boolean {
   return !server.localWalRead || server.replayLsn !== server.lsn;
 }
 
-function standbyFindings(node: Answering, primary: Answering, limits: Limits): Finding[] {
+function standbyFindings(node: Answering, primary: Answering, observed: readonly Observation[], limits: Limits): Finding[] {
   const { name, container, server } = node;
   const found: Finding[] = [];
-  if (server.replayPaused === true && notStreaming(node, primary).length === 0) {
+  if (server.replayPaused === true && notStreaming(node, primary, observed).length === 0) {
     found.push(finding("replay-paused", name, {}, { do: "resume-replay", container }));
   }
-  const { lagBytes, lagSeconds } = nodeStatus(node, primary);
+  const { lagBytes, lagSeconds } = nodeStatus(node, primary, observed);
   const delay = server.applyDelay;
   const tooFar = (amount: number, unit: "bytes" | "s", limit: number): number =>
     found.push(finding("lag", name, { primary: primary.name, amount, unit, limit, delay }, { do: "wait" }));
@@ -233,12 +238,13 @@ function standbyFindings(node: Answering, primary: Answering, limits: Limits): F
 }
 
 /** The node's slot on the primary. One that is down makes its slot itself when it starts. */
-function slotFindings(node: Observation, primary: Answering): Finding[] {
+function slotFindings(node: Observation, primary: Answering, observed: readonly Observation[]): Finding[] {
   const slot = slotName(node.name);
-  const there = primary.server.slots.find((s) => s.name === slot);
+  const feeder = feederOf(node, primary, observed);
+  const there = feeder.server.slots.find((s) => s.name === slot);
   if (there === undefined) {
-    const remedy = { do: "make-slot", container: primary.container, slot } as const;
-    return isStandby(node) ? [finding("slot-missing", node.name, { primary: primary.name, slot }, remedy)] : [];
+    const remedy = { do: "make-slot", container: feeder.container, slot } as const;
+    return isStandby(node) ? [finding("slot-missing", node.name, { primary: feeder.name, slot }, remedy)] : [];
   }
   if (there.walStatus === "lost") {
     return [finding("slot-lost", node.name, { slot }, { do: "rejoin", node: node.name })];
@@ -248,7 +254,7 @@ function slotFindings(node: Observation, primary: Answering): Finding[] {
     return [];
   }
   // It is in use again as soon as the node streams; one that streams without it has other settings than the stack's.
-  const [away] = whyAway(node, primary);
+  const [away] = whyAway(node, primary, observed);
   return [finding("slot-inactive", node.name, { slot, heldBytes: there.retainedBytes ?? 0 }, away?.remedy ?? { do: "up" })];
 }
 

@@ -36,6 +36,8 @@ export interface ServerReport {
   tablespaces: string[];
   /** The nodes of the stack as this one was told: `name=host:port`, with spaces between. @default not told */
   members?: string | null;
+  /** Which nodes stream from another one, as this one was told: `name=upstream`, with spaces between. @default none */
+  cascaded?: string | null;
   /** @default nothing is known of it */
   tls?: {
     /** Whether it offers TLS. */
@@ -79,6 +81,7 @@ SELECT json_build_object(
   'synchronousCount', (regexp_match(current_setting('synchronous_standby_names'), '^ *(?:ANY|FIRST) +([0-9]+) *[(]'))[1]::int,
   'changedPasswords', coalesce((${CHANGED_PASSWORDS_SQL}), '[]'),
   'members', current_setting('pgnode.members', true),
+  'cascaded', current_setting('pgnode.cascaded', true),
   'tablespaces', coalesce((SELECT json_agg(spcname || ' in ' || pg_tablespace_location(oid) ORDER BY spcname)
       FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%'), '[]'),
   'tls', json_build_object('on', current_setting('ssl')::boolean,
@@ -134,6 +137,12 @@ export interface Observation {
 
 /** A node whose server answers. */
 export type Answering = Observation & { server: ServerReport };
+
+/** The nodes that stream from another one while that is there, as the servers that answer were told: each with its upstream. */
+export function cascadedIn(observed: readonly Observation[]): ReadonlyMap<string, string> {
+  const told = observed.flatMap(({ server }) => (server?.cascaded ?? "").split(" ")).filter((pair) => pair !== "");
+  return new Map(told.map((pair) => pair.split("=") as [string, string]));
+}
 
 /** Whether a node says that it can write. */
 export function isPrimary(node: Observation): node is Answering {

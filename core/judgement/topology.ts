@@ -1,6 +1,6 @@
 import { lsnDiff } from "../grammar/lsn";
 import { slotName } from "../model/names";
-import { type Answering, isPrimary, type Observation, type ServerReport, UNREACHABLE } from "./observation";
+import { type Answering, cascadedIn, isPrimary, isStandby, type Observation, type ServerReport, UNREACHABLE } from "./observation";
 
 /** Who is what: the roles, and how each standby follows. What of it is wrong is the matter of findings.ts. */
 
@@ -18,9 +18,12 @@ export interface NodeStatus {
   /** Bytes that the primary has written and this standby has not replayed. */
   lagBytes: number | null;
   lagSeconds: number | null;
-  /** The state of the standby's connection to the primary, as pg_stat_replication has it; null without one. */
+  /** The state of the standby's connection to the primary, or to the upstream of its config, as pg_stat_replication has it; null without one. */
   state: string | null;
   syncState: string | null;
+  /** The node that it streams from; null when it does not, or nobody can tell. */
+  upstream: string | null;
+  /** Its slot there, or on the primary. */
   slot: string | null;
   walStatus: string | null;
   /** Bytes of WAL that the slot holds back on the primary. */
@@ -54,17 +57,31 @@ export function roleOf(node: Observation): Role {
 /** Puts what was learnt of the nodes together. Pure: the same observations give the same topology. */
 export function topologyOf(observed: readonly Observation[]): Topology {
   const primary = onlyPrimary(observed);
-  return { primary: primary?.name ?? null, nodes: observed.map((node) => nodeStatus(node, primary)) };
+  return { primary: primary?.name ?? null, nodes: observed.map((node) => nodeStatus(node, primary, observed)) };
+}
+
+/**
+ * The server that a standby streams from, as that one says: the primary, or, by the config, another standby that has none
+ * itself; the primary when none says so.
+ */
+export function feederOf(node: Observation, primary: Answering, observed: readonly Observation[]): Answering {
+  const lists = ({ server }: Answering): boolean => server.replicas.some((replica) => replica.name === node.name);
+  const cascaded = cascadedIn(observed);
+  if (!cascaded.has(node.name) || lists(primary)) {
+    return primary;
+  }
+  return observed.filter(isStandby).find((other) => !cascaded.has(other.name) && lists(other)) ?? primary;
 }
 
 /** @param primary The one primary; undefined when there is no single one, so that nobody can tell lag and slots. */
-export function nodeStatus(node: Observation, primary: Answering | undefined): NodeStatus {
+export function nodeStatus(node: Observation, primary: Answering | undefined, observed: readonly Observation[]): NodeStatus {
   const { server } = node;
   const role = roleOf(node);
   // A primary may still list a node that is gone.
   const standby = role === "standby" ? server : null;
-  const replica = standby === null ? undefined : primary?.server.replicas.find((r) => r.name === node.name);
-  const slot = standby === null ? undefined : primary?.server.slots.find((s) => s.name === slotName(node.name));
+  const feeder = standby === null || primary === undefined ? undefined : feederOf(node, primary, observed);
+  const replica = feeder?.server.replicas.find((r) => r.name === node.name);
+  const slot = feeder?.server.slots.find((s) => s.name === slotName(node.name));
   return {
     name: node.name,
     container: node.container,
@@ -73,10 +90,12 @@ export function nodeStatus(node: Observation, primary: Answering | undefined): N
     role,
     timeline: server?.timeline ?? null,
     lsn: server?.lsn ?? null,
-    lagBytes: standby === null ? null : (replica?.lagBytes ?? behind(primary?.server, standby)),
+    // What another standby says of it is only what that one has.
+    lagBytes: standby === null ? null : ((feeder === primary ? replica?.lagBytes : undefined) ?? behind(primary?.server, standby)),
     lagSeconds: standby?.lagSeconds ?? replica?.lagSeconds ?? null,
     state: replica?.state ?? null,
     syncState: replica?.syncState ?? null,
+    upstream: replica === undefined ? null : (feeder?.name ?? null),
     slot: slot?.name ?? null,
     walStatus: slot?.walStatus ?? null,
     walKeptBytes: slot?.retainedBytes ?? null,

@@ -1,9 +1,9 @@
-import { conninfo, type Endpoint, hostLists } from "../grammar/conninfo";
+import { conninfo, hostLists } from "../grammar/conninfo";
 import { imageName } from "./image";
 import { containerName, type Identity, NODE_ROOT, REPLICATION_ROLE, slotName } from "./names";
 import { homeOf, type Place, type PlacedConfig, reach } from "./place";
 import { hbaConf } from "../settings/access";
-import { nodeConf, type NodeSettings } from "../settings/nodeConf";
+import { type MemberAddress, nodeConf, type NodeSettings } from "../settings/nodeConf";
 import { BETWEEN_NODES, type TlsStage } from "../settings/tls";
 
 /** What a stack's nodes share, and what each is told of it: the same for the program and for the commands. */
@@ -15,6 +15,8 @@ export interface Member {
   /** The name of its container. */
   container: string;
   place: Place;
+  /** The node that it streams from while that one is there. @default whoever is primary */
+  upstream?: string;
 }
 
 /** What every node of a stack shares. Plain values: they decide what is built. */
@@ -44,7 +46,10 @@ export function clusterOf(config: PlacedConfig, stage?: TlsStage): Cluster {
   return {
     stack: config.stack,
     image: imageName(config.image),
-    members: config.nodes.map(({ name, place }) => ({ name, place, container: containerName(config.stack, name) })),
+    members: config.nodes.map(({ name, place, upstream }) => ({
+      ...{ name, place, container: containerName(config.stack, name) },
+      ...(upstream === undefined ? {} : { upstream }),
+    })),
     home: homeOf(config),
     settings: {
       parameters: config.parameters,
@@ -72,9 +77,12 @@ export function nodeEnvironment(cluster: Cluster, node: string): NodeEnvironment
 type NodeEnvironment = Record<"PGNODE_CONF" | "PGNODE_HBA" | "PGNODE_SLOT", string>;
 
 /** Every node as this one reaches it. */
-function membersFor(cluster: Pick<Cluster, "members">, node: string): (Endpoint & { name: string })[] {
+function membersFor(cluster: Pick<Cluster, "members">, node: string): MemberAddress[] {
   const { place: from } = memberOf(cluster, node);
-  return cluster.members.map(({ name, place }) => ({ name, ...reach(from, place) }));
+  return cluster.members.map(({ name, place, upstream }) => ({
+    ...{ name, ...reach(from, place) },
+    ...(upstream === undefined ? {} : { upstream }),
+  }));
 }
 
 /** From where this node sees those come that are on other engines. */

@@ -1,16 +1,23 @@
 import { confValue } from "../grammar/quoting";
 import type { Endpoint } from "../grammar/conninfo";
 import { CONTAINER_PORT, slotName } from "../model/names";
-import { defaultParameters, primaryConninfo, synchronousStandbyNames } from "./replication";
+import { cascadeParameters, defaultParameters, primaryConninfo, synchronousStandbyNames } from "./replication";
 import { type CloneSettings, cloneParameters } from "./clone";
 import { type NodeTls, tlsParameters } from "./tls";
+
+/** A node as another one reaches it. */
+export interface MemberAddress extends Endpoint {
+  name: string;
+  /** The node that it streams from while that one is there. @default whoever is primary */
+  upstream?: string;
+}
 
 /** What decides a node's configuration files. None of it says who is primary. */
 export interface NodeSettings {
   /** The node's name. */
   node: string;
   /** Every node of the stack, this one included, as the nodes reach each other. */
-  members: readonly (Endpoint & { name: string })[];
+  members: readonly MemberAddress[];
   /** The user's own settings; they win over the defaults. */
   parameters: Readonly<Record<string, string>>;
   /** Who may connect, besides the node itself: CIDR ranges or `samenet`. */
@@ -39,6 +46,7 @@ export function nodeConf(settings: NodeSettings): string {
     primary_slot_name: slotName(settings.node),
     // For pgnode, which asks the peers before a node comes up writable.
     "pgnode.members": settings.members.map((m) => `${m.name}=${m.host}:${m.port}`).join(" "),
+    ...cascadeParameters(settings.members),
     "pgnode.rejoin": settings.automaticRejoin ? "on" : "off",
     ...cloneParameters(settings.clone),
     ...tlsParameters(settings.tls),

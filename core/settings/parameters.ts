@@ -31,6 +31,7 @@ export const RESERVED_PARAMETERS: Readonly<Record<string, string>> = {
     ]),
   ),
   "pgnode.members": "the config key nodes",
+  "pgnode.cascaded": "the config key nodes, upstream",
   "pgnode.rejoin": "the config key automaticRejoin",
   "pgnode.tls": "the config key tls",
   ...Object.fromEntries(CLONE_PARAMETERS.map((name) => [name, "the config key clone"])),

@@ -1,6 +1,6 @@
-import { conninfo, type Endpoint, hostLists } from "../grammar/conninfo";
+import { conninfo, hostLists } from "../grammar/conninfo";
 import { NODE_ROOT, REPLICATION_ROLE } from "../model/names";
-import type { NodeSettings } from "./nodeConf";
+import type { MemberAddress, NodeSettings } from "./nodeConf";
 import { ON } from "./parameters";
 import { BETWEEN_NODES, type TlsStage } from "./tls";
 
@@ -31,17 +31,27 @@ export function defaultParameters(nodes: number): Record<string, string> {
   };
 }
 
-/** `ANY 1 ("pg1", "pg2")`: it names all nodes, because the primary never waits for itself. */
+/**
+ * `ANY 1 ("pg1", "pg2")`: it names all nodes that stream from the primary, because the primary never waits for itself. One with an
+ * upstream does as long as that is there, and what it confirms reaches nobody.
+ */
 export function synchronousStandbyNames(settings: Pick<NodeSettings, "members" | "synchronous">): string {
-  const { synchronous, members } = settings;
+  const { synchronous } = settings;
+  const members = settings.members.filter(({ upstream }) => upstream === undefined);
   if (synchronous === undefined) {
     return "";
   }
   return `${synchronous.mode.toUpperCase()} ${synchronous.count} (${members.map((m) => `"${m.name}"`).join(", ")})`;
 }
 
+/** Which nodes stream from another one, for pgnode: `pg3=pg2`, with spaces between. Nothing where none does. */
+export function cascadeParameters(members: readonly MemberAddress[]): Record<string, string> {
+  const cascaded = members.flatMap(({ name, upstream }) => (upstream === undefined ? [] : [`${name}=${upstream}`]));
+  return cascaded.length === 0 ? {} : { "pgnode.cascaded": cascaded.join(" ") };
+}
+
 /** How a node connects to whoever is primary, other than itself. The password is in the password file. */
-export function primaryConninfo(node: string, members: readonly (Endpoint & { name: string })[], tls?: TlsStage): string {
+export function primaryConninfo(node: string, members: readonly MemberAddress[], tls?: TlsStage): string {
   const others = members.filter((m) => m.name !== node);
   return conninfo({
     ...hostLists(others),

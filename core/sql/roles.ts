@@ -38,6 +38,10 @@ const READS_FILES = [
 export const REPLICATION_READS_SQL = `EXISTS (SELECT FROM pg_proc, aclexplode(proacl) AS a JOIN pg_roles AS r ON r.oid = a.grantee
     WHERE rolname = ${sqlLiteral(REPLICATION_ROLE)} AND pg_proc.oid IN (${READS_FILES.map((f) => `'${f}'::regprocedure`).join(", ")}))`;
 
+/** Whether the rewind role may read them; null when there is no such role. A SQL expression. */
+export const REWIND_READS_SQL = `(SELECT bool_and(has_function_privilege(r.oid, f, 'EXECUTE')) AND bool_and(has_database_privilege(r.oid, 'postgres', 'CONNECT'))
+    FROM pg_roles AS r, unnest(ARRAY[${READS_FILES.map(sqlLiteral).join(", ")}]) AS f WHERE r.rolname = ${sqlLiteral(REWIND_ROLE)})`;
+
 /** Takes that from it. Not before every node reads as the rewind role: one of a version before could not be rewound any more. */
 export const NARROW_SQL = `SET lock_timeout = '60s';
 ${READS_FILES.map((f) => `REVOKE EXECUTE ON FUNCTION ${f} FROM ${sqlIdentifier(REPLICATION_ROLE)};`).join("\n")}
@@ -53,13 +57,14 @@ function loginRole(role: string, attributes: string, password: string): string {
 
 /** Ends the script with what psql shows as one line where the query, which is to be of one column, has a row. */
 const refuseWhere = (query: string): string =>
-  `DO ${sqlLiteral(`DECLARE why text := (${query}); BEGIN IF why IS NOT NULL THEN RAISE EXCEPTION '%', why; END IF; END`)};`;
+  `DO ${sqlLiteral(`DECLARE why text := (${query.replace(/\s+/g, " ")}); BEGIN IF why IS NOT NULL THEN RAISE EXCEPTION '%', why; END IF; END`)};`;
 
 /** A role that somebody else has made and that may more than an owner is to may be another one's administrator: it is not taken over. */
 function notOfAnother(role: string): string {
-  const words = `role ${role}, an owner in databases, exists, was not made by the stack, and is a superuser or has CREATEDB, CREATEROLE, REPLICATION or BYPASSRLS. Nothing was changed. Name another owner, or take that from it`;
+  const words = `role ${role} exists, was not made by the stack, and may more than it is to: it is a superuser or a member of one, has CREATEDB, CREATEROLE, REPLICATION or BYPASSRLS, or reads, writes or runs files of the server. Nothing was changed. Name another owner in databases, or take that from it`;
   return refuseWhere(`SELECT ${sqlLiteral(words)} ${DESCRIBED} rolname = ${sqlLiteral(role)} AND (${IS_OURS}) IS NOT TRUE
-    AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)`);
+    AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls OR EXISTS (SELECT FROM pg_roles AS g
+      WHERE (g.rolsuper OR g.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')) AND pg_has_role(pg_authid.oid, g.oid, 'MEMBER')))`);
 }
 
 /** The passwords of the roles. */
@@ -98,8 +103,8 @@ export function rolesSql(
     // Nor does pg_stat_activity show it, which pg_monitor may read.
     "SET track_activities = off; SET lock_timeout = '60s'; SET log_statement = 'none'; SET log_min_error_statement = 'panic'; SET log_min_duration_statement = -1; SET log_min_duration_sample = -1; SET log_transaction_sample_rate = 0; SET pg_stat_statements.track_utility = off; SET client_min_messages = 'error';",
     "SET password_encryption = 'scram-sha-256';",
+    ...[REWIND_ROLE, ...monitor, ...owners.map(([role]) => role)].map(notOfAnother),
     `ALTER ROLE postgres WITH PASSWORD ${sqlLiteral(args.superuser)};`,
-    ...owners.map(([role]) => notOfAnother(role)),
     loginRole(REPLICATION_ROLE, "REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS", args.replication),
     loginRole(REWIND_ROLE, PLAIN, args.rewind),
     `GRANT CONNECT ON DATABASE postgres TO ${[REPLICATION_ROLE, REWIND_ROLE].map(sqlIdentifier).join(", ")};`,
@@ -128,8 +133,47 @@ export function rolesSql(
     `REVOKE ALL ON DATABASE ${database} FROM PUBLIC;`,
     "REVOKE ALL ON DATABASE template1 FROM PUBLIC;",
     ...monitor.map((role) => `GRANT CONNECT ON DATABASE ${database} TO ${sqlIdentifier(role)};`),
+    // The passwords are through.
+    closeSchema(),
+    `\\connect ${database}`,
+    closeSchema(APP_ROLE),
     "",
   ].join("\n");
+}
+
+/**
+ * Before version 15 every role may put things into schema public of a database that it may connect to, where others, superusers among
+ * them, find them. A statement of psql, in that database; from 15 on it does nothing.
+ *
+ * @param owner Who may go on. @default nobody but superusers
+ */
+function closeSchema(owner?: string): string {
+  const statements = [
+    "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+    ...(owner === undefined ? [] : [`GRANT ALL ON SCHEMA public TO ${sqlIdentifier(owner)}`]),
+  ];
+  return `SELECT unnest(ARRAY[${statements.map(sqlLiteral).join(", ")}]) FROM pg_namespace WHERE nspname = 'public' AND current_setting('server_version_num')::int < 150000 \\gexec`;
+}
+
+/**
+ * An extension whose script PostgreSQL does not vouch for (`trusted`) runs as a superuser amid what the database's roles have made, and
+ * finds that: it is made by itself only where there is nothing yet.
+ */
+function createExtension(database: string, extension: string): string[] {
+  const create = `CREATE EXTENSION ${sqlIdentifier(extension)}`;
+  const words = `extension ${extension} is none that PostgreSQL marks as trusted: its script runs as a superuser, and finds what the roles of database ${database} have made there. When you trust them, make it yourself on the primary: docker exec -u postgres CONTAINER psql -d ${database} -c '${create}'`;
+  const made = ["class", "proc", "type", "operator", "extension", "namespace"]
+    .map((kind) => {
+      const prefix = { class: "rel", proc: "pro", type: "typ", operator: "opr", extension: "ext", namespace: "nsp" }[kind] ?? "";
+      return `SELECT ${prefix}owner AS owner, oid FROM pg_${kind}`;
+    })
+    .join(" UNION ALL ");
+  return [
+    refuseWhere(`SELECT ${sqlLiteral(words)} WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = ${sqlLiteral(extension)})
+      AND EXISTS (SELECT FROM pg_available_extension_versions WHERE name = ${sqlLiteral(extension)} AND NOT trusted)
+      AND EXISTS (SELECT FROM (${made}) AS made JOIN pg_roles AS r ON r.oid = made.owner WHERE made.oid >= 16384 AND NOT r.rolsuper)`),
+    `CREATE EXTENSION IF NOT EXISTS ${sqlIdentifier(extension)};`,
+  ];
 }
 
 /** One statement of psql; there is no `CREATE DATABASE IF NOT EXISTS`. */
@@ -167,9 +211,11 @@ export function databasesSql(
         // The owner says where names are looked up in its database, and this is a superuser.
         `${begin} SET search_path = pg_catalog;`,
         // As from version 15 on.
-        `SELECT unnest(ARRAY[${[`REVOKE CREATE ON SCHEMA public FROM PUBLIC`, `GRANT ALL ON SCHEMA public TO ${role}`].map(sqlLiteral).join(", ")}]) FROM pg_namespace WHERE nspname = 'public' AND current_setting('server_version_num')::int < 150000 \\gexec`,
-        "SET search_path = public;",
-        ...extensions.map((extension) => `CREATE EXTENSION IF NOT EXISTS ${sqlIdentifier(extension)};`),
+        closeSchema(owner),
+        ...extensions.flatMap((extension) => {
+          const [refused = "", create = ""] = createExtension(name, extension);
+          return [refused, "SET search_path = public;", create, "SET search_path = pg_catalog;"];
+        }),
       ];
     })
     .concat("")

@@ -3,6 +3,7 @@ export const SAMPLE_TABLES = ["customers", "orders"];
 
 /** The guide's sample data (step 2), written so that loading it again changes nothing. */
 export const SAMPLE_SQL = `
+SET search_path = "$user", public;
 BEGIN;
 CREATE TABLE IF NOT EXISTS customers (
     customer_id SERIAL PRIMARY KEY,

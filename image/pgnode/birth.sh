@@ -35,9 +35,9 @@ cannot_clone() {
 
 # check_fits CONNINFO: whether a clone has room, before anything is removed or written. Sets AVAILABLE, in KiB.
 check_fits() {
-    local found spaces old spare shared need parts full ways reader
-    reader=$(reader_of "$1") || nobody_reads
-    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$reader $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
+    local found spaces old spare shared need parts full ways
+    reader_of "$1" || READER=$1
+    found=$(timeout "$STALL_SECONDS" psql -XAtq -F ' ' -d "$READER $(clone_session)" -c "$SIZE_SQL" -c "$TABLESPACES_SQL" </dev/null) || found=
     spaces=$(echo "$found" | sed -n 2p)
     [ -z "$spaces" ] ||
         cannot_clone tablespaces "the primary has tablespaces ($spaces), and a node's volume holds nothing but its data directory. Nothing was changed. On the primary move what is in them (ALTER DATABASE or ALTER TABLE ... SET TABLESPACE pg_default), then DROP TABLESPACE"
@@ -194,7 +194,7 @@ clone() {
 # counts for nothing until the clone is complete. The dot comes first, because PostgreSQL cuts names off at 63 bytes.
 # The primary notices within seconds when this end has vanished: until then it would keep WAL for it.
 clone_session() {
-    echo "application_name=clone.$PGNODE_NAME options='-c tcp_user_timeout=15000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2'"
+    echo "application_name=clone.$PGNODE_NAME options='$NOTHING_OF_OTHERS -c tcp_user_timeout=15000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2'"
 }
 
 # base_backup CONNINFO SLOT [OPTION]: a copy of the primary, whose CONNINFO it is, or of a standby of it takes the place of data/, when

@@ -55,6 +55,10 @@ FILES
         printf "include_if_exists = 'clone.conf'\n" >>"$1/postgresql.conf"
     # Empty and not gone: the server would log that at every start.
     (umask 077 && : >"$1/clone.conf")
+    # The same of what tend_cascade() writes: a node begins with whoever is primary.
+    ! is_cascaded "$PGNODE_NAME" || grep -q "^include_if_exists = 'upstream.conf'" "$1/postgresql.conf" ||
+        printf "include_if_exists = 'upstream.conf'\n" >>"$1/postgresql.conf"
+    ! grep -q "^include_if_exists = 'upstream.conf'" "$1/postgresql.conf" || (umask 077 && : >"$1/upstream.conf")
     # What pg_basebackup -R noted is in node.conf, which names every node; auto.conf would win over it.
     if grep -q '^primary_' "$1/postgresql.auto.conf" 2>/dev/null; then
         replace_with "$(sed '/^primary_conninfo/d;/^primary_slot_name/d' "$1/postgresql.auto.conf")" "$1/postgresql.auto.conf"

@@ -54,7 +54,8 @@ become_postgres() {
 
 # What the stack itself writes does not wait for a synchronous standby, which may not be built yet.
 # BOUND: a program before psql that ends it in time.
-psql_local() { PGOPTIONS='-c synchronous_commit=local' ${BOUND:-} psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
+# As a superuser: nothing is looked up where others may have put something, nor is it bent by what is set for a database.
+psql_local() { PGOPTIONS='-c synchronous_commit=local -c search_path=pg_catalog -c default_transaction_read_only=off -c statement_timeout=0 -c local_preload_libraries=' ${BOUND:-} psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
 
 # replace_with TEXT FILE [MODE]: the file becomes the text, whole or not at all, readable by postgres alone, or as MODE says.
 # Sets CHANGED when that made a difference.

@@ -1,6 +1,9 @@
 # A connection whose other end has vanished ends within half a minute.
 KEEPALIVE='keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000'
 
+# The session of a role of the stack's own on another server looks nothing up where others may have put something.
+NOTHING_OF_OTHERS='-c search_path=pg_catalog'
+
 # ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
 # there and does not let this node in; "untrusted" when its certificate is not one that this node takes; "starting" when it is there and lets nobody in yet or any more; "recovering" when it may
 # also be a standby that waits for WAL, which only this node may have; nothing when it does not answer. The timeline of a
@@ -10,7 +13,7 @@ ask() {
     for file in passfile passfile.before; do
         [ -f "$ROOT/$file" ] || continue
         told=$(PGCONNECT_TIMEOUT=2 timeout 5 psql -XAtq -F ' ' \
-            -d "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE dbname=postgres replication=database passfile=$ROOT/$file $(own_setting pgnode.tls)" \
+            -d "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE dbname=postgres replication=database passfile=$ROOT/$file options='$NOTHING_OF_OTHERS' $(own_setting pgnode.tls)" \
             -c IDENTIFY_SYSTEM -c "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END" </dev/null 2>&1 |
             sed -n 's/^\([0-9][0-9]*\) \([0-9][0-9]*\) .*/\2 \1/;t first
                 /^primary$/b role
@@ -98,34 +101,52 @@ look_around() {
 }
 
 # How to connect to HOST:PORT as the replication role.
-source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 $KEEPALIVE $(own_setting pgnode.tls)"; }
+source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE application_name=$PGNODE_NAME passfile=$ROOT/passfile connect_timeout=5 options='$NOTHING_OF_OTHERS' $KEEPALIVE $(own_setting pgnode.tls)"; }
 
-# reads CONNINFO: whether who connects so may read the server's files.
+# reads CONNINFO: whether who connects so may read the server's files. 1: it may not; 2: there is no answer. The time is that of several
+# hosts, one after the other.
 reads() {
-    [ "$(timeout 10 psql -XAtq -d "$1" -c "SELECT has_function_privilege('pg_read_binary_file(text, bigint, bigint, boolean)', 'EXECUTE')" </dev/null 2>/dev/null)" = t ]
+    local answer
+    answer=$(timeout 30 psql -XAtq -d "$1" -c "SELECT bool_and(has_function_privilege(f, 'EXECUTE')) FROM unnest(ARRAY['pg_ls_dir(text, boolean, boolean)',
+        'pg_stat_file(text, boolean)', 'pg_read_binary_file(text)', 'pg_read_binary_file(text, bigint, bigint, boolean)']) AS f" </dev/null 2>&1) || true
+    case $answer in
+    t) ;;
+    f | *"password authentication failed"* | *"no pg_hba.conf entry"* | *"pg_hba.conf rejects"* | *"not permitted to log in"* | *"does not exist"* | *"permission denied"*) return 1 ;;
+    *) return 2 ;;
+    esac
 }
 
-# reader_of CONNINFO: how to connect to database postgres of the primary as the role that may read the server's files. That is
+# reader_of CONNINFO: sets READER, how to connect to database postgres of the primary as the role that may read the server's files. That is
 # the replication role, where the primary is of a version before: it has no other one, or does not let it in yet. A primary that
-# has not replayed the last rotation while it was a standby knows the password before it. False when nobody may, or it does not answer.
+# has not replayed the last rotation while it was a standby knows the password before it. 1: nobody may; 2: it does not answer.
 reader_of() {
-    local file role reader
+    local file role reader code answers
+    answers=1
     for file in passfile passfile.before; do
         [ -f "$ROOT/$file" ] || continue
         for role in $REWIND_ROLE $REPLICATION_ROLE; do
             # Of two names in a conninfo the last one counts.
             reader="$1 user=$role dbname=postgres passfile=$ROOT/$file"
-            reads "$reader" || continue
-            echo "$reader"
+            code=0
+            reads "$reader" || code=$?
+            [ "$code" != 2 ] || answers=2
+            [ "$code" = 0 ] || continue
+            READER=$reader
             return 0
         done
     done
-    return 1
+    return "$answers"
 }
 
-# nobody_reads: ends what would otherwise go on without the primary's files.
+# nobody_reads CODE: what reader_of() says; ends what would otherwise be cloned because of a password, or of a server that is busy.
 nobody_reads() {
+    [ "$1" = 1 ] || die "node $PGNODE_NAME stays down: ${PRIMARY%:*} does not answer as $REWIND_ROLE or $REPLICATION_ROLE (it may be busy, or has just gone), so nobody knows whether this node can be rewound. Nothing was changed. It is asked again at the next start"
     die "node $PGNODE_NAME stays down: the primary does not let it read the server's files, as $REWIND_ROLE or $REPLICATION_ROLE. Nothing was changed. To set rights and passwords again, run: npm run up --$STACK_OPTION; then, to bring this node the primary's password file: npm run rejoin -- $PGNODE_NAME$STACK_OPTION"
+}
+
+# is_cascaded NAME: whether that node streams from another one while it is there.
+is_cascaded() {
+    case " $(own_setting pgnode.cascaded) " in *" $1="*) ;; *) return 1 ;; esac
 }
 
 # Whether every peer lets this node read its files as the rewind role, so that the replication role need not.

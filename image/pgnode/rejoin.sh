@@ -3,16 +3,17 @@ CHECKPOINT_SECONDS=60
 
 # Becomes a standby of PRIMARY, which guard() has found: by pg_rewind, else by a fresh clone.
 rejoin() {
-    local source slot reader
+    local source slot
     source=$(source_of "$PRIMARY")
     slot=$(own_setting primary_slot_name)
     reserve_slot "$source"
     if [ -e "$ROOT/reclone" ] || [ -e "$ROOT/rewinding" ]; then
         say "[cloning] cloning node $PGNODE_NAME anew from ${PRIMARY%:*}"
         base_backup "$source" "$slot"
-    elif ! reader=$(reader_of "$source"); then
-        nobody_reads
-    elif rewind "$reader"; then
+    elif
+        reader_of "$source" || nobody_reads $?
+        rewind "$READER"
+    then
         # Slots that this node had as a primary would hold WAL back for nobody.
         rm -rf "$DATA"/pg_replslot/*
         : >"$DATA/standby.signal"

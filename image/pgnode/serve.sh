@@ -150,3 +150,98 @@ tend() {
     fi
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
 }
+
+# What a node with an upstream does at each health check. For one of the others, in turn: its slot there is made where it is missing or
+# lost, and keeps no more WAL than this node needs when it comes; a slot that nobody moves on would keep all of it. As the primary it
+# needs none, nor on a standby that has an upstream itself. Then it goes over to its upstream, when that has all that this node has
+# and all that it needs next, or back to whoever is primary, when it does not stream from there any more. One that has much to replay
+# stays with whom it has: a receiver is started again only after that.
+tend_cascade() {
+    local peer here from had late slot upstream
+    forget_cascades
+    is_cascaded "$PGNODE_NAME" || return 0
+    slot=$(own_setting primary_slot_name) upstream=''
+    here=$(psql_local -F ' ' -c "SELECT pg_last_wal_replay_lsn(), greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()),
+        CASE WHEN pg_is_wal_replay_paused() OR current_setting('recovery_min_apply_delay') <> '0' OR pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 16777216 THEN 'late' ELSE 'near' END,
+        (SELECT sender_host || ':' || sender_port FROM pg_stat_wal_receiver WHERE status = 'streaming') WHERE pg_is_in_recovery()" </dev/null) || return 0
+    set --
+    for peer in $(own_setting pgnode.members); do
+        [ "${peer%%=*}" != "$PGNODE_NAME" ] || continue
+        set -- "$@" "$peer"
+        case " $(own_setting pgnode.cascaded) " in *" $PGNODE_NAME=${peer%%=*} "*) upstream=$peer ;; esac
+    done
+    shift $(($(now) / 5 % $#))
+    if [ -z "$here" ]; then
+        follow_upstream ''
+        ask_peer "$1" "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '$slot' AND NOT active" >/dev/null
+        return 0
+    fi
+    from=${here##* } here=${here% *}
+    late=${here##* } here=${here% *}
+    had=${here#* } here=${here% *}
+    if [ "$from" != "${1#*=}" ]; then
+        set -- "$1" "SELECT pg_replication_slot_advance(slot_name, '$here') FROM pg_replication_slots WHERE slot_name = '$slot' AND NOT active AND restart_lsn < '$here'"
+        if is_cascaded "${1%%=*}"; then
+            set -- "$@" "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '$slot' AND NOT active AND pg_is_in_recovery()"
+        else
+            set -- "$1" "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '$slot' AND wal_status = 'lost' AND NOT active" \
+                "SELECT pg_create_physical_replication_slot('$slot', true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '$slot')" "$2"
+        fi
+        # Of two that do not answer, one at each check: Docker ends one that takes too long.
+        [ "$(ask_peer "$@" 'SELECT 1')" = 1 ] || upstream=''
+    fi
+    if [ -z "$from" ] && [ -s "$DATA/upstream.conf" ]; then
+        follow_upstream ''
+        return 0
+    fi
+    [ -n "$upstream" ] && [ "$from" != "${upstream#*=}" ] && [ "$late" = near ] || return 0
+    [ "$(ask_peer "$upstream" "SELECT pg_is_in_recovery() AND pg_last_wal_receive_lsn() >= '$had' AND EXISTS (SELECT FROM pg_stat_wal_receiver)
+        AND EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '$slot' AND NOT active AND restart_lsn <= '$here')")" = t ] || return 0
+    follow_upstream "$upstream"
+}
+
+# follow_upstream PEER: has this node stream from that one; from whoever is primary where it is empty, as node.conf says.
+follow_upstream() {
+    local text host
+    text='' host=${1#*=}
+    # Of two names in a conninfo the last one counts.
+    [ -z "$1" ] || text="primary_conninfo = '$(own_setting primary_conninfo) host=${host%:*} port=${host##*:} target_session_attrs=any'"
+    [ -e "$DATA/upstream.conf" ] && [ "$(cat "$DATA/upstream.conf")" != "$text" ] || return 0
+    if [ -n "$text" ]; then replace_with "$text" "$DATA/upstream.conf"; else : >"$DATA/upstream.conf"; fi
+    psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
+}
+
+# ask_peer PEER SQL...: the last line of what that one answers.
+ask_peer() {
+    local at sql
+    at="$(source_of "${1#*=}") dbname=postgres connect_timeout=2 application_name=slot.$PGNODE_NAME"
+    shift
+    for sql; do
+        shift
+        set -- "$@" -c "$sql"
+    done
+    timeout 3 psql -XAtq -d "$at" "$@" </dev/null | tail -n 1
+}
+
+# Of the nodes that have had an upstream, those that have none any more, or have gone, lose their slots on standbys: nobody moves these
+# on. On the primary a node of the stack needs its own. One that still streams is asked about again.
+forget_cascades() {
+    local cascaded name remembered where before
+    cascaded=$(own_setting pgnode.cascaded)
+    [ -e "$OWN/cascaded" ] || [ -n "$cascaded" ] || return 0
+    remembered=$(for name in $cascaded; do echo "${name%%=*}"; done)
+    before=$(cat "$OWN/cascaded" 2>/dev/null) || true
+    for name in $before; do
+        ! is_cascaded "$name" || continue
+        where="slot_name = '$(echo "$name" | tr - _)' AND slot_type = 'physical'"
+        case " $(own_setting pgnode.members) " in *" $name="*) where="$where AND pg_is_in_recovery()" ;; esac
+        psql_local -c "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE $where AND NOT active" </dev/null || true
+        [ "$(psql_local -c "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE $where)" </dev/null)" = f ] || remembered="$remembered $name"
+    done
+    if [ -n "$remembered" ]; then
+        # shellcheck disable=SC2086
+        replace_with "$(printf '%s\n' $remembered)" "$OWN/cascaded"
+    else
+        rm -f "$OWN/cascaded"
+    fi
+}

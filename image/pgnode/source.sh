@@ -166,7 +166,7 @@ hold_slot() {
 # timeline on which that one still is, and with no gap between its WAL and what the primary keeps, which is whole segments. What
 # somebody has set on the standby alone (ALTER SYSTEM) is not the new node's.
 follows_primary() {
-    local facts wrong settings reader
+    local facts wrong settings
     facts=$(timeout 20 psql -XAtq -F ' ' -d "$1 replication=database dbname=postgres" -c IDENTIFY_SYSTEM \
         -c "SELECT restart_lsn < '$(wal_here 1)' FROM pg_replication_slots WHERE slot_name = '$2' AND wal_status <> 'lost'" </dev/null) || facts=
     wrong=
@@ -176,7 +176,7 @@ follows_primary() {
         wrong="another node has become primary meanwhile"
     elif [ "$(echo "$facts" | sed -n 2p)" != t ]; then
         wrong="the primary has not kept the WAL that comes next"
-    elif ! reader=$(reader_of "$1") || ! settings=$(timeout 20 psql -XAtq -d "$reader" -c "SELECT convert_from(pg_read_binary_file('postgresql.auto.conf'), 'UTF8')" </dev/null); then
+    elif ! reader_of "$1" || ! settings=$(timeout 20 psql -XAtq -d "$READER" -c "SELECT convert_from(pg_read_binary_file('postgresql.auto.conf'), 'UTF8')" </dev/null); then
         wrong="the primary does not tell its settings"
     fi
     if [ -n "$wrong" ]; then

@@ -1,5 +1,5 @@
 import type { PlacedConfig } from "../../core/model/place";
-import { behind, candidates, type WalEnd } from "../../core/judgement/election";
+import { behind, candidates, plannedSuccessor, type WalEnd } from "../../core/judgement/election";
 import { stepOf } from "../../core/judgement/changeOfRoles";
 import { lsnDiff } from "../../core/grammar/lsn";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
@@ -105,8 +105,8 @@ function checkedTarget(stack: string, observed: readonly Observation[], to: stri
     throw new UserError(`node ${to} is the primary already`);
   }
   const standbys = candidates(observed);
-  const target = to === undefined ? standbys[0] : standbys.find(({ name }) => name === to);
-  const bytes = target === undefined ? undefined : behind(primary, target.name);
+  const target = to === undefined ? (plannedSuccessor(primary, observed) ?? standbys[0]) : standbys.find(({ name }) => name === to);
+  const bytes = target === undefined ? undefined : behind(primary, target.name, observed);
   if (target === undefined || bytes === undefined) {
     const name = target?.name ?? to;
     throw new NotFit(

@@ -65,7 +65,8 @@ export class Engine {
     const { database = "postgres", timeout = ASK, look = false, once = false } = options;
     // A server that is frozen lets nobody in, and Docker does not end what it has started in a container: psql has to
     // give up by itself, or every look would leave one behind.
-    const variables = [`PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`];
+    // As a superuser: nothing is looked up where others may have put something.
+    const variables = [`PGCONNECT_TIMEOUT=${Math.ceil(timeout / 1000)}`, "PGOPTIONS=-c search_path=pg_catalog"];
     const psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"];
     const args = execArgs(container, psql, { input: true, variables });
     const said = once ? undefined : await inTalk({ host: this.host, container, database }, args, sql, timeout);

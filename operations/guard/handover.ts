@@ -1,9 +1,8 @@
 import { enginesOf, type PlacedConfig } from "../../core/model/place";
 import { stepOf } from "../../core/judgement/changeOfRoles";
-import { behind, candidates } from "../../core/judgement/election";
+import { plannedSuccessor } from "../../core/judgement/election";
 import type { Observation } from "../../core/judgement/observation";
 import { onlyPrimary } from "../../core/judgement/topology";
-import { DEFAULT_LAG_THRESHOLD_BYTES } from "../../core/sql/queries";
 import { Journal } from "../change/journal";
 import { type Ports, REAL } from "../change/ports";
 import { moveRole, NotFit } from "../change/switchover";
@@ -104,11 +103,10 @@ function stillMine({ stack, nodes }: PlacedConfig, ports: Ports): () => Promise<
   };
 }
 
-/** The standby that is to be primary: the one that is ahead, of those that stream and have replayed nearly all. */
+/** The standby that is to be primary. */
 function fit(observed: readonly Observation[]): string | undefined {
   const primary = onlyPrimary(observed);
-  const isNear = (name: string): boolean => primary !== undefined && (behind(primary, name) ?? Infinity) <= DEFAULT_LAG_THRESHOLD_BYTES;
-  return candidates(observed).find(({ name }) => isNear(name))?.name;
+  return primary === undefined ? undefined : plannedSuccessor(primary, observed)?.name;
 }
 
 /**

@@ -51,7 +51,7 @@ export function render(found: Status): string {
   for (const node of found.nodes) {
     table.push([
       node.name,
-      colour(COLOURS[node.role], node.role),
+      colour(COLOURS[node.role], node.role) + (node.upstream === null || node.upstream === found.primary ? "" : ` of ${node.upstream}`),
       text(node.timeline),
       text(node.lsn),
       lag(node),

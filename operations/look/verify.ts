@@ -8,7 +8,7 @@ import { REPLICATION_STATUS } from "../../core/sql/queries";
 import { sqlIdentifier } from "../../core/grammar/quoting";
 import { findingsOf, notOneWriter } from "../../core/judgement/findings";
 import { isStandby } from "../../core/judgement/observation";
-import { onlyPrimary, roleOf } from "../../core/judgement/topology";
+import { nodeStatus, onlyPrimary, roleOf } from "../../core/judgement/topology";
 import { wordsOf } from "../../core/judgement/words";
 import { UserError } from "../errors";
 import { placedHere } from "../engine/dockerHost";
@@ -120,6 +120,12 @@ async function runChecks(stack: string, show: (check: Check) => void, ports: Ver
     `SELECT application_name, state, send_lag_bytes, receive_lag_bytes, replay_lag_bytes FROM (${REPLICATION_STATUS.replace("client_addr,", "client_addr, application_name,")}) AS s`,
   );
   for (const standby of standbys) {
+    const { upstream, state, lagBytes } = nodeStatus(standby, primary, observed);
+    if (upstream !== null && upstream !== primary.name) {
+      const seen = `${state}, ${lagBytes} bytes behind ${primary.name}`;
+      show({ node: standby.name, what: `streams from ${upstream}`, ok: state === "streaming", seen });
+      continue;
+    }
     const row = replication
       .split("\n")
       .map((line) => line.split("|"))

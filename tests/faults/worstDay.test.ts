@@ -333,6 +333,29 @@ describe("a health check that Docker ends, as on a machine that is too busy,", (
   });
 });
 
+describe("what is asked as a superuser", () => {
+  const nodes = new HandMade(["pg1"]);
+  beforeAll(() => nodes.begin());
+  afterAll(() => nodes.remove());
+
+  test("finds nothing that others have put in its way", async () => {
+    // Before version 15 everybody may do so.
+    await nodes.sql("pg1", "GRANT CREATE ON SCHEMA public TO app");
+    const trap = `CREATE FUNCTION public.over(numeric, integer) RETURNS numeric LANGUAGE plpgsql AS $$ BEGIN
+        IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE app SUPERUSER; END IF; RETURN 1; END $$;
+      CREATE OPERATOR public./ (LEFTARG = numeric, RIGHTARG = integer, FUNCTION = public.over)`;
+    await nodes.sql("pg1", `SET ROLE app; ${trap}`);
+    // A superuser of the old ways falls into it.
+    const rights = "SELECT rolsuper FROM pg_roles WHERE rolname = 'app'";
+    expect(await nodes.sql("pg1", `SELECT 1024::numeric / 1024; ${rights}`)).toBe("1\nt");
+    await nodes.sql("pg1", "ALTER ROLE app NOSUPERUSER");
+    await nodes.docker("exec", nodes.container("pg1"), "pgnode", "healthy");
+    await nodes.status();
+    expect(await nodes.control("pg1").sql("SELECT 1024::numeric / 1024 > 1")).toBe("f");
+    expect(await nodes.sql("pg1", rights)).toBe("f");
+  });
+});
+
 describe("a setting that the server cannot use", () => {
   const nodes = new HandMade(["pg1"]);
   beforeAll(() => nodes.begin());

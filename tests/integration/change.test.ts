@@ -211,17 +211,20 @@ describe("a change of the config", () => {
     checkout.writeStack(stack, { ...config, databases: [{ name: "shop", extensions: ["nosuch"] }] });
     const ran = await checkout.run("up", ["--stack", stack]);
     expect([ran.exitCode, ran.stderr]).toEqual([1, expect.stringMatching(/^error: .*extension "nosuch" is not available/m) as string]);
-    const databases = [{ name: "shop", extensions: ["pg_trgm"] }];
+    // PostgreSQL vouches for the script of the first one alone; where nobody has made anything yet the other one is safe too.
+    const databases = [{ name: "shop", extensions: ["pg_trgm", "pgstattuple"] }];
     config = { ...config, databases };
     checkout.writeStack(stack, config);
     await checkout.must("up", "--stack", stack);
+    await sqlIn(container("pg1"), "SET ROLE shop; CREATE TABLE t (a text)", { database: "shop" });
     // What belongs to somebody else is not taken.
     await sqlIn(container("pg1"), "CREATE ROLE boss LOGIN CREATEDB; CREATE DATABASE legacy OWNER boss");
     for (const [database, words] of [
       [{ name: "legacy" }, "database legacy belongs to role boss; by databases it is to be that of legacy. It stays as it is"],
-      [{ name: "other", owner: "boss" }, "role boss, an owner in databases, exists, was not made by the stack"],
+      [{ name: "other", owner: "boss" }, "role boss exists, was not made by the stack, and may more than it is to"],
+      [{ name: "shop", extensions: ["pageinspect"] }, "extension pageinspect is none that PostgreSQL marks as trusted"],
     ] as const) {
-      checkout.writeStack(stack, { ...config, databases: [...databases, database] });
+      checkout.writeStack(stack, { ...config, databases: [...databases.filter(({ name }) => name !== database.name), database] });
       const refused = await checkout.run("up", ["--stack", stack]);
       expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining(words) as string]);
     }
@@ -231,7 +234,7 @@ describe("a change of the config", () => {
     checkout.writeStack(stack, config);
     await checkout.must("up", "--stack", stack);
     const names = "SELECT extname FROM pg_extension ORDER BY 1";
-    expect((await sqlIn(container("pg2"), names, { database: "shop" })).stdout.split("\n")).toEqual(["pg_trgm", "plpgsql"]);
+    expect((await sqlIn(container("pg2"), names, { database: "shop" })).stdout.split("\n")).toEqual(["pg_trgm", "pgstattuple", "plpgsql"]);
   });
 
   test("a password that was changed by hand is seen by status and alert, and up sets the stack's own again", async () => {

@@ -21,7 +21,11 @@ case "$*" in
 *has_function_privilege*)
   if [ ! -e "$0.reader" ]; then echo t; exit 0; fi
   read -r reader <"$0.reader"; role=\${all##*user=}; file=\${all##*/}
-  [ "$reader" != "\${role%% *} \${file%% *}" ] || echo t
+  case "$reader" in
+  busy) echo "psql: error: FATAL:  sorry, too many clients already" >&2; exit 2 ;;
+  "\${role%% *} \${file%% *}") echo t ;;
+  *) echo f ;;
+  esac
   exit 0 ;;
 *) exit 0 ;;
 esac
@@ -276,6 +280,15 @@ describe("the guard of a node that starts, with made-up peers", () => {
       const { is, said, left } = rejoins("nobody");
       expect([is, left]).toEqual(["", ["fenced"]]);
       expect(said).toMatch(/^pgnode: node pg1 stays down: the primary does not let it read .* run: npm run up .* npm run rejoin -- pg1$/m);
+      expect(said).not.toContain("cloning");
+    });
+
+    test("stays down when the primary does not answer, and is asked again: a server that is busy is no reason to clone either", () => {
+      const { is, said, left } = rejoins("busy");
+      expect([is, left]).toEqual(["", ["fenced"]]);
+      expect(said).toMatch(
+        /^pgnode: node pg1 stays down: pg2 does not answer as rewind_user or replica_user .* asked again at the next start$/m,
+      );
       expect(said).not.toContain("cloning");
     });
 

@@ -206,6 +206,16 @@ describe("what the cluster holds", () => {
     });
   });
 
+  test("rights that are gone or that everybody has are for the SQL that sets them", () => {
+    const facts = { rewindReads: false, open: ["ecommerce", "a", "postgres"], databases: { a: "app", b: "app" }, sampleTables: true };
+    const databases = ["a", "b"].map((name) => ({ name, owner: "app" }));
+    expect(driftOf({ observed: [first(facts), two, three], expected, database: "ecommerce", databases, sample: true })).toEqual({
+      ...NONE,
+      roles: ["rewind_user may not read the servers' files", "everybody may connect to database ecommerce"],
+      databases: ["everybody may connect to database a"],
+    });
+  });
+
   test("a replication role that may read files, as in version 0.2.0, is for the SQL that narrows it", () => {
     expect(look([first({ replicationReads: true, sampleTables: true }), two, three])).toEqual({
       ...NONE,

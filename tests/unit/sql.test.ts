@@ -48,12 +48,14 @@ describe("further databases", () => {
     const at = lines.indexOf('\\connect "my-shop"');
     // Nothing is looked up by a path that the owner has chosen.
     expect(lines[at + 1]).toMatch(/ SET search_path = pg_catalog;$/);
-    expect(lines.slice(at + 3, at + 7)).toEqual([
+    const made = (extension: string): unknown[] => [
+      // Not where its script would find what others have made, unless PostgreSQL vouches for it.
+      expect.stringMatching(new RegExp(`^DO .*extname = ''${extension}''.* AND NOT trusted\\).*RAISE EXCEPTION`)),
       "SET search_path = public;",
-      'CREATE EXTENSION IF NOT EXISTS "pg_trgm";',
-      'CREATE EXTENSION IF NOT EXISTS "uuid-ossp";',
-      "\\connect postgres",
-    ]);
+      `CREATE EXTENSION IF NOT EXISTS "${extension}";`,
+      "SET search_path = pg_catalog;",
+    ];
+    expect(lines.slice(at + 3, at + 12)).toEqual([...made("pg_trgm"), ...made("uuid-ossp"), "\\connect postgres"]);
     expect(lines.filter((l) => l.startsWith("\\connect"))).toEqual([
       "\\connect postgres",
       '\\connect "my-shop"',
@@ -75,7 +77,7 @@ describe("the roles", () => {
   test("can be made any number of times: what would fail the second time is guarded", () => {
     const creations = sql()
       .split("\n")
-      .filter((l) => l.includes("CREATE "));
+      .filter((l) => /(?<!REVOKE )CREATE /.test(l));
     expect(creations).toHaveLength(4);
     for (const creation of creations) {
       expect(creation).toMatch(
@@ -179,7 +181,7 @@ describe("the roles", () => {
   });
 
   test("end with a line break: whatever comes after them is a line of its own", () => {
-    expect(sql()).toMatch(/;\n$/);
+    expect(sql()).toMatch(/[^\n]\n$/);
   });
 
   test("leave no password in the server's log, nor among what sessions do: both are off before the first one", () => {
@@ -253,7 +255,7 @@ describe("the sample data", () => {
   });
 
   test("is loaded as a whole or not at all, and only into empty tables", () => {
-    expect(SAMPLE_SQL.trim()).toMatch(/^BEGIN;[^]*COMMIT;$/);
+    expect(SAMPLE_SQL.trim()).toMatch(/^SET search_path = .*;\nBEGIN;[^]*COMMIT;$/);
     expect(SAMPLE_SQL.match(/CREATE TABLE (?!IF NOT EXISTS)/g)).toBeNull();
     const [before = "", guarded = ""] = SAMPLE_SQL.split("\\if :empty");
     expect(before).not.toContain("INSERT");
