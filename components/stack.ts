@@ -8,6 +8,7 @@ import {
   type OptionalSecretKey,
   OWNERS_KEY,
   ownerPasswords,
+  ownersOf,
   parseConfig,
   type Provided,
   providedCertificates,
@@ -188,11 +189,7 @@ function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { sur
   return driftOf({
     observed,
     expected: Object.fromEntries(config.nodes.map((node) => [node.name, expectedFiles(cluster, node.name, filesOf(node.name))])),
-    roles: [
-      ...ROLES,
-      ...(all[`${CONFIG_NAMESPACE}monitoringPassword`] ? [MONITOR_ROLE] : []),
-      ...config.databases.map(({ owner }) => owner).filter((owner) => owner !== APP_ROLE),
-    ],
+    roles: [...ROLES, ...(all[`${CONFIG_NAMESPACE}monitoringPassword`] ? [MONITOR_ROLE] : []), ...ownersOf(config.databases)],
     database: config.database,
     databases: config.databases,
     sample: config.sampleDatabase,
@@ -209,24 +206,18 @@ function driftIn(config: StackConfig, cluster: Cluster, prior: PriorState, { sur
 
 /** The password of the config, or, in a dev stack that has none, one that is made up once. */
 export function password(settings: Settings, key: SecretKey): pulumi.Output<string> {
-  const configured = new pulumi.Config().getSecret(key);
-  const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}${key}`];
-  if (configured === undefined || !given) {
-    if (!generatesPasswords(settings.stack)) {
-      throw new Error(`no ${key}`); // readSettings has refused this already
-    }
-    return generatedPassword(key, settings.cluster, {});
+  const configured = optionalPassword(key);
+  if (configured !== undefined) {
+    return configured;
   }
-  try {
-    checkPassword(key, given);
-  } catch (error) {
-    throw shown(error);
+  if (!generatesPasswords(settings.stack)) {
+    throw new Error(`no ${key}`); // readSettings has refused this already
   }
-  return configured;
+  return generatedPassword(key, settings.cluster, {});
 }
 
-/** A password of the config that a stack may go without. @returns undefined when it does */
-export function optionalPassword(key: OptionalSecretKey): pulumi.Output<string> | undefined {
+/** A password of the config. @returns undefined when it has none */
+export function optionalPassword(key: SecretKey | OptionalSecretKey): pulumi.Output<string> | undefined {
   const configured = new pulumi.Config().getSecret(key);
   const given = pulumi.runtime.allConfig()[`${CONFIG_NAMESPACE}${key}`];
   if (configured === undefined || !given) {

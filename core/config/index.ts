@@ -12,6 +12,7 @@ export {
   type OptionalSecretKey,
   OWNERS_KEY,
   ownerPasswords,
+  ownersOf,
   requireSecrets,
   SECRET_KEYS,
   type SecretKey,

@@ -5,6 +5,7 @@ import { SYNCHRONOUS_COMMITS } from "../settings/replication";
 import { TLS_PARAMETERS } from "../settings/tls";
 import { fail, pathText, valueAt } from "./errors";
 import { CONFIG_KEYS, schema } from "./schema";
+import { fromJson } from "./structured";
 import type { DatabaseConfig, NodeConfig, StackConfig, SynchronousConfig } from "./types";
 
 /** The key that the user most likely meant: the one that shares the most letters. */
@@ -163,16 +164,9 @@ function fromText(key: string, value: unknown): unknown {
   if (typeof value !== "string" || !["nodes", "parameters", "allowedSubnets", "synchronous", "clone", "databases"].includes(key)) {
     return value;
   }
-  try {
-    return JSON.parse(value) as unknown;
-  } catch {
-    return fail(
-      key,
-      value,
-      "a list or an object, not text",
-      `Set it in Pulumi.<stack>.yaml, or with: pulumi config set --path '${key}...' VALUE`,
-    );
-  }
+  const way = `Set it in Pulumi.<stack>.yaml, or with: pulumi config set --path '${key}...' VALUE`;
+  const structured = fromJson(value);
+  return structured === undefined ? fail(key, value, "a list or an object, not text", way) : structured;
 }
 
 /** Databases that are PostgreSQL's own, and words that mean something else in pg_hba.conf. */

@@ -2,6 +2,7 @@ import { createPrivateKey, type KeyObject } from "crypto";
 import { certificateList, type Certificate, dateOf, isIssuedBy } from "../model/certificate";
 import { certificatesIn } from "../grammar/pem";
 import { ConfigError } from "./errors";
+import { fromJson } from "./structured";
 import type { StackConfig } from "./types";
 
 /** Certificates that the user has brought (`tls: provided`), checked before anything is changed. */
@@ -116,15 +117,8 @@ function keyOf(pem: string): KeyObject | undefined {
 
 const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
 
-/** Pulumi hands structured values over as JSON text. Whatever is no object has nothing in it. */
+/** Whatever is no object has nothing in it. */
 function objectOf(value: unknown): Record<string, unknown> {
-  let object = value;
-  if (typeof value === "string") {
-    try {
-      object = JSON.parse(value);
-    } catch {
-      return {};
-    }
-  }
+  const object = fromJson(value);
   return typeof object === "object" && object !== null ? (object as Record<string, unknown>) : {};
 }

@@ -1,7 +1,8 @@
 import { isUsablePassword } from "../grammar/conninfo";
 import { APP_ROLE } from "../model/names";
 import { ConfigError } from "./errors";
-import type { StackConfig } from "./types";
+import { fromJson } from "./structured";
+import type { DatabaseConfig, StackConfig } from "./types";
 
 /** The names of the secret keys, in Pulumi's config. */
 export const SECRET_KEYS = ["superuserPassword", "replicationPassword", "appPassword"] as const;
@@ -45,6 +46,10 @@ export function checkPassword(key: string, password: string): string {
   return password;
 }
 
+/** The owners of databases that have passwords of their own, each once: all but the application's role. */
+export const ownersOf = (databases: readonly DatabaseConfig[]): string[] =>
+  [...new Set(databases.map(({ owner }) => owner))].filter((owner) => owner !== APP_ROLE);
+
 /**
  * The passwords of the databases' owners, but for the application's role, which has its own.
  *
@@ -53,7 +58,7 @@ export function checkPassword(key: string, password: string): string {
  * @throws ConfigError for the first thing that is wrong; no message holds a password.
  */
 export function ownerPasswords({ stack, databases }: StackConfig, given: unknown): Record<string, string | undefined> {
-  const owners = [...new Set(databases.map(({ owner }) => owner))].filter((owner) => owner !== APP_ROLE);
+  const owners = ownersOf(databases);
   const set = (owner: string): string => `pulumi config set --stack ${stack} --secret --path '${OWNERS_KEY}.${owner}'`;
   const passwords = objectOf(given);
   if (passwords === undefined) {
@@ -92,15 +97,8 @@ export function ownerPasswords({ stack, databases }: StackConfig, given: unknown
 /** A key as Pulumi's paths take it. */
 const pathPart = (key: string): string => (/^[A-Za-z_][A-Za-z0-9_-]*$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`);
 
-/** Pulumi hands structured values over as JSON text. Undefined when it is no object; nothing is an empty one. */
+/** Undefined when it is no object; nothing is an empty one. */
 function objectOf(value: unknown): Record<string, unknown> | undefined {
-  let object: unknown = value === undefined || value === "" ? {} : value;
-  if (typeof object === "string") {
-    try {
-      object = JSON.parse(object);
-    } catch {
-      return undefined;
-    }
-  }
+  const object = value === undefined || value === "" ? {} : fromJson(value);
   return typeof object === "object" && object !== null && !Array.isArray(object) ? (object as Record<string, unknown>) : undefined;
 }

@@ -1,6 +1,7 @@
 import { readFileSync } from "fs";
 import { join } from "path";
 import { DEFAULT_LAG_THRESHOLD_BYTES } from "../sql/queries";
+import { READS_FILES } from "../sql/roles";
 import { CONTAINER_PORT, MARKS, NODE_ROOT, REPLICATION_ROLE, REWIND_ROLE } from "./names";
 import { CERTIFICATE_DAYS, PROVISIONAL_ORGANISATION, RENEWAL_DAYS } from "./certificate";
 import { FILE_LINES } from "./nodeFiles";
@@ -30,6 +31,8 @@ ROOT=${NODE_ROOT}
 PORT=${CONTAINER_PORT}
 REPLICATION_ROLE=${REPLICATION_ROLE}
 REWIND_ROLE=${REWIND_ROLE}
+# The functions that the rewind role may call, with ; between.
+READS_FILES='${READS_FILES.join(";")}'
 MARKS='${MARKS.join(" ")}'
 # VARIABLE NAME MODE NEEDS PLACE of each file that the stack writes.
 FILES='${FILE_LINES}'

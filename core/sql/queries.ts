@@ -20,8 +20,8 @@ FROM pg_stat_replication`;
  *   its own it is that position that counts, which is a little behind. @default only a row of its own counts
  */
 export function lagBytesQuery(applicationName: string, slot?: string): string {
-  const replica = `SELECT replay_lsn FROM pg_stat_replication WHERE application_name = ${sqlLiteral(applicationName)}`;
   if (slot !== undefined) {
+    const replica = `SELECT replay_lsn FROM pg_stat_replication WHERE application_name = ${sqlLiteral(applicationName)}`;
     return (
       `SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce((${replica}), restart_lsn))::bigint AS lag_bytes ` +
       `FROM pg_replication_slots WHERE slot_name = ${sqlLiteral(slot)} AND NOT pg_is_in_recovery()`

@@ -27,7 +27,7 @@ export const CHANGED_PASSWORDS_SQL = `SELECT json_agg(rolname ORDER BY rolname) 
     AND d.description IS DISTINCT FROM ${PASSWORD_DIGEST}`;
 
 /** What pg_rewind reads through, and what tells a clone the primary's size; see the documentation of pg_rewind. */
-const READS_FILES = [
+export const READS_FILES = [
   "pg_ls_dir(text, boolean, boolean)",
   "pg_stat_file(text, boolean)",
   "pg_read_binary_file(text)",
@@ -54,6 +54,10 @@ function loginRole(role: string, attributes: string, password: string): string {
     `ALTER ROLE ${name} WITH LOGIN ${attributes} PASSWORD ${sqlLiteral(password)};`,
   ].join("\n");
 }
+
+/** A statement of psql that runs these, for each row that the rest of the query finds. */
+const execute = (statements: readonly string[], from: string): string =>
+  `SELECT unnest(ARRAY[${statements.map(sqlLiteral).join(", ")}]) ${from} \\gexec`;
 
 /** Ends the script with what psql shows as one line where the query, which is to be of one column, has a row. */
 const refuseWhere = (query: string): string =>
@@ -113,13 +117,14 @@ export function rolesSql(
     ...owners.map(([role, password]) => loginRole(role, PLAIN, password)),
     ...(args.monitor === undefined
       ? [
-          `SELECT unnest(ARRAY[${[
-            `ALTER ROLE ${sqlIdentifier(MONITOR_ROLE)} NOLOGIN`,
-            `REVOKE pg_monitor FROM ${sqlIdentifier(MONITOR_ROLE)}`,
-            `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ${sqlLiteral(MONITOR_ROLE)}`,
-          ]
-            .map(sqlLiteral)
-            .join(", ")}]) ${DESCRIBED} rolname = ${sqlLiteral(MONITOR_ROLE)} AND ${IS_OURS} \\gexec`,
+          execute(
+            [
+              `ALTER ROLE ${sqlIdentifier(MONITOR_ROLE)} NOLOGIN`,
+              `REVOKE pg_monitor FROM ${sqlIdentifier(MONITOR_ROLE)}`,
+              `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ${sqlLiteral(MONITOR_ROLE)}`,
+            ],
+            `${DESCRIBED} rolname = ${sqlLiteral(MONITOR_ROLE)} AND ${IS_OURS}`,
+          ),
         ]
       : [
           loginRole(MONITOR_ROLE, `${PLAIN} CONNECTION LIMIT ${MONITOR_SESSIONS}`, args.monitor),
@@ -152,7 +157,7 @@ function closeSchema(owner?: string): string {
     "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
     ...(owner === undefined ? [] : [`GRANT ALL ON SCHEMA public TO ${sqlIdentifier(owner)}`]),
   ];
-  return `SELECT unnest(ARRAY[${statements.map(sqlLiteral).join(", ")}]) FROM pg_namespace WHERE nspname = 'public' AND current_setting('server_version_num')::int < 150000 \\gexec`;
+  return execute(statements, "FROM pg_namespace WHERE nspname = 'public' AND current_setting('server_version_num')::int < 150000");
 }
 
 /**
@@ -162,17 +167,16 @@ function closeSchema(owner?: string): string {
 function createExtension(database: string, extension: string): string[] {
   const create = `CREATE EXTENSION ${sqlIdentifier(extension)}`;
   const words = `extension ${extension} is none that PostgreSQL marks as trusted: its script runs as a superuser, and finds what the roles of database ${database} have made there. When you trust them, make it yourself on the primary: docker exec -u postgres CONTAINER psql -d ${database} -c '${create}'`;
-  const made = ["class", "proc", "type", "operator", "extension", "namespace"]
-    .map((kind) => {
-      const prefix = { class: "rel", proc: "pro", type: "typ", operator: "opr", extension: "ext", namespace: "nsp" }[kind] ?? "";
-      return `SELECT ${prefix}owner AS owner, oid FROM pg_${kind}`;
-    })
+  const made = Object.entries({ class: "rel", proc: "pro", type: "typ", operator: "opr", extension: "ext", namespace: "nsp" })
+    .map(([kind, prefix]) => `SELECT ${prefix}owner AS owner, oid FROM pg_${kind}`)
     .join(" UNION ALL ");
   return [
     refuseWhere(`SELECT ${sqlLiteral(words)} WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = ${sqlLiteral(extension)})
       AND EXISTS (SELECT FROM pg_available_extension_versions WHERE name = ${sqlLiteral(extension)} AND NOT trusted)
       AND EXISTS (SELECT FROM (${made}) AS made JOIN pg_roles AS r ON r.oid = made.owner WHERE made.oid >= 16384 AND NOT r.rolsuper)`),
+    "SET search_path = public;",
     `CREATE EXTENSION IF NOT EXISTS ${sqlIdentifier(extension)};`,
+    "SET search_path = pg_catalog;",
   ];
 }
 
@@ -212,10 +216,7 @@ export function databasesSql(
         `${begin} SET search_path = pg_catalog;`,
         // As from version 15 on.
         closeSchema(owner),
-        ...extensions.flatMap((extension) => {
-          const [refused = "", create = ""] = createExtension(name, extension);
-          return [refused, "SET search_path = public;", create, "SET search_path = pg_catalog;"];
-        }),
+        ...extensions.flatMap((extension) => createExtension(name, extension)),
       ];
     })
     .concat("")

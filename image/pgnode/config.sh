@@ -36,6 +36,15 @@ $FILES
 FILES
 }
 
+# includes FILE CLUSTER: whether its postgresql.conf does.
+includes() { grep -q "^include_if_exists = '$1'" "$2/postgresql.conf"; }
+
+# include_empty FILE CLUSTER: has it include a file that has nothing yet. Empty and not gone: the server would log that at every start.
+include_empty() {
+    includes "$@" || printf "include_if_exists = '%s'\n" "$1" >>"$2/postgresql.conf"
+    (umask 077 && : >"$2/$1")
+}
+
 # Takes this node's own files from the environment, and puts those that belong beside it into cluster $1.
 write_files() {
     local name place
@@ -48,17 +57,12 @@ write_files() {
 $FILES
 FILES
     certify
-    grep -q "^include_if_exists = 'node.conf'" "$1/postgresql.conf" ||
+    includes node.conf "$1" ||
         printf "\n# postgres-replica's settings\ninclude_if_exists = 'node.conf'\n" >>"$1/postgresql.conf"
     # Last, because the last one counts; see tend().
-    grep -q "^include_if_exists = 'clone.conf'" "$1/postgresql.conf" ||
-        printf "include_if_exists = 'clone.conf'\n" >>"$1/postgresql.conf"
-    # Empty and not gone: the server would log that at every start.
-    (umask 077 && : >"$1/clone.conf")
+    include_empty clone.conf "$1"
     # The same of what tend_cascade() writes: a node begins with whoever is primary.
-    ! is_cascaded "$PGNODE_NAME" || grep -q "^include_if_exists = 'upstream.conf'" "$1/postgresql.conf" ||
-        printf "include_if_exists = 'upstream.conf'\n" >>"$1/postgresql.conf"
-    ! grep -q "^include_if_exists = 'upstream.conf'" "$1/postgresql.conf" || (umask 077 && : >"$1/upstream.conf")
+    if is_cascaded "$PGNODE_NAME" || includes upstream.conf "$1"; then include_empty upstream.conf "$1"; fi
     # What pg_basebackup -R noted is in node.conf, which names every node; auto.conf would win over it.
     if grep -q '^primary_' "$1/postgresql.auto.conf" 2>/dev/null; then
         replace_with "$(sed '/^primary_conninfo/d;/^primary_slot_name/d' "$1/postgresql.auto.conf")" "$1/postgresql.auto.conf"

@@ -52,10 +52,13 @@ become_postgres() {
     die "this image has none of gosu, setpriv and su-exec: there is no way to become the user postgres"
 }
 
+# A session of the stack's own roles, here and on other servers, looks nothing up where others may have put something.
+NOTHING_OF_OTHERS='-c search_path=pg_catalog'
+
 # What the stack itself writes does not wait for a synchronous standby, which may not be built yet.
 # BOUND: a program before psql that ends it in time.
-# As a superuser: nothing is looked up where others may have put something, nor is it bent by what is set for a database.
-psql_local() { PGOPTIONS='-c synchronous_commit=local -c search_path=pg_catalog -c default_transaction_read_only=off -c statement_timeout=0 -c local_preload_libraries=' ${BOUND:-} psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
+# Nor is it bent by what is set for a database.
+psql_local() { PGOPTIONS="$NOTHING_OF_OTHERS -c synchronous_commit=local -c default_transaction_read_only=off -c statement_timeout=0 -c local_preload_libraries=" ${BOUND:-} psql -XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -d postgres "$@"; }
 
 # replace_with TEXT FILE [MODE]: the file becomes the text, whole or not at all, readable by postgres alone, or as MODE says.
 # Sets CHANGED when that made a difference.

@@ -37,7 +37,7 @@ healthy)
     (pg_isready -q -h 127.0.0.1 -p "$PORT" || exit 1) || exit 1
     become_postgres "$@"
     # Whether the server is well does not depend on that.
-    [ ! -e "$OWN/node.conf" ] || (PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend >/dev/null 2>&1 && PGCONNECT_TIMEOUT=2 BOUND="timeout 3" tend_cascade >/dev/null 2>&1 || exit 1) || true
+    [ ! -e "$OWN/node.conf" ] || (PGCONNECT_TIMEOUT=2 BOUND='timeout 3' tend_all >/dev/null 2>&1 || exit 1) || true
     ;;
 *) die "usage: pgnode run|init|clone|configure|configure-stopped|ready|sql|role|promote|streaming|reads-peers|look|mark MARK...|unmark MARK...|healthy" ;;
 esac

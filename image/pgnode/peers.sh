@@ -1,9 +1,6 @@
 # A connection whose other end has vanished ends within half a minute.
 KEEPALIVE='keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000'
 
-# The session of a role of the stack's own on another server looks nothing up where others may have put something.
-NOTHING_OF_OTHERS='-c search_path=pg_catalog'
-
 # ask HOST:PORT: "primary TIMELINE SYSTEM" or "standby TIMELINE SYSTEM", with its system identifier; "refused" when it is
 # there and does not let this node in; "untrusted" when its certificate is not one that this node takes; "starting" when it is there and lets nobody in yet or any more; "recovering" when it may
 # also be a standby that waits for WAL, which only this node may have; nothing when it does not answer. The timeline of a
@@ -107,8 +104,7 @@ source_of() { echo "host=${1%:*} port=${1##*:} user=$REPLICATION_ROLE applicatio
 # hosts, one after the other.
 reads() {
     local answer
-    answer=$(timeout 30 psql -XAtq -d "$1" -c "SELECT bool_and(has_function_privilege(f, 'EXECUTE')) FROM unnest(ARRAY['pg_ls_dir(text, boolean, boolean)',
-        'pg_stat_file(text, boolean)', 'pg_read_binary_file(text)', 'pg_read_binary_file(text, bigint, bigint, boolean)']) AS f" </dev/null 2>&1) || true
+    answer=$(timeout 30 psql -XAtq -d "$1" -c "SELECT bool_and(has_function_privilege(f, 'EXECUTE')) FROM unnest(string_to_array('$READS_FILES', ';')) AS f" </dev/null 2>&1) || true
     case $answer in
     t) ;;
     f | *"password authentication failed"* | *"no pg_hba.conf entry"* | *"pg_hba.conf rejects"* | *"not permitted to log in"* | *"does not exist"* | *"permission denied"*) return 1 ;;

@@ -151,6 +151,8 @@ tend() {
     psql_local -c 'SELECT pg_reload_conf()' </dev/null >/dev/null
 }
 
+tend_all() { tend && tend_cascade; }
+
 # What a node with an upstream does at each health check. For one of the others, in turn: its slot there is made where it is missing or
 # lost, and keeps no more WAL than this node needs when it comes; a slot that nobody moves on would keep all of it. As the primary it
 # needs none, nor on a standby that has an upstream itself. Then it goes over to its upstream, when that has all that this node has

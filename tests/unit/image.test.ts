@@ -54,7 +54,7 @@ describe("the programs that the stack brings along", () => {
     texts.forEach((text) => expect(PGNODE_SCRIPT).toContain(text));
     const names = texts.reduce((rest, text) => rest.replace(text, ""), PGNODE_SCRIPT);
     expect(names.trimEnd()).toMatch(
-      /^#!\/bin\/sh\n# pgnode, joined .*\nROOT=\/var\/lib\/pgnode\nPORT=5432\nREPLICATION_ROLE=replica_user\nREWIND_ROLE=rewind_user\nMARKS='fenced reclone rejoin-once drop-old'\n# VARIABLE .*\nFILES='([^']*)'\n# How far .*\nCOPIED_LAG=16777216\nCERTIFICATE_DAYS=365\nRENEWAL_DAYS=121\nPROVISIONAL=postgres-replica-provisional$/,
+      /^#!\/bin\/sh\n# pgnode, joined .*\nROOT=\/var\/lib\/pgnode\nPORT=5432\nREPLICATION_ROLE=replica_user\nREWIND_ROLE=rewind_user\n# The functions .*\nREADS_FILES='pg_catalog\.pg_ls_dir\(text, boolean, boolean\);pg_catalog\.pg_stat_file\(text, boolean\);pg_catalog\.pg_read_binary_file\(text\);pg_catalog\.pg_read_binary_file\(text, bigint, bigint, boolean\)'\nMARKS='fenced reclone rejoin-once drop-old'\n# VARIABLE .*\nFILES='([^']*)'\n# How far .*\nCOPIED_LAG=16777216\nCERTIFICATE_DAYS=365\nRENEWAL_DAYS=121\nPROVISIONAL=postgres-replica-provisional$/,
     );
     expect(PGNODE_PATH).toMatch(/^\/usr\/local\/bin\/pgnode$/);
     expect(provideImage("postgres:17").script).toBe(textOf("host", "provide-image.sh"));
